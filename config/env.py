@@ -1,0 +1,87 @@
+"""Reads settings from the environment; a bad value names its variable."""
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+Network = IPv4Network | IPv6Network
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the variable, stripped, or the default when unset or empty."""
+    return os.environ.get(name, "").strip() or default
+
+
+def whole(name: str, default: int, *, least: int, most: int) -> int:
+    """Return the variable as a whole number within its bounds."""
+    raw = text(name, str(default))
+    try:
+        value = int(raw)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise ImproperlyConfigured(
+            f"{name}={raw!r} must be a whole number from {least} to {most}."
+        )
+    return value
+
+
+def flag(name: str) -> bool:
+    """Return whether the variable is switched on; off when unset."""
+    raw = text(name, "0").lower()
+    if raw not in {"0", "1", "true", "false", "yes", "no", "on", "off"}:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be 1 or 0.")
+    return raw in {"1", "true", "yes", "on"}
+
+
+def choice(name: str, *allowed: str) -> str:
+    """Return one of the allowed values; the first one when unset."""
+    value = text(name, allowed[0])
+    if value not in allowed:
+        raise ImproperlyConfigured(
+            f"{name}={value!r} must be one of: {', '.join(allowed)}."
+        )
+    return value
+
+
+def words(name: str, default: str = "") -> tuple[str, ...]:
+    """Return a comma-separated list; set but empty means an empty one."""
+    raw = os.environ.get(name, default)
+    return tuple(word.strip() for word in raw.split(",") if word.strip())
+
+
+def networks(name: str) -> tuple[Network, ...]:
+    """Return a comma-separated list of CIDR networks; none when unset."""
+    try:
+        return tuple(ip_network(word) for word in words(name))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must be comma-separated CIDR networks such as "
+            f"10.0.0.0/8,fd00::/8: {error}."
+        ) from None
+
+
+def database(name: str) -> dict[str, object]:
+    """Return Django's DATABASES entry for a postgresql:// URL.
+
+    Whatever libpq takes in a URL (sslmode, sslrootcert, several hosts…) is
+    passed on to it.
+    """
+    url = text(name, "postgresql://postgres@127.0.0.1:5432/timers")
+    try:
+        found = conninfo_to_dict(url)
+    except ProgrammingError:  # its text would show the password
+        raise ImproperlyConfigured(
+            f"{name} must be a postgresql:// URL that libpq understands."
+        ) from None
+    keys = {"dbname": "NAME", "user": "USER", "password": "PASSWORD",
+            "host": "HOST", "port": "PORT"}
+    entry: dict[str, object] = {
+        django: str(found.pop(libpq, None) or "")
+        for libpq, django in keys.items()
+    }
+    return {"ENGINE": "django.db.backends.postgresql", **entry,
+            "OPTIONS": found}

@@ -1,0 +1,57 @@
+"""Log lines: one per event, with its details as key=value or as JSON.
+
+An event is logged as `logger.info("timer created", extra={"timer": id})`;
+whatever is in `extra` follows the sentence.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "taskName",
+}
+
+
+def _details(record: logging.LogRecord) -> dict[str, object]:
+    """Return what the caller put in `extra`."""
+    return {
+        key: value
+        for key, value in vars(record).items()
+        if key not in _STANDARD
+    }
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextLine(logging.Formatter):
+    """A line for people: time, level, sentence, details."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line; a traceback follows, if any."""
+        parts = [_time(record), record.levelname, record.getMessage()]
+        parts += [f"{key}={value}" for key, value in _details(record).items()]
+        line = " ".join(parts).replace("\r", "\\r").replace("\n", "\\n")
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonLine(logging.Formatter):
+    """A line for machines: one JSON object, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as a JSON object on one line."""
+        line: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_details(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

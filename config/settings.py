@@ -1,0 +1,96 @@
+"""Django's settings; every one that may vary comes from the environment.
+
+The README's table "Configuration" describes each variable.
+"""
+
+import sys
+from pathlib import Path
+
+from config import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+DEBUG = env.flag("DEBUG")
+# Nothing is signed with it yet; Django only insists that there is one.
+SECRET_KEY = env.text("SECRET_KEY", "not-set")
+ALLOWED_HOSTS = list(
+    env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+)
+
+INSTALLED_APPS = [
+    "ninja",
+    "apps.broker",
+    "apps.timers",
+    "apps.monitoring",
+]
+MIDDLEWARE = ["config.middleware.RequestGuard"]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+    }
+]
+STATIC_URL = "/static/"
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+# A body over this is refused with 413 from its Content-Length, unread.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / ".data"))).absolute()
+
+# --- Postgres: the truth -------------------------------------------------
+DATABASES = {"default": env.database("DATABASE_URL")}
+DATABASES["default"]["OPTIONS"] = {
+    # A dead or unreachable server is noticed in seconds, not in the
+    # minutes that TCP takes by itself.
+    "connect_timeout": "2",
+    "tcp_user_timeout": "3000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    **DATABASES["default"]["OPTIONS"],  # type: ignore[dict-item]
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- RabbitMQ: near timers; empty means standalone -----------------------
+RABBITMQ_URL = env.text("RABBITMQ_URL")
+RABBITMQ_QUEUE_TYPE = env.choice("RABBITMQ_QUEUE_TYPE", "classic", "quorum")
+
+# --- Timers --------------------------------------------------------------
+MAX_TIMER_DAYS = env.whole("MAX_TIMER_DAYS", 365, least=1, most=36_500)
+
+# --- Worker --------------------------------------------------------------
+WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
+
+# --- Webhooks ------------------------------------------------------------
+WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
+WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
+WEBHOOK_TIMEOUT = 10.0  # seconds for a whole call, name look-up included
+WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
+
+# --- Logs ----------------------------------------------------------------
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": f"config.logs.{LOG_FORMAT.title()}Line"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "stream": sys.stderr,
+        }
+    },
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        # Dramatiq tells of each message at DEBUG and of its threads at
+        # INFO; pika tells one lost connection in ten lines.
+        "dramatiq": {"level": "WARNING"},
+        "dramatiq.MainProcess": {"level": "INFO"},
+        "pika": {"level": "CRITICAL"},
+        "django.request": {"level": "ERROR"},
+    },
+}
