@@ -1,0 +1,1 @@
+"""Outbound HTTP: check a webhook's URL and call it, once."""

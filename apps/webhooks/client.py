@@ -1,0 +1,212 @@
+"""The webhook client: one call, to checked addresses, by one deadline.
+
+It follows no redirect, keeps no cookie, repeats nothing that may have been
+received, and takes neither proxies nor credentials from the environment.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from requests import PreparedRequest
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from apps.webhooks.dialer import Dialer
+from apps.webhooks.exchange import Exchange, Failed, FailureKind, current
+from apps.webhooks.guard import Guard, Network
+from apps.webhooks.pool import Adapter
+from apps.webhooks.resolver import Lookup, Resolver, system_lookup
+from apps.webhooks.sockets import tls_context
+from apps.webhooks.target import Target, parse_target
+
+__all__ = [
+    "FailureKind",
+    "Policy",
+    "Result",
+    "WebhookClient",
+    "from_settings",
+]
+
+_MAX_BODY = 64 * 1024  # read of an answer, so that its connection lives on
+_KEPT_BODY = 1024
+_MAX_DETAIL = 200
+
+# Its warnings quote what receivers send.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What calls may reach, and how.
+
+    allowed_networks  may be called although not public (see Guard)
+    proxy             an egress proxy, http://host:port, or None. It resolves
+                      the names, so the guard judges only targets that are
+                      addresses.
+    ca_file           PEM certificates to trust besides certifi's roots
+    """
+
+    allowed_networks: tuple[Network, ...] = ()
+    proxy: str | None = None
+    ca_file: str | None = None
+
+
+def from_settings() -> Policy:
+    """Return the policy that Django's settings and SSL_CERT_FILE describe."""
+    from django.conf import settings
+
+    return Policy(
+        allowed_networks=tuple(settings.WEBHOOK_ALLOWED_NETWORKS),
+        proxy=settings.WEBHOOK_PROXY,
+        ca_file=os.environ.get("SSL_CERT_FILE") or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a call: a status code, or a failure.
+
+    status_code  None if no whole head of an answer came by the deadline
+    failure      None if there is a status code
+    detail       about the failure: one printable line of <= 200 characters
+    sent         whether the last byte of the request has left. A request
+                 cut off half-way has not, though failure.unsent is False.
+    body         the first bytes of the answer's body, <= 1 KiB, not decoded
+    duration     seconds, from before the name was resolved
+    """
+
+    status_code: int | None
+    failure: FailureKind | None
+    detail: str
+    sent: bool
+    body: bytes
+    duration: float
+
+
+class WebhookClient:
+    """Call webhooks, from many threads at once; one for each process."""
+
+    def __init__(self, policy: Policy, lookup: Lookup = system_lookup) -> None:
+        """Load the certificates to trust.
+
+        Raises OSError if ca_file can't be loaded, InvalidURL (a ValueError)
+        for a proxy that is none.
+        """
+        proxy = None if policy.proxy is None else parse_target(policy.proxy)
+        dialer = Dialer(
+            Guard(policy.allowed_networks), Resolver(lookup), proxy
+        )
+        self._adapter = Adapter(dialer, tls_context(policy.ca_file))
+
+    def call(
+        self,
+        target: Target,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        method: str = "POST",
+        deadline: float,
+        before_send: Callable[[], None] | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Result:
+        """Send one request and return what came of it.
+
+        headers      Host, Content-Length, Transfer-Encoding, Connection and
+                     Accept-Encoding are the client's own; ValueError for
+                     what can't stand in a header
+        deadline     a value of time.monotonic(), for all of the exchange. If
+                     the head of the answer came in time, but the body did
+                     not, then the status is the answer.
+        before_send  called when connected, right before the first byte. An
+                     Exception from it ends the call unsent, as `aborted`. It
+                     is called once more if the connection had to be
+                     replaced.
+        on_sent      called once, when the last byte has left; must not raise
+
+        No failure of network, resolver or receiver raises. Only a request
+        of which the receiver's TCP had not one byte is sent again, once: it
+        had crossed with the end of a kept-alive connection.
+        """
+        started = time.monotonic()
+        request = _prepared(target, method, headers, body)
+        exchange = Exchange(target, deadline, before_send, on_sent)
+        token = current.set(exchange)
+        status, failure, detail, start = None, None, "", b""
+        try:
+            status, start = self._perform(exchange, request)
+        except Failed as error:
+            failure, detail = error.kind, _printable(error.detail)
+        finally:
+            current.reset(token)
+        return Result(
+            status_code=status,
+            failure=failure,
+            detail=detail,
+            sent=exchange.sent,
+            body=start,
+            duration=time.monotonic() - started,
+        )
+
+    def close(self) -> None:
+        """Close the connections that wait; calls under way go on."""
+        self._adapter.close()
+
+    def _perform(
+        self, exchange: Exchange, request: PreparedRequest
+    ) -> tuple[int, bytes]:
+        try:
+            response = self._adapter.send(request, stream=True)
+        except Failed as error:
+            if error.kind is not FailureKind.stale or not exchange.unseen:
+                raise
+            exchange.start_over()
+            response = self._adapter.send(request, stream=True)
+        return response.status_code, _read_start(response.raw)
+
+
+def _prepared(
+    target: Target, method: str, headers: Mapping[str, str], body: bytes
+) -> PreparedRequest:
+    """Return a request for the adapter, with nothing changed in it."""
+    request = PreparedRequest()
+    request.method = method
+    request.url = ""
+    request.headers = {  # type: ignore[assignment]
+        "Host": target.host_header,
+        "Accept-Encoding": "identity",
+        "Content-Length": str(len(body)),
+        **headers,
+    }
+    request.body = body
+    return request
+
+
+def _read_start(answer: BaseHTTPResponse) -> bytes:
+    """Read a bounded part of the body; return its start.
+
+    A short body is read to its end, which frees the connection for another
+    call. A body that breaks off, or drips past the deadline, is none of our
+    business: the status has come.
+    """
+    start, size = b"", 0
+    try:
+        while size < _MAX_BODY:
+            part = answer.read1(_MAX_BODY - size, decode_content=False)
+            if not part:
+                break
+            size += len(part)
+            start += part[: _KEPT_BODY - len(start)]
+    except (HTTPError, OSError, ValueError):
+        pass
+    answer.close()
+    return start
+
+
+def _printable(text: str) -> str:
+    """Return one bounded line of what may be a receiver's words."""
+    return "".join(
+        char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]
+    )

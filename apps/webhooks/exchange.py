@@ -1,0 +1,112 @@
+"""One call while it goes on: its limits, its hooks, how far it has come.
+
+Connections, sockets and the TLS context are shared or made by libraries; they
+find the call that they work for in `current`.
+"""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import StrEnum
+
+from apps.webhooks.target import Target
+
+MAX_HEAD = 64 * 1024
+"""Bytes of status line and headers that are read of an answer."""
+
+
+class FailureKind(StrEnum):
+    """Why a call brought no answer."""
+
+    dns = "dns"  # no address for the name
+    blocked = "blocked"  # the guard let none of its addresses pass
+    refused = "refused"
+    connect_timeout = "connect_timeout"
+    unreachable = "unreachable"
+    proxy = "proxy"  # the egress proxy gave no tunnel
+    tls = "tls"  # no handshake, or no certificate to trust
+    aborted = "aborted"  # before_send said no, or ran past the deadline
+    timeout = "timeout"  # no whole head of an answer by the deadline
+    reset = "reset"
+    stale = "stale"  # a reset, without an answer, of a reused connection
+    protocol = "protocol"  # what came is no HTTP answer
+
+    @property
+    def unsent(self) -> bool:
+        """Whether no byte of the request has left: calling again is safe."""
+        return self not in _AFTER
+
+
+_AFTER = frozenset(
+    {
+        FailureKind.timeout,
+        FailureKind.reset,
+        FailureKind.stale,
+        FailureKind.protocol,
+    }
+)
+
+
+class Failed(Exception):
+    """The call ends here, with this kind and detail.
+
+    Neither an OSError nor an HTTPException, so that urllib3 and requests let
+    it pass as it is.
+    """
+
+    def __init__(self, kind: FailureKind, detail: object) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = str(detail)
+
+
+class Exchange:
+    """The state of one call; only the calling thread touches it."""
+
+    __slots__ = (
+        "address",
+        "answered",
+        "before_send",
+        "deadline",
+        "fresh",
+        "on_sent",
+        "received",
+        "sent",
+        "target",
+        "unseen",
+    )
+
+    def __init__(
+        self,
+        target: Target,
+        deadline: float,
+        before_send: Callable[[], None] | None,
+        on_sent: Callable[[], None] | None,
+    ) -> None:
+        self.target = target
+        self.deadline = deadline
+        self.before_send = before_send
+        self.on_sent = on_sent
+        self.address = ""  # the address dialled
+        self.fresh = False  # whether a kept-alive connection won't do
+        self.sent = False  # whether the request's last byte has left
+        self.received = 0  # bytes that came in answer to the request
+        self.answered = False  # whether the answer's head is complete
+        self.unseen = False  # whether the peer closed before it had any byte
+
+    def remaining(self) -> float:
+        """Return the seconds left; raise TimeoutError if there are none."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        return left
+
+    def start_over(self) -> None:
+        """Get ready to send again, over a new connection."""
+        self.fresh = True
+        self.sent = False
+        self.on_sent = None  # it has been called
+        self.received = 0
+
+
+current: ContextVar[Exchange] = ContextVar("exchange")

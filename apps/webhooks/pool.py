@@ -1,0 +1,159 @@
+"""Kept-alive connections, and the adapter of `requests` that uses them."""
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.response import HTTPResponse
+
+from apps.webhooks.connection import Connection, TLSConnection
+from apps.webhooks.dialer import Dialer
+from apps.webhooks.exchange import current
+from apps.webhooks.sockets import ResumingContext
+from apps.webhooks.target import Target
+
+MAX_IDLE_SECONDS = 0.5
+"""Receivers close idle connections, some after 1 s, and a request that
+crosses with that is lost: stay well away from it."""
+
+_MAX_IDLE = 256
+
+_Origin = tuple[str, str, int]
+
+
+class IdleConnections:
+    """Connections that wait for another call to where they lead."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+        self._by_origin: dict[_Origin, deque[Connection]] = {}
+        # The same in the order they came; those taken meanwhile included.
+        self._by_age: deque[tuple[float, _Origin]] = deque()
+
+    def take(self, target: Target) -> Connection | None:
+        """Return the connection used last that is young and open, if any."""
+        origin = _origin(target)
+        while True:
+            with self._lock:
+                waiting = self._by_origin.get(origin)
+                if not waiting:
+                    return None
+                connection = waiting.pop()
+            since = connection.idle_since or 0.0
+            young = time.monotonic() - since <= MAX_IDLE_SECONDS
+            if young and connection.is_connected:
+                return connection
+            connection.close()
+
+    def put(self, target: Target, connection: Connection) -> None:
+        """Let a connection wait; close those that have waited too long."""
+        since = connection.idle_since = time.monotonic()
+        origin = _origin(target)
+        with self._lock:
+            if self._closed:
+                old = [connection]
+            else:
+                self._by_origin.setdefault(origin, deque()).append(connection)
+                self._by_age.append((since, origin))
+                old = self._remove_old(since - MAX_IDLE_SECONDS)
+        for connection in old:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all, and from now on whatever is put."""
+        with self._lock:
+            self._closed = True
+            old = self._remove_old(float("inf"))
+        for connection in old:
+            connection.close()
+
+    def _remove_old(self, horizon: float) -> list[Connection]:
+        removed = []
+        while self._by_age and (
+            self._by_age[0][0] < horizon or len(self._by_age) > _MAX_IDLE
+        ):
+            since, origin = self._by_age.popleft()
+            waiting = self._by_origin.get(origin)
+            # Each queue is in order of age too: it is the first, or taken.
+            if waiting and waiting[0].idle_since == since:
+                removed.append(waiting.popleft())
+            if not waiting:
+                self._by_origin.pop(origin, None)
+        return removed
+
+
+class _Pool(HTTPConnectionPool):
+    """urllib3's way to perform a request, over one store of connections.
+
+    One pool serves all targets: the connection is chosen by the call in
+    `exchange.current`, not by the pool's host.
+    """
+
+    def __init__(self, dialer: Dialer, context: ResumingContext) -> None:
+        super().__init__("target")
+        self._dialer = dialer
+        self._context = context
+        self.idle = IdleConnections()
+
+    def _get_conn(self, timeout: float | None = None) -> Connection:
+        exchange = current.get()
+        target = exchange.target
+        if not exchange.fresh and (found := self.idle.take(target)):
+            return found
+        if target.scheme == "http":
+            return Connection(target.host, target.port, dialer=self._dialer)
+        return TLSConnection(
+            target.host,
+            target.port,
+            dialer=self._dialer,
+            ssl_context=self._context,
+        )
+
+    def _put_conn(self, conn: Any) -> None:
+        """Take back a connection whose answer is complete, or None."""
+        if conn is not None and not conn.is_closed:
+            self.idle.put(current.get().target, conn)
+
+
+class Adapter(HTTPAdapter):
+    """`requests` without its changes to the URL, its cookies, its pools."""
+
+    def __init__(self, dialer: Dialer, context: ResumingContext) -> None:
+        super().__init__()
+        self._pool = _Pool(dialer, context)
+
+    def get_connection_with_tls_context(
+        self, *args: Any, **kwargs: Any
+    ) -> HTTPConnectionPool:
+        """Return the pool for all."""
+        return self._pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Leave it to the TLS context, which is made once."""
+
+    def request_url(self, *args: Any, **kwargs: Any) -> str:
+        """Return a stand-in; Connection.putrequest() has the real one."""
+        return "/"
+
+    def build_response(
+        self, req: PreparedRequest, resp: HTTPResponse
+    ) -> Response:
+        """Return the status and the unread body, without cookies."""
+        response = Response()
+        response.status_code = resp.status
+        response.raw = resp
+        return response
+
+    def close(self) -> None:
+        """Close the connections that wait."""
+        self._pool.idle.close()
+        super().close()
+
+
+def _origin(target: Target) -> _Origin:
+    return target.scheme, target.host, target.port
