@@ -1,0 +1,1 @@
+"""Message brokers: RabbitMQ with a delay ladder, or memory."""

@@ -1,0 +1,92 @@
+"""How every connection to RabbitMQ is made, and how its loss is logged."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import pika
+
+logger = logging.getLogger(__name__)
+
+#: Bounds of a connection, in seconds. The stack's (TCP, TLS and AMQP
+#: together) is the one that a black hole runs into.
+HEARTBEAT = 30
+CONNECT_SECONDS = 2.0
+
+
+def connection_parameters(url: str) -> pika.URLParameters:
+    """Return bounded connection parameters from an AMQP URL.
+
+    ``amqps://`` checks the server's certificate and host name against the
+    system's certificates, or against the file that ``?cacertfile=`` names
+    (RabbitMQ's own word: www.rabbitmq.com/docs/uri-query-parameters). pika's
+    other query parameters work, the bounds excepted.
+
+    Raises ValueError, with no part of the URL in its text, since that holds
+    a password.
+    """
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        ca_file = query.pop("cacertfile", None)
+        parameters = pika.URLParameters(
+            urlunsplit(parts._replace(query=urlencode(query)))
+        )
+    except (TypeError, ValueError, AttributeError, OSError, SyntaxError):
+        raise ValueError(
+            "RABBITMQ_URL is not a valid AMQP URL, such as "
+            "amqp://user:password@host:5672/vhost, with each special "
+            "character of the password percent-encoded."
+        ) from None
+    if ca_file is not None:
+        if parts.scheme != "amqps":
+            raise ValueError("RABBITMQ_URL: cacertfile needs amqps://.")
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            raise ValueError(
+                f"RABBITMQ_URL: cacertfile can't be read: {error}"
+            ) from None
+        parameters.ssl_options = pika.SSLOptions(context)
+    parameters.connection_attempts = 1
+    parameters.heartbeat = HEARTBEAT
+    parameters.socket_timeout = CONNECT_SECONDS
+    parameters.stack_timeout = CONNECT_SECONDS
+    return parameters
+
+
+def retry_pause() -> float:
+    """Return how long to wait before the next attempt, in seconds."""
+    return random.uniform(0.5, 1.0)
+
+
+class OutageLog:
+    """One line when a connection is lost, one when it is back."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._out = False
+
+    def down(self, reason: object) -> None:
+        """Note a loss or a failed attempt. Only the first is logged."""
+        if not self._out:
+            logger.warning(
+                "RabbitMQ is away, trying on",
+                extra={"for": self._what, "reason": _one_line(reason)},
+            )
+        self._out = True
+
+    def up(self) -> None:
+        """Note that the connection works."""
+        if self._out:
+            logger.info("RabbitMQ is back", extra={"for": self._what})
+        self._out = False
+
+
+def _one_line(reason: object) -> str:
+    """Return an exception's text; pika's alone often says nothing."""
+    text = reason if isinstance(reason, str) else repr(reason)
+    return " ".join(text.split())[:300]

@@ -1,0 +1,168 @@
+"""The delay ladder: how a delay is written in queues with fixed TTLs.
+
+Everything in a queue with one fixed TTL expires in the order it came, so such
+queues are exact, while a TTL per message is not: the head of the queue blocks
+the rest. A delay is therefore written in two digits, seconds and hundredths,
+and a message waits in one queue per digit that isn't zero::
+
+    delay.seconds ──> delay.30s ──> delay.hundredths ──> delay.250ms
+                                                              │ delay.target
+                                                              v
+                                                            timers
+
+The routing key ``<seconds>.<hundredths>.<target queue>`` survives
+dead-lettering. Both ladder exchanges have ``delay.target`` as their alternate
+exchange: a digit without a queue, zero included, leads straight to the target
+queue. RabbitMQ would otherwise drop the message, and confirm it all the same.
+
+Nothing here talks to RabbitMQ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+#: The longest delay that the ladder can carry, in milliseconds.
+HORIZON_MS = 60_000
+#: The ladder's resolution, in milliseconds. Delays are rounded down to it.
+RUNG_MS = 10
+
+SECONDS = "delay.seconds"
+HUNDREDTHS = "delay.hundredths"
+TARGET = "delay.target"
+
+#: The topic exchanges, in the order to declare them, with their arguments.
+EXCHANGES: Mapping[str, Mapping[str, str]] = MappingProxyType({
+    TARGET: {},
+    HUNDREDTHS: {"alternate-exchange": TARGET},
+    SECONDS: {"alternate-exchange": TARGET},
+})
+
+#: How long a rejected message is kept, in milliseconds: as long as Dramatiq
+#: does, 7 days.
+DEAD_LETTER_TTL_MS = 7 * 24 * 3600 * 1000
+
+Arguments = dict[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One queue of the ladder: messages wait in it for ``ttl_ms``."""
+
+    queue: str
+    ttl_ms: int
+    #: The exchange that the queue is bound to, and by which key.
+    exchange: str
+    binding_key: str
+    #: Where messages go when they expire, with their routing key unchanged.
+    next_exchange: str
+
+    @property
+    def arguments(self) -> Arguments:
+        """The queue's arguments.
+
+        The type is explicit because a virtual host may have another default.
+        """
+        return {
+            "x-queue-type": "classic",
+            "x-message-ttl": self.ttl_ms,
+            "x-dead-letter-exchange": self.next_exchange,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where to publish a message, and the rungs that it climbs down."""
+
+    exchange: str
+    routing_key: str
+    rungs: tuple[Rung, ...]
+    #: The queue that the message reaches in the end.
+    queue: str
+
+
+@cache
+def _seconds_rung(seconds: int) -> Rung:
+    return Rung(
+        queue=f"delay.{seconds}s",
+        ttl_ms=seconds * 1000,
+        exchange=SECONDS,
+        binding_key=f"{seconds}.#",
+        next_exchange=HUNDREDTHS,
+    )
+
+
+@cache
+def _hundredths_rung(hundredths: int) -> Rung:
+    return Rung(
+        queue=f"delay.{hundredths * RUNG_MS}ms",
+        ttl_ms=hundredths * RUNG_MS,
+        exchange=HUNDREDTHS,
+        binding_key=f"*.{hundredths}.#",
+        next_exchange=TARGET,
+    )
+
+
+def rungs() -> tuple[Rung, ...]:
+    """All rungs: 1 to 60 s, then 10 to 990 ms."""
+    return (
+        *map(_seconds_rung, range(1, HORIZON_MS // 1000 + 1)),
+        *map(_hundredths_rung, range(1, 1000 // RUNG_MS)),
+    )
+
+
+def check_delay(delay_ms: int) -> None:
+    """Raise ValueError for a delay that is beyond the ladder's reach."""
+    if not 0 <= delay_ms <= HORIZON_MS:
+        raise ValueError(
+            f"A delay is 0 to {HORIZON_MS} ms, not {delay_ms}: "
+            f"longer waits are rows, not messages."
+        )
+
+
+def route(delay_ms: int, queue: str) -> Route:
+    """Return the way to ``queue`` that takes ``delay_ms`` milliseconds.
+
+    The delay is rounded down to RUNG_MS. Raises ValueError if it is negative
+    or longer than HORIZON_MS.
+    """
+    check_delay(delay_ms)
+    seconds, hundredths = divmod(delay_ms // RUNG_MS, 1000 // RUNG_MS)
+    climb: list[Rung] = []
+    if seconds:
+        climb.append(_seconds_rung(seconds))
+    if hundredths:
+        climb.append(_hundredths_rung(hundredths))
+    return Route(
+        exchange=climb[0].exchange if climb else TARGET,
+        routing_key=f"{seconds}.{hundredths}.{queue}",
+        rungs=tuple(climb),
+        queue=queue,
+    )
+
+
+def target_binding_key(queue: str) -> str:
+    """Return the key that binds a target queue to the target exchange."""
+    return f"*.*.{queue}"
+
+
+def dead_letter_queue(queue: str) -> str:
+    """Return the name of the queue for rejected messages, as Dramatiq's."""
+    return f"{queue}.XQ"
+
+
+def target_arguments(queue: str, queue_type: str) -> Arguments:
+    """Return the arguments of a target queue."""
+    return {
+        "x-queue-type": queue_type,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead_letter_queue(queue),
+    }
+
+
+def dead_letter_arguments(queue_type: str) -> Arguments:
+    """Return the arguments of a queue for rejected messages."""
+    return {"x-queue-type": queue_type, "x-message-ttl": DEAD_LETTER_TTL_MS}

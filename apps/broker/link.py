@@ -1,0 +1,390 @@
+"""The thread that owns the publishing connection, and its requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pika
+from dramatiq.errors import ConnectionClosed
+from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
+from pika.connection import Parameters
+from pika.frame import Method
+from pika.spec import Basic, BasicProperties, Queue
+
+from apps.broker.connection import CONNECT_SECONDS, OutageLog, retry_pause
+from apps.broker.ladder import Route
+from apps.broker.topology import Declarer, Refusals
+
+logger = logging.getLogger(__name__)
+
+#: How long RabbitMQ has to confirm a batch or to answer, in seconds. After
+#: that the outcome is unknown, which counts as failed.
+REPLY_SECONDS = 2.0
+
+#: Persistent messages survive a restart of RabbitMQ, so that timers are on
+#: time after it, and not only when the sweep has found them.
+DELIVERY_MODE = pika.DeliveryMode.Persistent
+
+_NOT_FOUND = 404
+
+
+def failure(text: str) -> ConnectionClosed:
+    """Return the exception that says that RabbitMQ did not do it."""
+    return ConnectionClosed(text)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way: the id is shown in RabbitMQ's management UI."""
+
+    route: Route
+    message_id: str
+    body: bytes
+
+
+class Request:
+    """Something that a thread waits for while the link does it."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._done.is_set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is done, for ``timeout`` seconds at most."""
+        self._done.wait(timeout)
+
+    def fail(self, error: Exception) -> None:
+        """Give it up, undone."""
+        self._done.set()
+
+
+class Batch(Request):
+    """Messages published together, and what has become of each."""
+
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        super().__init__()
+        self.messages = messages
+        #: None once confirmed. What nobody has heard of counts as failed.
+        self.outcomes: list[Exception | None] = [
+            failure("RabbitMQ did not confirm the message in time")
+        ] * len(messages)
+        self._left = len(messages)
+
+    def settle(self, index: int, outcome: Exception | None) -> None:
+        """Note what became of one message. Called once for each."""
+        self.outcomes[index] = outcome
+        self._left -= 1
+        if not self._left:
+            self._done.set()
+
+    def fail(self, error: Exception) -> None:
+        """Give the whole batch up, unsent."""
+        self.outcomes = [error] * len(self.messages)
+        super().fail(error)
+
+
+class DepthQuestion(Request):
+    """How many messages are ready in a queue? None: nobody knows."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__()
+        self.queue = queue
+        self.answer: int | None = None
+
+    def settle(self, answer: int) -> None:
+        """Note the answer."""
+        self.answer = answer
+        self._done.set()
+
+
+class Link(threading.Thread):
+    """Owns the connection and does what is asked, in an event loop.
+
+    Other threads use ``submit``, ``is_usable`` and
+    ``loop.add_callback_threadsafe`` only; all else runs in this thread.
+    """
+
+    def __init__(self, parameters: Parameters, queue_type: str) -> None:
+        super().__init__(name="broker-publisher", daemon=True)
+        self.loop = IOLoop()
+        #: Whether the connection is open and not blocked by an alarm.
+        self.is_usable = False
+        self._parameters = parameters
+        self._queue_type = queue_type
+        self._refusals = Refusals()
+        self._outage = OutageLog("publishing")
+        self._connection: pika.SelectConnection | None = None
+        self._channel: Channel | None = None
+        self._declarer: Declarer | None = None
+        self._attempted_at = 0.0
+        # After a failed attempt requests fail at once, and don't wait for
+        # the next one.
+        self._is_failing = False
+        self._is_stopping = False
+        self._waiting: list[Request] = []
+        # By delivery tag, in the order published.
+        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
+        self._last_tag = 0
+        # Ids of messages that no queue took: RabbitMQ returns them first and
+        # then confirms them.
+        self._returned: set[str] = set()
+
+    def submit(self, request: Request) -> None:
+        """Have the request done. Any thread may call this."""
+        self.loop.add_callback_threadsafe(partial(self._accept, request))
+
+    def run(self) -> None:
+        """Connect and serve until stopped."""
+        self._connect()
+        try:
+            self.loop.start()
+        except Exception:
+            # Whoever publishes next starts a new link.
+            logger.exception("the publishing thread failed")
+        finally:
+            self.is_usable = False
+
+    # Connecting
+
+    def _connect(self) -> None:
+        if self._is_stopping:
+            return
+        self._attempted_at = time.monotonic()
+        connection = pika.SelectConnection(
+            self._parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_lost,
+            on_close_callback=self._on_lost,
+            custom_ioloop=self.loop,
+        )
+        self._connection = connection
+        # pika's own bound ends before the channel is open.
+        self.loop.call_later(
+            CONNECT_SECONDS + 0.5, partial(self._check_open, connection)
+        )
+
+    def _check_open(self, connection: pika.SelectConnection) -> None:
+        if connection is self._connection and self._channel is None:
+            self._drop("it does not answer", is_failing=True)
+
+    def _on_open(self, connection: pika.SelectConnection) -> None:
+        if connection is not self._connection:
+            return
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(
+            self._on_confirm, callback=lambda _: self._on_ready(channel)
+        )
+
+    def _on_ready(self, channel: Channel) -> None:
+        if channel.connection is not self._connection:
+            return
+        self._channel = channel
+        self._declarer = Declarer(channel, self._queue_type, self._refusals)
+        self._last_tag = 0
+        self._returned.clear()
+        self._is_failing = False
+        self.is_usable = True
+        self._outage.up()
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self._carry_out(request)
+
+    # Losing the connection
+
+    def _on_lost(
+        self, connection: pika.connection.Connection, reason: BaseException
+    ) -> None:
+        if connection is self._connection:
+            self._drop(reason, is_failing=self._channel is None)
+
+    def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        if channel is self._channel:
+            self._refusals.note(reason)
+            self._drop(reason)
+
+    def _on_blocked(self, _: object, __: object) -> None:
+        # A memory or disk alarm. RabbitMQ reads nothing more from this
+        # connection, not even its end: were it dropped, it would stay there
+        # until the alarm is over, and so would each one after it. So it is
+        # kept, and callers fail at once.
+        self.is_usable = False
+        self._give_up("it blocks publishers (memory or disk alarm)")
+
+    def _on_unblocked(self, _: object, __: object) -> None:
+        if self._channel is not None:
+            self.is_usable = True
+            self._outage.up()
+
+    def _drop(self, reason: object, *, is_failing: bool = False) -> None:
+        """Forget the connection, fail what is unsettled, connect again."""
+        connection, self._connection = self._connection, None
+        self._channel = None
+        self._declarer = None
+        self.is_usable = False
+        self._is_failing = is_failing
+        if connection is not None and connection.is_open:
+            # In a black hole this ends when heartbeats are missed.
+            connection.close()
+        if self._is_stopping:
+            self.loop.stop()
+        self._give_up(reason)
+        is_flapping = time.monotonic() - self._attempted_at < 1
+        pause = retry_pause() if is_failing or is_flapping else 0
+        self.loop.call_later(pause, self._connect)
+
+    def _give_up(self, reason: object) -> None:
+        if not self._is_stopping:
+            self._outage.down(reason)
+        error = failure(f"RabbitMQ is away: {reason}")
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for batch, index in unconfirmed.values():
+            batch.settle(index, error)
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.fail(error)
+
+    # Requests
+
+    def _accept(self, request: Request) -> None:
+        is_known_away = self._channel is not None and not self.is_usable
+        if self._is_failing or self._is_stopping or is_known_away:
+            request.fail(failure("RabbitMQ is away"))
+            return
+        if self.is_usable:
+            self._carry_out(request)
+        else:
+            self._waiting.append(request)
+        self.loop.call_later(REPLY_SECONDS, partial(self._check, request))
+
+    def _check(self, request: Request) -> None:
+        """Give a request up that is due."""
+        if request.is_done:
+            return
+        if request in self._waiting:
+            self._waiting.remove(request)
+            request.fail(failure("RabbitMQ is away"))
+        elif isinstance(request, Batch):
+            self._drop("it does not confirm messages", is_failing=True)
+
+    def _carry_out(self, request: Request) -> None:
+        if isinstance(request, Batch):
+            self._publish(request)
+        elif isinstance(request, DepthQuestion):
+            self._ask(request)
+
+    def _publish(self, batch: Batch) -> None:
+        for index, message in enumerate(batch.messages):
+            channel, declarer = self._channel, self._declarer
+            if channel is None or declarer is None or not channel.is_open:
+                batch.settle(index, failure("The channel was closed"))
+                continue
+            declarer.route(message.route)
+            # By then a declaration may have failed the whole connection.
+            channel.basic_publish(
+                message.route.exchange,
+                message.route.routing_key,
+                message.body,
+                BasicProperties(
+                    message_id=message.message_id,
+                    delivery_mode=DELIVERY_MODE,
+                ),
+                mandatory=True,
+            )
+            self._last_tag += 1
+            self._unconfirmed[self._last_tag] = (batch, index)
+
+    def _on_return(
+        self,
+        channel: Channel,
+        _: Basic.Return,
+        properties: BasicProperties,
+        __: bytes,
+    ) -> None:
+        if channel is self._channel and properties.message_id is not None:
+            self._returned.add(properties.message_id)
+            self.forget_topology()
+
+    def _on_confirm(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
+        confirm = frame.method
+        is_ack = isinstance(confirm, Basic.Ack)
+        tags = self._unconfirmed
+        if confirm.multiple:
+            while tags and (tag := next(iter(tags))) <= confirm.delivery_tag:
+                self._settle(tag, is_ack)
+        elif confirm.delivery_tag in tags:
+            self._settle(confirm.delivery_tag, is_ack)
+        if self._is_stopping and not tags:
+            self._disconnect()
+
+    def _settle(self, tag: int, is_ack: bool) -> None:
+        batch, index = self._unconfirmed.pop(tag)
+        message_id = batch.messages[index].message_id
+        outcome = None
+        if message_id in self._returned:
+            self._returned.discard(message_id)
+            outcome = failure("No queue took the message")
+        elif not is_ack:
+            outcome = failure("RabbitMQ refused the message")
+        batch.settle(index, outcome)
+
+    def _ask(self, question: DepthQuestion) -> None:
+        # On a channel of its own, since asking for a queue that isn't there
+        # closes the channel.
+        def ask(channel: Channel) -> None:
+            channel.queue_declare(
+                question.queue, passive=True, callback=settle
+            )
+
+        def settle(frame: Method[Queue.DeclareOk]) -> None:
+            question.settle(frame.method.message_count)
+            channel.close()
+
+        def closed(_: Channel, reason: Exception) -> None:
+            if getattr(reason, "reply_code", None) == _NOT_FOUND:
+                question.settle(0)
+            elif not question.is_done:
+                question.fail(reason)
+
+        if self._connection is not None:
+            channel = self._connection.channel(on_open_callback=ask)
+            channel.add_on_close_callback(closed)
+
+    def forget_topology(self) -> None:
+        """Declare everything again when it is next needed."""
+        if self._declarer is not None:
+            self._declarer.forget()
+
+    # Stopping
+
+    def stop(self) -> None:
+        """Disconnect once everything is confirmed, or after 2 s."""
+        self._is_stopping = True
+        if self._unconfirmed:
+            self.loop.call_later(REPLY_SECONDS, self._disconnect)
+        else:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            # _on_lost then ends the loop; the timer does in a black hole.
+            connection.close()
+            self.loop.call_later(0.5, self.loop.stop)
+        else:
+            self.loop.stop()

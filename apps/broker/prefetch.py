@@ -1,0 +1,16 @@
+"""How many messages a worker takes from a queue before they are done."""
+
+#: The queue of timers that are overdue.
+OVERDUE = "timers.overdue"
+
+
+def prefetch_of(queue_name: str, asked: int) -> int:
+    """Return a queue's prefetch, given the one that Dramatiq asks for.
+
+    Dramatiq asks for two messages a thread. Overdue timers get a quarter of
+    the threads, at least one, so that a backlog of calls that hang can't
+    fill a worker.
+    """
+    if queue_name == OVERDUE:
+        return max(1, asked // 8)
+    return asked
