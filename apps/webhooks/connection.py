@@ -6,7 +6,6 @@ broken pipe taken out. They work for the call in `exchange.current`.
 
 import http.client
 import ssl
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,7 +145,7 @@ class Connection(HTTPConnection):
         if exchange.on_sent is not None:
             exchange.on_sent()
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         """Return the answer when its head is complete; raise Failed."""
         exchange = current.get()
         try:
@@ -170,10 +169,6 @@ class Connection(HTTPConnection):
             return FailureKind.reset
         return FailureKind.stale
 
-    def rest(self) -> None:
-        """Note that the answer is complete."""
-        self.idle_since = time.monotonic()
-
 
 class TLSConnection(Connection, HTTPSConnection):
     """An https connection, through a tunnel if there is a proxy."""
@@ -196,14 +191,14 @@ class TLSConnection(Connection, HTTPSConnection):
 
     def _tunnel(self) -> None:
         try:
-            super()._tunnel()  # type: ignore[misc]
+            super()._tunnel()
         except (OSError, http.client.HTTPException) as error:
             raise Failed(FailureKind.proxy, error) from None
 
     def _request_target(self, exchange: Exchange) -> str:
         return exchange.target.request_target
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         """Return the answer, and keep the TLS session if it is a new one."""
         sock = self.sock
         response = super().getresponse()

@@ -8,7 +8,7 @@ from typing import Any
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.response import HTTPResponse
+from urllib3.response import BaseHTTPResponse
 
 from apps.webhooks.connection import Connection, TLSConnection
 from apps.webhooks.dialer import Dialer
@@ -100,7 +100,9 @@ class _Pool(HTTPConnectionPool):
         self._context = context
         self.idle = IdleConnections()
 
-    def _get_conn(self, timeout: float | None = None) -> Connection:
+    def _get_conn(  # type: ignore[override]
+        self, timeout: float | None = None
+    ) -> Connection:
         exchange = current.get()
         target = exchange.target
         if not exchange.fresh and (found := self.idle.take(target)):
@@ -141,7 +143,7 @@ class Adapter(HTTPAdapter):
         return "/"
 
     def build_response(
-        self, req: PreparedRequest, resp: HTTPResponse
+        self, req: PreparedRequest, resp: BaseHTTPResponse
     ) -> Response:
         """Return the status and the unread body, without cookies."""
         response = Response()
