@@ -1,0 +1,47 @@
+# Works with GNU make 3.81 and any POSIX shell. Every target sets up what it
+# needs by itself; a second start finds it there.
+#
+#   PYTHON=python3.12   the Python to make the environment with
+#   ARGS="-k ladder"    what `make test` hands to pytest
+#   PORT, DATA_DIR, ... the service's own settings, as variables or arguments
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run stack test lint lock clean
+
+# Another project's modules have no place in this environment.
+unexport PYTHONHOME
+unexport PYTHONPATH
+
+PY := .venv/bin/python
+VENV := sh deploy/local/venv.sh
+SOURCES := manage.py config apps deploy tests
+
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+
+run: ## the service on this machine, with a PostgreSQL of its own
+	@$(VENV) standalone
+	@exec $(PY) -m deploy.local run
+
+stack: ## the same with RabbitMQ: web, worker and dispatcher
+	@$(VENV) standalone stack
+	@exec $(PY) -m deploy.local stack
+
+test: ## the whole test suite, with the servers it needs
+	@$(VENV) dev
+	@exec $(PY) -m deploy.local test -m "not chaos and not load" $(ARGS)
+
+lint: ## ruff, mypy and pycodestyle over everything
+	@$(VENV) dev
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pycodestyle $(SOURCES)
+
+lock: ## resolve the dependencies anew (needs uv)
+	@sh deploy/lock.sh $(ARGS)
+
+clean: ## remove the environment and caches; timers stay in .data
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

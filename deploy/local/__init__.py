@@ -1,0 +1,1 @@
+"""Runs the service and its servers on one machine, in the foreground."""

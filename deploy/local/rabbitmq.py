@@ -1,0 +1,182 @@
+"""A private RabbitMQ, as the current user, in the foreground, as a child.
+
+It and its `epmd` listen on 127.0.0.1 alone. What it keeps is disposable:
+Postgres is the truth.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pika
+from pika.exceptions import AMQPError
+
+from deploy.local.data import can_bind, free_ports, secret, write_private
+from deploy.local.needs import install_rabbitmq, rabbitmq_server
+from deploy.local.processes import SERVER, LocalError, Service
+
+USER = "timer"
+MANAGEMENT_PORT = 15672     # where people look for the management UI
+PLUGINS = "[rabbitmq_management,rabbitmq_prometheus].\n"
+
+# The host's name may change between two starts; this node's does not.
+NODE = "timer@localhost"
+
+CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{amqp}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {management}
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = {prometheus}
+default_user = {user}
+default_pass = {password}
+log.file.level = warning
+log.file.rotation.size = 10485760
+log.file.rotation.count = 3
+"""
+
+
+class RabbitMQ:
+    """The broker whose files are in `data_dir`/rabbitmq."""
+
+    def __init__(self, data_dir: Path, env: Mapping[str, str]) -> None:
+        server = rabbitmq_server()
+        if server is None:
+            raise LocalError(
+                f"RabbitMQ isn't installed. To install it:\n"
+                f"  {install_rabbitmq()}"
+            )
+        self._server = server
+        self._home = data_dir / "rabbitmq"
+        self._home.mkdir(mode=0o700, exist_ok=True)
+        self.password_file = self._home / "password"
+        self._password = secret(self.password_file)
+        ports = free_ports(5)
+        self._amqp, self._node, self._epmd, self._prometheus = ports[:4]
+        self.management_port = (
+            MANAGEMENT_PORT if can_bind(MANAGEMENT_PORT) else ports[4]
+        )
+        self._env = self._environment(env)
+
+    @property
+    def url(self) -> str:
+        """Where AMQP clients connect, with the password."""
+        return f"amqp://{self._login}@127.0.0.1:{self._amqp}/%2F"
+
+    @property
+    def management_url(self) -> str:
+        """Where the management API answers, with the password."""
+        return f"http://{self._login}@127.0.0.1:{self.management_port}"
+
+    @property
+    def _login(self) -> str:
+        return f"{USER}:{self._password}"
+
+    def services(self) -> tuple[Service, Service]:
+        """Return `epmd`, which tells Erlang nodes' ports, and the broker.
+
+        A node without an `epmd` would start one that outlives it.
+        """
+        epmd = Service(
+            name="epmd",
+            command=[_epmd(), "-address", "127.0.0.1"],
+            env=self._env,
+            stage=SERVER,
+            stop_seconds=5.0,
+            log=self._home / "epmd.log",
+        )
+        broker = Service(
+            name="rabbitmq",
+            command=[str(self._server)],
+            env=self._env,
+            stage=SERVER,
+            log=self._home / "output.log",
+            directory=self._home,
+            prepare=self._prepare,
+        )
+        return epmd, broker
+
+    def is_ready(self) -> bool:
+        """Tell whether a client can log in."""
+        if can_bind(self._amqp):
+            return False
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+        parameters = pika.URLParameters(self.url)
+        parameters.socket_timeout = parameters.stack_timeout = 2
+        try:
+            pika.BlockingConnection(parameters).close()
+        except (AMQPError, OSError):
+            return False
+        return True
+
+    def _prepare(self) -> None:
+        output = self._home / "output.log"
+        output.write_bytes(b"")
+        self._wait_for_epmd()
+        (self._home / "conf.d").mkdir(exist_ok=True)
+        (self._home / "enabled_plugins").write_text(PLUGINS)
+        (self._home / "env.conf").touch()
+        write_private(
+            self._home / "rabbitmq.conf",
+            CONFIGURATION.format(
+                amqp=self._amqp,
+                management=self.management_port,
+                prometheus=self._prometheus,
+                user=USER,
+                password=self._password,
+            ),
+        )
+
+    def _wait_for_epmd(self) -> None:
+        deadline = time.monotonic() + 5.0
+        while time.monotonic() < deadline:
+            try:
+                address = ("127.0.0.1", self._epmd)
+                socket.create_connection(address, 1.0).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+
+    def _environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment that knows nothing of the system's broker."""
+        home = self._home
+        clean = {
+            key: value for key, value in env.items()
+            if not key.startswith(("RABBITMQ_", "ERL_", "XDG_"))
+        }
+        return {
+            **clean,
+            "HOME": str(home),      # of the Erlang cookie
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd),
+            "RABBITMQ_NODENAME": NODE,
+            "RABBITMQ_DIST_PORT": str(self._node),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "env.conf"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_CONFIG_FILES": str(home / "conf.d"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(home / "node"),
+            "RABBITMQ_LOG_BASE": str(home / "log"),
+            # Schedulers that spin while they wait would cost a core.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-kernel inet_dist_use_interface {127,0,0,1}"
+                " +sbwt none +sbwtdcpu none +sbwtdio none"
+            ),
+        }
+
+
+def _epmd() -> str:
+    """Return the path of `epmd`, which comes with Erlang."""
+    if found := shutil.which("epmd"):
+        return found
+    if erlang := shutil.which("erl"):
+        beside = Path(os.path.realpath(erlang)).with_name("epmd")
+        if beside.exists():
+            return str(beside)
+    raise LocalError("RabbitMQ is installed, but its `epmd` is not found")

@@ -1,0 +1,147 @@
+"""What `make run` and `make stack` run, and with which settings."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.data import secret
+from deploy.local.processes import MARK, LocalError, Service
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.0/8,::1/128"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings that decide what is run; the rest is the application's."""
+
+    shape: str      # "run" or "stack"
+    port: int
+    data_dir: Path
+    web_workers: int
+    worker_processes: int
+    worker_threads: int
+
+    @classmethod
+    def read(cls, shape: str, environ: Mapping[str, str]) -> "Options":
+        """Read the environment; LocalError names the variable that's wrong."""
+        many = 2 if shape == "stack" else 1
+        return cls(
+            shape=shape,
+            port=_number(environ, "PORT", 8000, 65535),
+            data_dir=data_dir(environ),
+            web_workers=_number(environ, "WEB_WORKERS", many, 256),
+            worker_processes=_number(environ, "WORKER_PROCESSES", many, 256),
+            worker_threads=_number(environ, "WORKER_THREADS", 64, 4096),
+        )
+
+
+def data_dir(environ: Mapping[str, str]) -> Path:
+    """Return the data directory, absolute."""
+    return Path(environ.get("DATA_DIR") or ROOT / ".data").resolve()
+
+
+def environment(
+    options: Options,
+    environ: Mapping[str, str],
+    database_url: str,
+    rabbitmq_url: str,
+) -> dict[str, str]:
+    """Return the environment of every process of the application."""
+    env = {
+        **environ,
+        MARK: str(options.data_dir),
+        "DATABASE_URL": database_url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "DATA_DIR": str(options.data_dir),
+        "WORKER_PROCESSES": str(options.worker_processes),
+        "WORKER_THREADS": str(options.worker_threads),
+        "PYTHONUNBUFFERED": "1",
+        # Milliseconds until a Dramatiq consumer connects again.
+        "dramatiq_restart_delay": "500",
+    }
+    env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
+    if not env.get("SECRET_KEY"):
+        env["SECRET_KEY"] = secret(options.data_dir / "secret-key")
+    return env
+
+
+def boot(env: Mapping[str, str]) -> list[Service]:
+    """Return what is run once, in this order, before all else."""
+    return [
+        _service("migrate", env, "manage.py", "migrate", "--verbosity", "0"),
+        _service("recover", env, "manage.py", "recover_timers"),
+    ]
+
+
+def application(options: Options, env: Mapping[str, str]) -> list[Service]:
+    """Return the processes to keep running, in the order of their start.
+
+    They are stopped in the opposite order.
+    """
+    worker = _service(
+        "worker", env,
+        "-m", "dramatiq", "config.worker", "--skip-logging",
+        "--processes", str(options.worker_processes),
+        "--threads", str(options.worker_threads),
+        # Calls in flight end within their own 10 s; milliseconds here.
+        "--worker-shutdown-timeout", "25000",
+    )
+    web = _service(
+        "web", env,
+        "-m", "granian", "--interface", "wsgi",
+        "--host", HOST, "--port", str(options.port),
+        "--http", "1", "--no-ws", "--log-level", "warning",
+        "--workers", str(options.web_workers),
+        "--blocking-threads", "32",
+        # Connections at once for each worker: idle ones count as well.
+        "--backpressure", "512",
+        "--respawn-failed-workers", "--respawn-interval", "0.5",
+        "--workers-kill-timeout", "15",
+        "config.wsgi:application",
+    )
+    if options.shape == "run":
+        return [worker, web]
+    dispatcher = _service("dispatcher", env, "manage.py", "dispatch_timers")
+    return [worker, dispatcher, web]
+
+
+def _service(name: str, env: Mapping[str, str], *args: str) -> Service:
+    return Service(
+        name=name, command=[sys.executable, *args], env=env, directory=ROOT
+    )
+
+
+def _number(
+    environ: Mapping[str, str], name: str, usual: int, most: int
+) -> int:
+    text = environ.get(name) or str(usual)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise LocalError(f"{name} must be a number from 1 to {most}: {text}")
+    return int(text)
+
+
+def welcome(options: Options, management: str | None) -> str:
+    """Return what to show once the service answers."""
+    address = f"http://{HOST}:{options.port}"
+    lines = [
+        "",
+        f"  The timer service answers on {address}",
+        "",
+        "  Set a timer of five seconds:",
+        f"    curl {address}/timer -H 'content-type: application/json' \\",
+        '      -d \'{"hours": 0, "minutes": 0, "seconds": 5,'
+        ' "url": "http://127.0.0.1:9000/"}\'',
+        "  and see it arrive:",
+        "    python3 -m http.server --bind 127.0.0.1 9000",
+        "",
+        f"  API documentation: {address}/api/docs",
+        *([management] if management else []),
+        f"  Data: {options.data_dir}",
+        "  Ctrl-C drains and stops it.",
+        "",
+    ]
+    return os.linesep.join(lines)

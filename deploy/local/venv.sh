@@ -1,0 +1,52 @@
+#!/bin/sh
+# Makes .venv hold what requirements/KIND.lock names. Quick when it does;
+# repairs what an interrupted run left; follows a changed lock, a moved clone
+# and a Python that was removed.
+#
+# usage: [PYTHON=python3.x] venv.sh standalone|dev [stack]
+set -eu
+
+cd "$(dirname "$0")/../.."
+here=$(pwd -P)
+kind=$1
+base=$(cat requirements/base.lock requirements/standalone.lock | cksum)
+all=$(cat requirements/*.lock | cksum)
+
+if [ "$kind" = dev ]; then key=$all; else key=$base; fi
+
+identity() {
+    "$1" -c 'import sys; print(sys.version_info[:3], sys.base_prefix)' \
+        2> /dev/null
+}
+
+# Whole, of this clone, and of the Python that was asked for.
+usable() {
+    [ ! -e .venv/.unfinished ] || return 1
+    grep -qF "$here/.venv/bin/" .venv/bin/pip 2> /dev/null || return 1
+    mine=$(identity .venv/bin/python) || return 1
+    [ -z "${PYTHON:-}" ] || [ "$mine" = "$(identity "$PYTHON")" ]
+}
+
+installed() {
+    [ "$(cat ".venv/.$kind" 2> /dev/null)" = "$key" ]
+}
+
+python=$(sh deploy/local/check.sh "${2:-}")
+
+if ! usable; then
+    echo "timer-service: making a Python environment in .venv" >&2
+    rm -rf .venv
+    mkdir .venv
+    : > .venv/.unfinished
+    "$python" -m venv .venv
+elif installed; then
+    exit 0
+fi
+
+echo "timer-service: installing requirements/$kind.lock into .venv" >&2
+: > .venv/.unfinished
+.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --no-input --require-hashes -r "requirements/$kind.lock"
+echo "$base" > .venv/.standalone
+if [ "$kind" = dev ]; then echo "$all" > .venv/.dev; fi
+rm .venv/.unfinished
