@@ -1,0 +1,1 @@
+"""Timers: storing them, waking them in time, firing each one once."""

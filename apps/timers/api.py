@@ -1,0 +1,78 @@
+"""The timer endpoints: parse, call a service, answer."""
+
+from typing import cast
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import Router, Status
+
+from apps.timers import services
+from apps.timers.records import StoredTimer
+from apps.timers.schemas import (
+    ErrorOut,
+    TimerCreated,
+    TimerIn,
+    TimerOut,
+    TimerStatus,
+)
+
+router = Router(tags=["timers"])
+
+
+@router.post(
+    "/timer",
+    response={
+        201: TimerCreated,
+        frozenset({400, 411, 413, 422, 503}): ErrorOut,
+    },
+    summary="Set a timer",
+)
+def create_timer(
+    request: HttpRequest, body: TimerIn, response: HttpResponse
+) -> Status[TimerCreated]:
+    """Set a timer: when it expires, its URL is called with a POST, once.
+
+    201 means that it is stored durably. A 503 may have been stored all
+    the same.
+    """
+    timer_id = services.create_timer(body.url, body.delay)
+    response["Location"] = f"/timer/{timer_id}"
+    created = TimerCreated(id=timer_id, time_left=body.total_seconds)
+    return Status(201, created)
+
+
+@router.get(
+    "/timer/{timer_uuid}",
+    response={200: TimerOut, frozenset({404, 422, 503}): ErrorOut},
+    summary="Look at a timer",
+)
+def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
+    """Return the seconds left, 0 if expired, and what came of the call."""
+    timer = services.get_timer(timer_uuid)
+    if timer is None:
+        raise Http404(f"There is no timer {timer_uuid}.")
+    return _timer_out(timer)
+
+
+def _timer_out(timer: StoredTimer) -> TimerOut:
+    late_ms = None
+    if timer.sent_at is not None:
+        late_ms = (timer.sent_at - timer.due_at).total_seconds() * 1000
+    return TimerOut(
+        id=timer.id,
+        time_left=timer.time_left,
+        status=_status(timer),
+        url=timer.url,
+        fire_at=timer.due_at,
+        created_at=timer.created_at,
+        fired_at=timer.fired_at,
+        late_ms=late_ms,
+        status_code=timer.status_code,
+        error=timer.error,
+    )
+
+
+def _status(timer: StoredTimer) -> TimerStatus:
+    if timer.outcome is not None:
+        return cast(TimerStatus, timer.outcome)
+    return "scheduled" if timer.fired_at is None else "firing"

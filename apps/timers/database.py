@@ -1,0 +1,61 @@
+"""The connection pool that the timer's own SQL runs on.
+
+Django's ORM migrates and describes the table; the hot statements go
+through psycopg's own pool, prepared, in autocommit, a few connections a
+process whatever the number of threads.
+"""
+
+import functools
+from typing import Any
+
+import psycopg
+from django.db import connections
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+Connection = psycopg.Connection[TupleRow]
+
+#: What a lost, refused or overlong connection looks like, pool included
+#: (its PoolTimeout and PoolClosed are OperationalErrors).
+UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+def connection_arguments() -> dict[str, Any]:
+    """Return libpq's arguments for the database that Django uses now."""
+    entry = connections["default"].settings_dict
+    named = {
+        "dbname": entry["NAME"],
+        "user": entry["USER"],
+        "password": entry["PASSWORD"],
+        "host": entry["HOST"],
+        "port": entry["PORT"],
+    }
+    given = {key: str(value) for key, value in named.items() if value}
+    return {**given, **entry["OPTIONS"]}
+
+
+@functools.cache
+def pool() -> ConnectionPool[Connection]:
+    """Return this process's pool, opened on first use.
+
+    psycopg's back-off grows to minutes by default; after an outage the
+    first caller is to find Postgres again, so an attempt is given up
+    after a second and the next caller starts a new one.
+    """
+    return ConnectionPool(
+        kwargs={**connection_arguments(), "autocommit": True},
+        min_size=1,
+        max_size=4,
+        timeout=1,
+        reconnect_timeout=1,
+        check=ConnectionPool.check_connection,
+        name="timers",
+        open=True,
+    )
+
+
+def close_pool() -> None:
+    """Close this process's pool, if there is one; the next use opens it."""
+    if pool.cache_info().currsize:
+        pool().close()
+        pool.cache_clear()

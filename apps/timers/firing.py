@@ -1,0 +1,216 @@
+"""Firing one timer: claim it, wait out the lead, call, record."""
+
+import functools
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from django.conf import settings
+
+from apps.broker.middleware import LeaveUnacknowledged
+from apps.timers import publishing, store
+from apps.timers.clock import lease_clock
+from apps.timers.database import UNAVAILABLE
+from apps.timers.group_commit import GroupCommit
+from apps.timers.marks import MarkWriter
+from apps.timers.models import Outcome
+from apps.timers.records import Claim, Early, Mark, Near, Report, Wish
+from apps.webhooks.client import Result, WebhookClient, from_settings
+from apps.webhooks.target import parse_target
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+#: Set when the process is to end: nothing then waits for Postgres, but
+#: leaves its message to whoever is there when Postgres is back.
+stopping = threading.Event()
+
+#: How long one write may take before it is tried again, in seconds.
+_WRITE_TIMEOUT = 5.0
+
+_claims: GroupCommit[Wish, Claim | Early | None] = GroupCommit(store.claim)
+_records: GroupCommit[Report, bool] = GroupCommit(store.record)
+
+
+@functools.cache
+def _client() -> WebhookClient:
+    """Return this process's HTTP client, with its pooled connections."""
+    return WebhookClient(from_settings())
+
+
+@functools.cache
+def mark_writer() -> MarkWriter:
+    """Return this process's writer of marks, started on first use."""
+    return MarkWriter()
+
+
+class LeaseTooShort(Exception):
+    """A call that started now could outlive its claim."""
+
+
+def fire(timer_id: UUID) -> None:
+    """Call the timer's URL, unless that is not for this worker to do.
+
+    The message that led here may be late, early or one of many; only a
+    granted claim lets the call go out. Raises LeaveUnacknowledged when the
+    process ends before Postgres could be reached.
+    """
+    token = uuid4()
+    answer, asked_at = _claim(Wish(timer_id, token))
+    if isinstance(answer, Early):
+        _send_back(timer_id, answer.wait)
+    elif answer is not None:
+        _fire_claimed(answer, asked_at)
+
+
+def _claim(wish: Wish) -> tuple[Claim | Early | None, float]:
+    """Ask for the claim; return the answer and when it was asked for.
+
+    The lease runs from before the question, on the lease clock.
+    """
+
+    def ask() -> tuple[Claim | Early | None, float]:
+        asked_at = lease_clock()
+        return _claims.submit(wish, timeout=_WRITE_TIMEOUT), asked_at
+
+    return _until_done(ask)
+
+
+def _until_done(write: Callable[[], Answer]) -> Answer:
+    """Repeat an idempotent write until it works or the process stops.
+
+    Raising would reject the message: an outage of Postgres would empty
+    the queue into the dead letters.
+    """
+    while True:
+        try:
+            return write()
+        except (*UNAVAILABLE, TimeoutError) as error:
+            logger.warning(
+                "Postgres can't be reached; trying again",
+                extra={"error": str(error).strip()},
+            )
+            if stopping.wait(random.uniform(0.1, 0.5)):
+                raise LeaveUnacknowledged from error
+
+
+def _send_back(timer_id: UUID, wait: float) -> None:
+    """Have a timer wait on that was delivered before its time.
+
+    A rung of the ladder may be missing, or RabbitMQ's clock be fast.
+    """
+    logger.warning(
+        "timer came early; it waits on",
+        extra={"timer": timer_id, "early_s": round(wait, 3)},
+    )
+    timer = Near(timer_id, time.monotonic() + wait)
+    _until_done(lambda: publishing.put_off(timer))
+
+
+def _fire_claimed(claim: Claim, asked_at: float) -> None:
+    """Call the URL when the time has come, and record what came of it."""
+    time.sleep(max(0.0, claim.start - time.monotonic()))
+    sent_at: datetime | None = None
+
+    def check_lease() -> None:
+        used = lease_clock() - asked_at
+        left = store.LEASE.total_seconds() - used
+        if left < settings.WEBHOOK_TIMEOUT:
+            raise LeaseTooShort(f"the claim is {used:.1f} s old")
+
+    def note_sent() -> None:
+        nonlocal sent_at
+        sent_at = claim.database_time(time.monotonic())
+        mark_writer().add(Mark(claim.id, claim.token, sent_at))
+
+    result = _call(claim, check_lease, note_sent)
+    mark_writer().discard(claim.token)
+    if result.failure == "aborted":
+        logger.warning(
+            "timer not called: its claim was about to end",
+            extra={"timer": claim.id, "detail": result.detail},
+        )
+        return
+    report = _report(claim, result, sent_at)
+    recorded = _until_done(
+        lambda: _records.submit(report, timeout=_WRITE_TIMEOUT)
+    )
+    _log(claim, report, result, recorded)
+
+
+def _call(
+    claim: Claim, before_send: Callable[[], None], on_sent: Callable[[], None]
+) -> Result:
+    now = claim.database_time(time.monotonic())
+    return _client().call(
+        parse_target(claim.url),
+        headers={
+            "content-type": "application/json",
+            "user-agent": settings.WEBHOOK_USER_AGENT,
+            "webhook-id": str(claim.id),
+            "webhook-timestamp": str(int(now.timestamp())),
+        },
+        body=json.dumps(_payload(claim)).encode(),
+        deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
+        before_send=before_send,
+        on_sent=on_sent,
+    )
+
+
+def _payload(claim: Claim) -> dict[str, object]:
+    """Return the body, in the shape that Standard Webhooks describes.
+
+    https://github.com/standard-webhooks/standard-webhooks
+    """
+    return {
+        "id": str(claim.id),
+        "type": "timer.expired",
+        "timestamp": claim.due_at.isoformat(),
+        "data": {
+            "id": str(claim.id),
+            "created_at": claim.created_at.isoformat(),
+            "fire_at": claim.due_at.isoformat(),
+        },
+    }
+
+
+def _report(
+    claim: Claim, result: Result, sent_at: datetime | None
+) -> Report:
+    """Judge a call: only a 2xx answer counts as delivered."""
+    code = result.status_code
+    delivered = code is not None and 200 <= code < 300
+    error = None
+    if result.failure is not None:
+        error = f"{result.failure.value}: {result.detail}"
+    return Report(
+        claim.id,
+        claim.token,
+        Outcome.DELIVERED if delivered else Outcome.FAILED,
+        sent_at,
+        code,
+        error,
+    )
+
+
+def _log(
+    claim: Claim, report: Report, result: Result, recorded: bool
+) -> None:
+    details: dict[str, object] = {"timer": claim.id}
+    if report.sent_at is not None:
+        late = (report.sent_at - claim.due_at).total_seconds()
+        details["late_ms"] = round(late * 1000, 1)
+    if report.status_code is not None:
+        details["status"] = report.status_code
+    if report.error is not None:
+        details["error"] = report.error
+    details["took_ms"] = round(result.duration * 1000, 1)
+    if not recorded:
+        details["recorded"] = "no: the claim was taken over"
+    logger.info(f"timer {report.outcome.value}", extra=details)

@@ -1,0 +1,124 @@
+"""Group commit: callers that wait at the same time share one write.
+
+A commit costs Postgres one flush to disk whether it holds one row or a
+hundred, so callers that arrive during one flush go together in the next.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Call(Generic[Item, Result]):
+    """One caller's item, and in the end its result or its exception."""
+
+    __slots__ = ("done", "error", "item", "leads", "result", "wake")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.wake = threading.Event()
+        self.leads = False
+        self.done = False
+        self.error: BaseException | None = None
+        self.result: Result | None = None
+
+    def answer(self) -> Result:
+        """Return the result, or raise an exception of this caller's own."""
+        if self.error is not None:
+            # Raising one object in many threads would mix tracebacks.
+            raise type(self.error)(*self.error.args) from self.error
+        return self.result  # type: ignore[return-value]
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Turns many concurrent `submit` calls into few calls of `flush`.
+
+    `flush` takes a sequence of items and returns as many results, in the
+    same order. It runs on one of the callers' threads, never twice at the
+    same time; there is no thread to start or to stop.
+
+    If `flush` raises one of `singly` for a group, each item is flushed by
+    itself, so that one bad item fails alone; any other exception reaches
+    every caller of the group. `most` is the largest group.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        most: int = 500,
+        singly: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._flush = flush
+        self._most = most
+        self._singly = singly
+        self._mutex = threading.Lock()
+        self._waiting: deque[_Call[Item, Result]] = deque()
+        self._led = False
+
+    def submit(self, item: Item, *, timeout: float) -> Result:
+        """Flush the item together with others and return its result.
+
+        Raises TimeoutError when that takes over `timeout` seconds: the
+        item may or may not have been written.
+        """
+        call: _Call[Item, Result] = _Call(item)
+        with self._mutex:
+            self._waiting.append(call)
+            call.leads = not self._led
+            self._led = True
+        if not call.leads:
+            in_time = call.wake.wait(timeout)
+            if not in_time and self._abandon(call):
+                raise TimeoutError(f"no answer within {timeout:g} s")
+        if call.leads:
+            self._lead()
+        return call.answer()
+
+    def _abandon(self, call: _Call[Item, Result]) -> bool:
+        """Give up on a call, unless its answer or the lead just came."""
+        with self._mutex:
+            if call.done or call.leads:
+                return False
+            if call in self._waiting:
+                self._waiting.remove(call)
+            return True
+
+    def _lead(self) -> None:
+        """Flush one group, then hand the lead to the next caller."""
+        with self._mutex:
+            size = min(len(self._waiting), self._most)
+            group = [self._waiting.popleft() for _ in range(size)]
+        try:
+            self._settle(group)
+        finally:
+            with self._mutex:
+                for call in group:
+                    call.done = True
+                if self._waiting:
+                    self._waiting[0].leads = True
+                    self._waiting[0].wake.set()
+                else:
+                    self._led = False
+            for call in group:
+                call.wake.set()
+
+    def _settle(self, group: Sequence[_Call[Item, Result]]) -> None:
+        """Give each call of the group its result or its exception."""
+        try:
+            results = self._flush([call.item for call in group])
+            for call, result in zip(group, results, strict=True):
+                call.result = result
+        except BaseException as error:
+            if len(group) > 1 and isinstance(error, self._singly):
+                for call in group:
+                    self._settle([call])
+                return
+            for call in group:
+                call.error = error
+            if not isinstance(error, Exception):
+                raise  # an interrupt is this thread's, too

@@ -1,0 +1,50 @@
+"""What a worker process starts with, and ends with."""
+
+import logging
+import threading
+
+import dramatiq
+
+from apps.broker.memory import MemoryBroker
+from apps.monitoring.heartbeat import keep_beating
+from apps.timers import firing
+from apps.timers.database import close_pool
+from apps.timers.feeder import Feeder
+from config.processes import end_with_parent
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerLifecycle(dramatiq.Middleware):
+    """Starts the feeder in standalone; drains at the end."""
+
+    def __init__(self) -> None:
+        self._feeder: Feeder | None = None
+        self._stopping = threading.Event()
+
+    def after_worker_boot(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Begin to show signs of life, and to feed where there is need."""
+        end_with_parent()
+        keep_beating("worker", self._stopping)
+        if isinstance(broker, MemoryBroker):
+            self._feeder = Feeder(broker)
+        logger.info("worker started", extra={"threads": worker.worker_threads})
+
+    def before_worker_shutdown(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Take nothing new; calls under way end and are recorded."""
+        if self._feeder is not None:
+            self._feeder.close()
+        firing.stopping.set()
+
+    def after_worker_shutdown(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Write what is left to write."""
+        firing.mark_writer().close()
+        close_pool()
+        self._stopping.set()
+        logger.info("worker stopped")

@@ -1,0 +1,51 @@
+"""`manage.py recover_timers`: one pass at boot."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.timers import dispatcher, store
+from apps.timers.database import UNAVAILABLE
+
+
+class Command(BaseCommand):
+    """Queue the timers that a stop left behind, say how many, and exit."""
+
+    help = (
+        "Queue every timer that is overdue and did not fire, or that is"
+        " near and not queued; say how many, and exit."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one pass; fail only when Postgres is away."""
+        try:
+            sentence = _queue() if settings.RABBITMQ_URL else _wake()
+        except UNAVAILABLE as error:
+            raise CommandError(f"Postgres can't be reached: {error}") from None
+        self.stdout.write(sentence)
+
+
+def _queue() -> str:
+    done = dispatcher.run_once()
+    if done.rabbitmq_away:
+        overdue, near = store.count_near()
+        return (
+            f"RabbitMQ can't be reached: {overdue} overdue and {near} near"
+            " timers wait in Postgres; the dispatcher queues them when"
+            " RabbitMQ is back."
+        )
+    return (
+        f"Queued {done.queued} timers: {done.overdue + done.lost} overdue,"
+        f" {done.near} near. Taken over from lost workers: {done.taken_over}."
+    )
+
+
+def _wake() -> str:
+    """Without RabbitMQ there is nothing to queue: workers feed themselves."""
+    overdue, near = store.count_near()
+    store.notify()
+    return (
+        f"Standalone: {overdue} overdue and {near} near timers wait in"
+        " Postgres; the worker takes them from there."
+    )

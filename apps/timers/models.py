@@ -1,0 +1,78 @@
+"""The timer table. Its rows are written by `store`, its SQL in one place."""
+
+from django.db import models
+from django.db.models import Q
+
+
+class Outcome(models.TextChoices):
+    """How a timer ended; NULL while it waits or is being fired."""
+
+    DELIVERED = "delivered", "the receiver answered 2xx"
+    FAILED = "failed", "another answer, or none because of a known error"
+    UNKNOWN = "unknown", "the request left; whether it arrived is not known"
+
+
+_WAITING = Q(fired_at=None, outcome=None)
+
+
+class Timer(models.Model):
+    """One URL to be called once, at `due_at`.
+
+    `next_at` drives everything: claiming, promoting, sweeping and their
+    indexes. It starts as `due_at`, which lateness and the API refer to.
+    All times are Postgres's own clock.
+    """
+
+    # Time-ordered, so that inserts stay at one end of the index and the
+    # table can be range-partitioned on it one day. No other unique
+    # constraint and no foreign key may stand in the way of that.
+    id = models.UUIDField(primary_key=True)
+    url = models.TextField()
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    next_at = models.DateTimeField()
+    #: A message for it is on its way through RabbitMQ (the queue mark).
+    queued_at = models.DateTimeField(null=True)
+
+    #: Claimed: from here on no other worker may call the URL.
+    fired_at = models.DateTimeField(null=True)
+    #: New with every claim; a write without it belongs to a lost claim.
+    claim_token = models.UUIDField(null=True)
+    #: When a claim that has reported nothing may be taken over.
+    leased_until = models.DateTimeField(null=True)
+    claims = models.SmallIntegerField(db_default=0)
+
+    #: When the request's last byte left; set, it is not sent again.
+    sent_at = models.DateTimeField(null=True)
+    outcome = models.TextField(null=True, choices=Outcome.choices)
+    status_code = models.SmallIntegerField(null=True)
+    #: The kind of failure, then what is known of it: "refused: …".
+    error = models.TextField(null=True)
+
+    class Meta:
+        """Three small partial indexes, none of which a sleeper is in twice.
+
+        docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
+        """
+
+        db_table = "timer"
+        indexes = (
+            models.Index(
+                "next_at",
+                name="timer_unqueued",
+                condition=_WAITING & Q(queued_at=None),
+            ),
+            models.Index(
+                "next_at",
+                name="timer_queued",
+                condition=_WAITING & Q(queued_at__isnull=False),
+            ),
+            models.Index(
+                "leased_until",
+                name="timer_leased",
+                condition=Q(leased_until__isnull=False),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.id} due {self.due_at:%Y-%m-%d %H:%M:%S.%f}"

@@ -1,0 +1,64 @@
+"""What can be done with a timer from outside."""
+
+import logging
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import uuid_utils.compat
+from django.conf import settings
+
+from apps.timers import store
+from apps.timers.database import UNAVAILABLE
+from apps.timers.group_commit import GroupCommit
+from apps.timers.publishing import publisher
+from apps.timers.records import Near, NewTimer, StoredTimer
+
+logger = logging.getLogger(__name__)
+
+#: How long a request waits for Postgres before it is answered 503.
+_PATIENCE = 3.0
+
+
+_creates: GroupCommit[NewTimer, None] = GroupCommit(
+    store.create, singly=(psycopg.DataError, psycopg.IntegrityError)
+)
+
+
+class StoreUnavailable(Exception):
+    """Postgres can't be reached, or does not answer in time.
+
+    A timer that was to be created may have been stored all the same.
+    """
+
+
+def create_timer(url: str, delay: timedelta) -> UUID:
+    """Store a timer and return its id; once returned, it is durable.
+
+    With RabbitMQ, a near timer is handed to the publisher afterwards; any
+    other waits for the dispatcher, or in standalone for the worker's
+    feeder. Raises StoreUnavailable.
+    """
+    queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
+    timer = NewTimer(uuid_utils.compat.uuid7(), url, delay, queued)
+    asked_at = time.monotonic()
+    try:
+        _creates.submit(timer, timeout=_PATIENCE)
+    except (*UNAVAILABLE, TimeoutError) as error:
+        raise StoreUnavailable from error
+    logger.info(
+        "timer set",
+        extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
+    )
+    if queued:
+        publisher().submit(Near(timer.id, asked_at + delay.total_seconds()))
+    return timer.id
+
+
+def get_timer(timer_id: UUID) -> StoredTimer | None:
+    """Return the timer, None if there is none; raise StoreUnavailable."""
+    try:
+        return store.get(timer_id)
+    except UNAVAILABLE as error:
+        raise StoreUnavailable from error

@@ -1,0 +1,160 @@
+"""The API as a whole: its documents, its parser and its error answers.
+
+Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+from ninja.parser import Parser
+
+from apps.monitoring.api import router as monitoring
+from apps.timers.api import router as timers
+from apps.timers.schemas import TimerIn
+from apps.timers.services import StoreUnavailable
+
+_FIELDS = ", ".join(TimerIn.model_fields)
+_AMOUNTS = ("hours", "minutes", "seconds")
+_DIGITS = 18  # of a whole number that still fits everywhere
+
+
+class NotJSON(ValueError):
+    """The body is not JSON; the text says where it stops being it."""
+
+
+def _bounded_int(digits: str) -> int:
+    """Read a JSON integer; one of any length stays cheap to handle."""
+    if len(digits) <= _DIGITS:
+        return int(digits)
+    return -1 if digits.startswith("-") else 10**_DIGITS
+
+
+def _refuse_constant(name: str) -> Any:
+    raise NotJSON(f"{name} is not JSON")
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object, refusing a name that stands in it twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise NotJSON(f"{name!a} stands twice in one object")
+        found[name] = value
+    return found
+
+
+class StrictParser(Parser):
+    """Takes JSON as RFC 8259 has it, in UTF-8, and nothing else."""
+
+    def parse_body(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the parsed body; raise NotJSON with a reason."""
+        try:
+            parsed: dict[str, Any] = json.loads(
+                request.body.decode(),
+                parse_int=_bounded_int,
+                parse_constant=_refuse_constant,
+                object_pairs_hook=_refuse_twins,
+            )
+        except UnicodeDecodeError:
+            raise NotJSON("the body is not UTF-8") from None
+        except RecursionError:
+            raise NotJSON("it is nested too deeply") from None
+        except json.JSONDecodeError as error:
+            raise NotJSON(str(error)) from None
+        return parsed
+
+
+def error_response(
+    status: int,
+    detail: str,
+    errors: Iterable[tuple[str, str]] = (),
+    **headers: str,
+) -> HttpResponse:
+    """Return an error in the one shape that all of them have."""
+    return JsonResponse(
+        {
+            "detail": detail,
+            "errors": [
+                {"field": field, "message": message}
+                for field, message in errors
+            ],
+        },
+        status=status,
+        headers={key.replace("_", "-"): value
+                 for key, value in headers.items()},
+    )
+
+
+api = NinjaAPI(
+    title="Timer service",
+    version=settings.VERSION,
+    description="Post a URL and a delay; when the timer expires, the URL is"
+    " called, once.",
+    docs_url="/api/docs",
+    openapi_url="/api/openapi.json",
+    parser=StrictParser(),
+)
+api.add_router("", timers)
+api.add_router("", monitoring)
+
+
+@api.exception_handler(ValidationError)
+def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    if not request.body and any(e["loc"][0] == "body" for e in error.errors):
+        return _not_json("it is empty")
+    errors = [pair for item in error.errors for pair in _field_errors(item)]
+    fields = ", ".join(dict.fromkeys(field for field, _ in errors))
+    return error_response(422, f"Not valid: {fields}.", errors)
+
+
+def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
+    """Turn one of pydantic's errors into fields and what to do."""
+    # ("body", parameter, field…) for a body, ("path", name) for a path
+    names = item["loc"][2:] if item["loc"][0] == "body" else item["loc"][1:]
+    field = ".".join(str(name) for name in names)
+    kind = item["type"]
+    if kind == "too_far":
+        return [(name, item["msg"]) for name in _AMOUNTS]
+    if not names:
+        return [("body", f"must be a JSON object with {_FIELDS}")]
+    sentences = {
+        "missing": "is required",
+        "extra_forbidden": f"is not a field of a timer; those are {_FIELDS}",
+        "uuid_parsing": "must be a UUID, as POST /timer returned it",
+    }
+    return [(field, sentences.get(kind, item["msg"]))]
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if isinstance(error.__cause__, NotJSON):
+        return _not_json(str(error.__cause__))
+    return error_response(error.status_code, error.message)
+
+
+def _not_json(reason: str) -> HttpResponse:
+    return error_response(
+        400, f"The body must be a JSON object with {_FIELDS}: {reason}."
+    )
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    return error_response(404, str(error) or "Not found.")
+
+
+@api.exception_handler(StoreUnavailable)
+def _unavailable(
+    request: HttpRequest, error: StoreUnavailable
+) -> HttpResponse:
+    return error_response(
+        503,
+        "Postgres can't be reached; try again. A timer that was being"
+        " created may have been stored.",
+        Retry_After="1",
+    )

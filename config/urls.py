@@ -1,0 +1,37 @@
+"""URLs: the API, its documents' assets, and the way to them."""
+
+from pathlib import Path
+
+import ninja
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.views.generic import RedirectView
+from django.views.static import serve
+
+from config.api import api, error_response
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/api/docs")),
+    path("", api.urls),
+    # Swagger UI, as it comes with Django Ninja, with DEBUG off as well.
+    path(
+        "static/ninja/<path:path>",
+        serve,
+        {"document_root": Path(ninja.__file__).parent / "static" / "ninja"},
+    ),
+]
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that Django could not make sense of."""
+    return error_response(400, "The request could not be understood.")
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a path that leads nowhere."""
+    return error_response(404, f"There is nothing at {request.path}.")
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    """Answer when the fault is ours."""
+    return error_response(500, "An error of the server; see its log.")
