@@ -30,6 +30,8 @@ def connection_parameters(url: str) -> pika.URLParameters:
     """
     try:
         parts = urlsplit(url)
+        if parts.scheme not in ("amqp", "amqps"):
+            raise ValueError(parts.scheme)
         query = dict(parse_qsl(parts.query))
         ca_file = query.pop("cacertfile", None)
         parameters = pika.URLParameters(

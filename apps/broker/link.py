@@ -53,6 +53,8 @@ class Request:
 
     def __init__(self) -> None:
         self._done = threading.Event()
+        #: The connection that it went out on, for the link to know.
+        self.sent_on: object = None
 
     @property
     def is_done(self) -> bool:
@@ -279,10 +281,11 @@ class Link(threading.Thread):
         if request in self._waiting:
             self._waiting.remove(request)
             request.fail(failure("RabbitMQ is away"))
-        elif isinstance(request, Batch):
-            self._drop("it does not confirm messages", is_failing=True)
+        elif request.sent_on is self._connection:
+            self._drop("it does not answer", is_failing=True)
 
     def _carry_out(self, request: Request) -> None:
+        request.sent_on = self._connection
         if isinstance(request, Batch):
             self._publish(request)
         elif isinstance(request, DepthQuestion):
@@ -292,10 +295,10 @@ class Link(threading.Thread):
         for index, message in enumerate(batch.messages):
             channel, declarer = self._channel, self._declarer
             if channel is None or declarer is None or not channel.is_open:
-                batch.settle(index, failure("The channel was closed"))
+                # Sending can notice that the connection broke.
+                batch.settle(index, failure("RabbitMQ is away"))
                 continue
             declarer.route(message.route)
-            # By then a declaration may have failed the whole connection.
             channel.basic_publish(
                 message.route.exchange,
                 message.route.routing_key,

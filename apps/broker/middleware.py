@@ -14,7 +14,7 @@ from dramatiq import Actor, Broker, Middleware
 from dramatiq.broker import MessageProxy
 
 
-class LeaveUnacknowledged(Exception):  # noqa: N818
+class LeaveUnacknowledged(Exception):
     """Raised by an actor whose process stops before it could do its work.
 
     Its message is neither acknowledged nor rejected: RabbitMQ delivers it
