@@ -94,11 +94,11 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
         "web", env,
         "-m", "granian", "--interface", "wsgi",
         "--host", HOST, "--port", str(options.port),
-        "--http", "1", "--no-ws", "--log-level", "warning",
+        "--http", "1", "--no-ws", "--log-level", "error",
         "--workers", str(options.web_workers),
         "--blocking-threads", "32",
         # Connections at once for each worker: idle ones count as well.
-        "--backpressure", "512",
+        "--backpressure", "1024",
         "--respawn-failed-workers", "--respawn-interval", "0.5",
         "--workers-kill-timeout", "15",
         "config.wsgi:application",
