@@ -161,7 +161,7 @@ class Connection(HTTPConnection):
         except Exception as error:
             # Whatever it is, what the peer sent has brought it about.
             raise Failed(FailureKind.protocol, error) from None
-        exchange.answered = True
+        exchange.begin_body()
         return response
 
     def _lost(self, exchange: Exchange) -> FailureKind:

@@ -12,7 +12,10 @@ from enum import StrEnum
 from apps.webhooks.target import Target
 
 MAX_HEAD = 64 * 1024
-"""Bytes of status line and headers that are read of an answer."""
+"""Bytes that are read of an answer's status line and headers."""
+
+MAX_BODY = 64 * 1024
+"""Bytes that are read of its body: what is longer costs the connection."""
 
 
 class FailureKind(StrEnum):
@@ -65,10 +68,10 @@ class Exchange:
 
     __slots__ = (
         "address",
-        "answered",
         "before_send",
         "deadline",
         "fresh",
+        "limit",
         "on_sent",
         "received",
         "sent",
@@ -91,7 +94,7 @@ class Exchange:
         self.fresh = False  # whether a kept-alive connection won't do
         self.sent = False  # whether the request's last byte has left
         self.received = 0  # bytes that came in answer to the request
-        self.answered = False  # whether the answer's head is complete
+        self.limit = MAX_HEAD  # and how many may
         self.unseen = False  # whether the peer closed before it had any byte
 
     def remaining(self) -> float:
@@ -100,6 +103,10 @@ class Exchange:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
+
+    def begin_body(self) -> None:
+        """Bound what else may come: a body, and as much of its framing."""
+        self.limit = self.received + 2 * MAX_BODY
 
     def start_over(self) -> None:
         """Get ready to send again, over a new connection."""

@@ -19,7 +19,9 @@ CACHE_SECONDS = 5.0
 """How long an answer is good for; its real TTL is not to be had."""
 
 _MAX_CACHED = 1024
-_MAX_LOOKUPS = 64
+# A call waits for a name for 10 s at most, while a resolver may well hang for
+# 30 s: 64 worker threads that call nothing but such names fill 192.
+_MAX_LOOKUPS = 256
 
 
 def system_lookup(host: str) -> Sequence[str]:
@@ -67,8 +69,13 @@ class Resolver:
             if time.monotonic() < expires:
                 return addresses
             pending = self._pending.get(host)
+            starts = pending is None
             if pending is None:
-                pending = self._start(host)
+                if not self._slots.acquire(blocking=False):
+                    raise OSError("too many lookups of other names hang")
+                pending = self._pending[host] = _Pending()
+        if starts:
+            self._start(host, pending)
         if not pending.done.wait(timeout):
             raise TimeoutError("the name was not resolved in time")
         if pending.error is not None:
@@ -76,20 +83,17 @@ class Resolver:
             raise OSError(*pending.error.args)
         return pending.addresses
 
-    def _start(self, host: str) -> _Pending:
-        """Begin a lookup; the lock is held."""
-        if not self._slots.acquire(blocking=False):
-            raise OSError("too many lookups of other names hang")
-        pending = self._pending[host] = _Pending()
+    def _start(self, host: str, pending: _Pending) -> None:
         try:
             threading.Thread(
-                target=self._run, args=(host, pending), daemon=True
+                target=self._run,
+                args=(host, pending),
+                name=f"lookup {host}",
+                daemon=True,
             ).start()
-        except RuntimeError as error:
-            del self._pending[host]
-            self._slots.release()
-            raise OSError(str(error)) from error
-        return pending
+        except RuntimeError as error:  # no more threads
+            pending.error = OSError(str(error))
+            self._finish(host, pending)
 
     def _run(self, host: str, pending: _Pending) -> None:
         try:
@@ -102,6 +106,9 @@ class Resolver:
         except Exception as error:
             # A name that the resolver's library can't take.
             pending.error = OSError(str(error))
+        self._finish(host, pending)
+
+    def _finish(self, host: str, pending: _Pending) -> None:
         with self._lock:
             del self._pending[host]
             if pending.error is None:

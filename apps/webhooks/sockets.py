@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import certifi
 
-from apps.webhooks.exchange import MAX_HEAD, Failed, FailureKind, current
+from apps.webhooks.exchange import Failed, FailureKind, current
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -31,15 +31,15 @@ class DeadlineSocket(socket.socket):
         nbytes: int | None = None,
         flags: int = 0,
     ) -> int:
-        """Receive by the deadline, and no head that has no end."""
+        """Receive by the deadline, and no answer without end."""
         exchange = current.get()
         self.settimeout(exchange.remaining())
         size = super().recv_into(buffer)
         exchange.received += size
         if not exchange.received:
             exchange.unseen = 0 < self.acked_before == self.bytes_acked()
-        if exchange.received > MAX_HEAD and not exchange.answered:
-            raise Failed(FailureKind.protocol, "the answer's head is too long")
+        if exchange.received > exchange.limit:
+            raise Failed(FailureKind.protocol, "the answer is too long")
         return size
 
     def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
