@@ -1,0 +1,146 @@
+"""Which addresses may be called."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.webhooks.guard import AddressRefused, Guard
+
+PUBLIC = """
+1.1.1.1 8.8.8.8 93.184.216.34 9.255.255.255 11.0.0.0 100.63.255.255
+100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255 169.255.0.0
+172.15.255.255 172.32.0.0 192.0.1.0 192.0.3.0 192.167.255.255 192.169.0.0
+192.31.196.1 192.88.98.1 192.175.48.1 198.17.255.255 198.20.0.0 198.51.99.1
+198.51.101.1 203.0.112.1 203.0.114.1 223.255.255.255 1.0.0.0
+2001:200:: 2001:4860:4860::8888 2606:4700:4700::1111 2a00:1450:4001::1
+2003::1 2400:cb00::1 2001:db7:: 2001:db9:: 2000::1 3ffe:ffff::1 3fff:1000::1
+2001:ffff::1 ::ffff:8.8.8.8 ::ffff:101:101 64:ff9b::8.8.8.8 64:ff9b::101:101
+""".split()
+
+NOT_PUBLIC = """
+0.0.0.0 0.0.0.1 0.255.255.255 10.0.0.0 10.0.0.1 10.255.255.255 100.64.0.0
+100.64.0.1 100.127.255.255 127.0.0.0 127.0.0.1 127.255.255.255 169.254.0.0
+169.254.1.1 169.254.255.255 172.16.0.0 172.16.0.1 172.17.0.1 172.31.255.255
+192.0.0.0 192.0.0.1 192.0.0.9 192.0.0.170 192.0.0.255 192.0.2.1 192.88.99.1
+192.168.0.0 192.168.1.1 192.168.255.255 198.18.0.0 198.18.0.1 198.19.255.255
+198.51.100.1 203.0.113.1 224.0.0.0 224.0.0.1 239.255.255.255 240.0.0.0
+240.0.0.1 255.255.255.254 255.255.255.255
+:: ::1 ::2 ::1.2.3.4 ::127.0.0.1 ::8.8.8.8 ::ffff:0.0.0.0 ::ffff:127.0.0.1
+::ffff:7f00:1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:192.168.0.1
+::ffff:224.0.0.1 ::ffff:0:8.8.8.8 ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1
+64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b:1::8.8.8.8 64:ff9b:1::1
+64:ff9b:0:1::1 100::1 100:0:0:1::1 2001::1 2001:0:808:808::f7f7:f7f7
+2001:0:7f00:1::80ff:fffe 2001:1::1 2001:2::1 2001:3::1 2001:10::1 2001:20::1
+2001:1ff:ffff::1 2001:db8::1 2001:db8:ffff::1 2002::1 2002:7f00:1::1
+2002:a00:1::1 2002:808:808::1 2002:a9fe:a9fe::1 3fff::1 3fff:fff::1 4000::1
+5f00::1 8000::1 fc00::1 fd00::1 fd12:3456:789a::1 fdff:ffff::1 fe00::1
+fe80::1 fe80::1%1 fe80::1%eth0 2606:4700::1%1 febf::1 fec0::1 ff00::1 ff02::1
+ff05::2 ff0e::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+""".split()
+
+METADATA = """
+169.254.169.254 169.254.170.2 169.254.170.23 169.254.0.23 169.254.42.42
+100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::254 fd00:ec2::23
+fd20:ce::254 fd00:42::42 fd00:c1::a9fe:a9fe fe80::a9fe:a9fe
+""".split()
+
+NO_ADDRESS = ["", "localhost", "127.1", "0x7f.0.0.1", "0177.0.0.1", "[::1]",
+              "2130706433", "1.1.1.1 ", "1.1.1.1/32", "::1::"]  # fmt: skip
+
+
+def passes(address: str, *allowed: str) -> bool:
+    guard = Guard(tuple(map(ip_network, allowed)))
+    try:
+        guard.check(address)
+    except AddressRefused as error:
+        assert str(error)  # noqa: PT017
+        return False
+    return True
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_pass(address: str) -> None:
+    assert passes(address)
+
+
+@pytest.mark.parametrize("address", [*NOT_PUBLIC, *METADATA, *NO_ADDRESS])
+def test_nothing_else_passes(address: str) -> None:
+    assert not passes(address)
+
+
+@pytest.mark.parametrize("address", NO_ADDRESS)
+def test_what_is_no_address_never_passes(address: str) -> None:
+    assert not passes(address, "0.0.0.0/0", "::/0")
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_metadata_passes_only_if_named_exactly(address: str) -> None:
+    bits = IPv6Address(address).max_prefixlen if ":" in address else 32
+
+    assert not passes(address, "0.0.0.0/0", "::/0")
+    around = ip_network(f"{address}/{bits - 1}", strict=False)
+    assert not passes(address, str(around))
+    assert passes(address, f"{address}/{bits}")
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed", "may"),
+    [
+        ("127.0.0.1", "127.0.0.0/8", True),
+        ("127.0.0.1", "127.0.0.1/32", True),
+        ("127.0.0.1", "10.0.0.0/8", False),
+        ("127.0.0.1", "::/0", False),
+        ("::1", "::1/128", True),
+        ("::1", "127.0.0.0/8", False),
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "10.1.2.0/24", True),
+        ("10.1.3.3", "10.1.2.0/24", False),
+        ("fd00::1", "fc00::/7", True),
+        ("8.8.8.8", "10.0.0.0/8", True),
+        ("::ffff:10.0.0.1", "10.0.0.0/8", True),
+        ("::ffff:127.0.0.1", "10.0.0.0/8", False),
+        ("::ffff:127.0.0.1", "::/0", False),
+        ("::ffff:169.254.169.254", "169.254.0.0/16", False),
+        ("::ffff:169.254.169.254", "169.254.169.254/32", True),
+        ("64:ff9b::10.0.0.1", "10.0.0.0/8", True),
+        ("64:ff9b::10.0.0.1", "64:ff9b::/96", False),
+        ("64:ff9b::169.254.169.254", "64:ff9b::/96", False),
+        ("64:ff9b::169.254.169.254", "169.254.169.254/32", True),
+        ("::127.0.0.1", "::/96", False),
+        ("::8.8.8.8", "::/96", True),
+        ("2002:7f00:1::1", "2002::/16", False),
+        ("2002:808:808::1", "2002::/16", True),
+        ("2002:7f00:1::1", "127.0.0.0/8", False),
+        ("2001:0:808:808::f7f7:f7f7", "2001::/32", True),
+        ("2001:0:808:808::80ff:fffe", "2001::/32", False),
+        ("2001:0:7f00:1::f7f7:f7f7", "2001::/32", False),
+        ("fe80::1%eth0", "fe80::/10", False),
+    ],
+)
+def test_allowed_networks_add_to_the_public_ones(
+    address: str, allowed: str, may: bool
+) -> None:
+    assert passes(address, allowed) is may
+
+
+@given(st.ip_addresses(v=4))
+def test_ipv4_in_ipv6_passes_as_ipv4_does(address: IPv4Address) -> None:
+    judged = passes(str(address))
+
+    assert passes(f"::ffff:{address}") is judged
+    assert passes(f"64:ff9b::{address}") is judged
+
+
+@given(st.ip_addresses(network="64:ff9b::/96") | st.ip_addresses(v=6))
+def test_no_ipv6_address_leads_into_a_private_network(
+    address: IPv4Address | IPv6Address,
+) -> None:
+    assert isinstance(address, IPv6Address)
+    if passes(str(address)):
+        assert not (address.is_multicast or address.is_loopback)
+        assert not (address.is_link_local or address.is_unspecified)
+        assert address in ip_network("2000::/3") or passes(
+            str(IPv4Address(int(address) & 0xFFFFFFFF))
+        )
