@@ -17,6 +17,7 @@ from pika.adapters.blocking_connection import (
     BlockingChannel,
     BlockingConnection,
 )
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 from apps.broker.connection import OutageLog, retry_pause
@@ -28,9 +29,10 @@ logger = logging.getLogger(__name__)
 #: How long closing a connection may take, in seconds.
 CLOSE_SECONDS = 2.0
 
-# pika raises AssertionError, too, when a connection breaks while it sends;
-# Dramatiq's own consumer expects that as well.
-_LOSSES = (AMQPError, OSError, AssertionError)
+# pika raises AssertionError, too, when a connection breaks while it sends
+# (Dramatiq's own consumer expects that as well), and an exception that is
+# no AMQPError when connecting takes too long.
+_LOSSES = (AMQPError, AMQPConnectorException, OSError, AssertionError)
 
 
 class Delivery(MessageProxy):

@@ -147,14 +147,15 @@ class Link(threading.Thread):
 
     def run(self) -> None:
         """Connect and serve until stopped."""
-        self._connect()
         try:
+            self._connect()
             self.loop.start()
         except Exception:
             # Whoever publishes next starts a new link.
             logger.exception("the publishing thread failed")
         finally:
             self.is_usable = False
+            self.loop.close()
 
     # Connecting
 
@@ -181,6 +182,7 @@ class Link(threading.Thread):
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
         if connection is not self._connection:
+            connection.close()
             return
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
@@ -240,7 +242,9 @@ class Link(threading.Thread):
         self._declarer = None
         self.is_usable = False
         self._is_failing = is_failing
-        if connection is not None and connection.is_open:
+        if connection is not None and not (
+            connection.is_closing or connection.is_closed
+        ):
             # In a black hole this ends when heartbeats are missed.
             connection.close()
         if self._is_stopping:

@@ -1,0 +1,171 @@
+"""The ladder in a real RabbitMQ: on time, on demand, on any set-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pika
+import pytest
+
+pytestmark = pytest.mark.rabbitmq
+
+
+def test_delayed_messages_come_on_time_and_never_early(
+    broker: Any,
+    url: str,
+    receive: Callable[..., Any],
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    record_property: Callable[[str, object], None],
+) -> None:
+    received = receive(url)
+    due: dict[int, float] = {}
+    for key in range(250):
+        delay = key * 997 % 2400
+        due[key] = time.monotonic() + delay // 10 / 100
+        broker.enqueue(message(key), delay=delay)
+    wait_until(lambda: len(received.keys) == len(due))
+
+    late = sorted(
+        at - due[key]
+        for key, at in zip(received.keys, received.times, strict=True)
+    )
+    record_property("late_p50_ms", round(late[len(late) // 2] * 1000, 1))
+    record_property("late_p99_ms", round(late[-3] * 1000, 1))
+    assert sorted(received.keys) == sorted(due)
+    assert late[0] >= 0
+    assert late[len(late) // 2] < 0.1
+
+
+def test_only_what_is_needed_is_declared(
+    broker: Any,
+    message: Callable[..., Any],
+    management: Any,
+) -> None:
+    broker.enqueue(message("a"), delay=60_000)
+    broker.enqueue(message("b", "timers.overdue"), delay=30_250)
+    arguments = {
+        name: queue["arguments"]
+        for name, queue in management.queues().items()
+    }
+    assert set(arguments) == {
+        "delay.60s", "delay.30s", "delay.250ms",
+        "timers", "timers.XQ", "timers.overdue", "timers.overdue.XQ",
+    }
+    assert arguments["delay.30s"] == {
+        "x-queue-type": "classic",
+        "x-message-ttl": 30_000,
+        "x-dead-letter-exchange": "delay.hundredths",
+    }
+
+
+def test_each_message_has_its_own_outcome(
+    broker: Any, message: Callable[..., Any]
+) -> None:
+    outcomes = broker.enqueue_many(
+        [(message(1), 0), (message(2), 60_001), (message(3), 10)]
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None), ValueError, type(None),
+    ]
+
+
+def test_depth_counts_what_is_ready(
+    broker: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    assert broker.depth("timers") == 0
+    broker.enqueue_many([(message(key), 0) for key in range(7)])
+    broker.enqueue(message("delayed"), delay=50_000)
+    wait_until(lambda: broker.depth("timers") == 7)
+
+
+def test_a_restricted_user_where_quorum_is_the_default(
+    url: str,
+    management: Any,
+    make_broker: Callable[..., Any],
+    receive: Callable[..., Any],
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    management.call(
+        "PUT", "/vhosts/{vhost}", {"default_queue_type": "quorum"}
+    )
+    user = management._vhost
+    management.call(
+        "PUT", f"/users/{user}", {"password": "p/w", "tags": ""}
+    )
+    ours = r"(delay\..+|timers(\..+)?)"
+    management.call(
+        "PUT",
+        f"/permissions/{{vhost}}/{user}",
+        {
+            "configure": f"^{ours}$",
+            "write": f"^({ours}|amq\\.default)$",
+            "read": f"^{ours}$",
+        },
+    )
+    parts = urlsplit(url)
+    netloc = f"{user}:p%2Fw@{parts.hostname}:{parts.port}"
+    limited = urlunsplit(parts._replace(netloc=netloc))
+    try:
+        received = receive(limited)
+        make_broker(limited, "quorum").enqueue(message("a"), delay=1_110)
+        wait_until(lambda: received.keys == ["a"])
+        types = {
+            name: queue["arguments"]["x-queue-type"]
+            for name, queue in management.queues().items()
+            if not name.startswith("timers")
+        }
+        assert types == {"delay.1s": "classic", "delay.110ms": "classic"}
+    finally:
+        management.call("DELETE", f"/users/{user}")
+
+
+def test_a_queue_with_other_arguments_is_named_and_used_as_it_is(
+    url: str,
+    broker: Any,
+    receive: Callable[..., Any],
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("timers", durable=True)
+        channel.queue_declare(
+            "delay.100ms",
+            durable=True,
+            arguments={
+                "x-queue-type": "classic",
+                "x-message-ttl": 30,
+                "x-dead-letter-exchange": "delay.target",
+            },
+        )
+    received = receive(url)
+    keys = set(range(20))
+    confirmed: set[int] = set()
+
+    def publish_rest() -> bool:
+        rest = sorted(keys - confirmed)
+        outcomes = broker.enqueue_many([(message(k), 100) for k in rest])
+        confirmed.update(
+            key
+            for key, outcome in zip(rest, outcomes, strict=True)
+            if outcome is None
+        )
+        return confirmed == keys
+
+    wait_until(publish_rest)
+    wait_until(lambda: set(received.keys) == keys)
+    named = [
+        vars(record)["declared"]
+        for record in caplog.records
+        if hasattr(record, "declared")
+    ]
+    # The publisher finds both, the consumer one; each says it once.
+    assert sorted(named) == ["delay.100ms", "timers", "timers"]

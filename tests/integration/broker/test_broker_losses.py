@@ -1,0 +1,236 @@
+"""Queues deleted, connections closed, messages that nobody can handle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+from dramatiq.errors import ConnectionClosed
+
+from apps.broker.middleware import LeaveUnacknowledged
+
+pytestmark = pytest.mark.rabbitmq
+
+
+def take(consumer: Any, count: int) -> list[Any]:
+    taken: list[Any] = []
+    deadline = time.monotonic() + 10
+    while len(taken) < count:
+        assert time.monotonic() < deadline, f"only {len(taken)} came"
+        if (delivery := next(consumer)) is not None:
+            taken.append(delivery)
+    return taken
+
+
+def test_an_unroutable_message_is_not_taken_for_published(
+    broker: Any,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    broker.enqueue(message("first"))
+    management.delete_queue("timers")
+    with pytest.raises(ConnectionClosed, match="No queue"):
+        broker.enqueue(message("second"))
+    # Which had everything declared again:
+    broker.enqueue(message("third"))
+    received = receive(url)
+    wait_until(lambda: received.keys == ["third"])
+
+
+def test_every_confirmed_message_comes_though_queues_are_deleted(
+    broker: Any,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    broker.enqueue_many([(message("before"), d) for d in (0, 1000, 1010)])
+    for queue in ("timers", "delay.1s", "delay.10ms"):
+        management.delete_queue(queue)
+
+    confirmed = set()
+    for key in range(100):
+        delay = (0, 1000, 1010)[key % 3]
+        try:
+            broker.enqueue(message(key), delay=delay)
+        except ConnectionClosed:
+            continue
+        confirmed.add(key)
+    assert len(confirmed) >= 90
+    received = receive(url)
+    wait_until(lambda: confirmed <= set(received.keys))
+
+
+def test_a_missing_rung_is_declared_again_when_told(
+    broker: Any,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    received = receive(url)
+    broker.enqueue(message("on time"), delay=500)
+    wait_until(lambda: received.keys == ["on time"])
+    management.delete_queue("delay.500ms")
+
+    broker.enqueue(message("early"), delay=500)
+    wait_until(lambda: received.keys[1:] == ["early"], 0.4)
+    broker.forget_topology()
+    due = time.monotonic() + 0.5
+    broker.enqueue(message("on time again"), delay=500)
+    wait_until(lambda: received.keys[2:] == ["on time again"])
+    assert received.times[2] >= due
+
+
+def test_a_consumer_declares_its_deleted_queue_again(
+    broker: Any,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    received = receive(url)
+    broker.enqueue(message("before"))
+    wait_until(lambda: received.keys == ["before"])
+    management.delete_queue("timers")
+    wait_until(lambda: "timers" in management.queues())
+    broker.enqueue(message("after"))
+    wait_until(lambda: received.keys == ["before", "after"])
+
+
+def test_purged_queues_go_on_working(
+    broker: Any,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    broker.enqueue_many([(message("lost"), 400)] * 5)
+    for queue in management.queues():
+        management.call("DELETE", f"/queues/{{vhost}}/{queue}/contents")
+    received = receive(url)
+    broker.enqueue(message("kept"), delay=500)
+    wait_until(lambda: "kept" in received.keys)
+    assert received.keys == ["kept"]
+
+
+def test_closed_connections_lose_nothing_and_take_no_foreign_acks(
+    broker: Any,
+    management: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    broker.enqueue_many([(message(key), 0) for key in range(20)])
+    consumer = broker.consume("timers", prefetch=100, timeout=50)
+    before = take(consumer, 20)
+    wait_until(lambda: len(management.connections()) == 2)
+    management.close_connections()
+
+    after = take(consumer, 20)
+    assert [d.args[0] for d in after] == [d.args[0] for d in before]
+    # Their tags are the same; an ack that reached the new channel would
+    # take a message from the queue.
+    assert [d.tag for d in after] == [d.tag for d in before]
+    for delivery in before:
+        consumer.ack(delivery)
+    for delivery in after[:5]:
+        consumer.ack(delivery)
+    consumer.close()
+    wait_until(lambda: broker.depth("timers") == 15)
+
+
+def test_a_worker_handles_each_message_though_connections_close(
+    broker: Any,
+    management: Any,
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called: list[int] = []
+    begun = threading.Semaphore(0)
+    gate = threading.Event()
+
+    @dramatiq.actor(queue_name="timers", broker=broker)
+    def fire(key: int) -> None:
+        begun.release()
+        gate.wait(10)
+        called.append(key)
+
+    broker.enqueue_many([(fire.message(key), 0) for key in range(100)])
+    worker = Worker(broker, worker_threads=4, worker_timeout=50)
+    worker.start()
+    try:
+        # Four messages are worked on and four wait in memory.
+        assert all(begun.acquire(timeout=5) for _ in range(4))
+        wait_until(lambda: len(management.connections()) == 2)
+        management.close_connections()
+        wait_until(lambda: "RabbitMQ is back" in caplog.messages)
+        gate.set()
+        wait_until(lambda: set(called) == set(range(100)))
+        broker.enqueue(fire.message(100), delay=100)
+        wait_until(lambda: called[-1] == 100)
+        wait_until(lambda: broker.depth("timers") == 0)
+    finally:
+        worker.stop()
+    assert broker.depth("timers") == 0
+    # What was fetched before the loss was delivered again, all of it.
+    assert 104 <= len(called) <= 109
+    said = [r.getMessage() for r in caplog.records if "RabbitMQ" in r.msg]
+    assert sorted(said) == sorted(
+        ["RabbitMQ is away, trying on", "RabbitMQ is back"] * 2
+    )
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+def test_messages_end_as_their_actors_do(
+    broker: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    called: list[str] = []
+
+    @dramatiq.actor(queue_name="timers", broker=broker)
+    def fire(key: str) -> None:
+        called.append(key)
+        if key == "broken":
+            raise ZeroDivisionError
+        if key == "left":
+            raise LeaveUnacknowledged
+
+    unknown = message("unknown").copy(actor_name="unknown")
+    wanted = [message(k) for k in ("fine", "broken", "left")]
+    broker.enqueue_many([(each, 0) for each in [*wanted, unknown]])
+    worker = Worker(broker, worker_threads=2, worker_timeout=50)
+    worker.start()
+    try:
+        wait_until(lambda: sorted(called) == ["broken", "fine", "left"])
+        wait_until(lambda: broker.depth("timers.XQ") == 2)
+        assert broker.depth("timers") == 0
+    finally:
+        worker.stop()
+    wait_until(lambda: broker.depth("timers") == 1)
+    consumer = broker.consume("timers", prefetch=1, timeout=50)
+    assert [d.args[0] for d in take(consumer, 1)] == ["left"]
+    consumer.close()
+
+
+def test_the_prefetch_of_overdue_messages_is_a_quarter_of_the_threads(
+    broker: Any, message: Callable[..., Any]
+) -> None:
+    queue = "timers.overdue"
+    broker.enqueue_many([(message(key, queue), 0) for key in range(30)])
+    consumer = broker.consume(queue, prefetch=2 * 16, timeout=100)
+    assert len(take(consumer, 4)) == 4
+    assert next(consumer) is None
+    consumer.close()
