@@ -25,15 +25,14 @@ class RequestGuard:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request, or refuse it unread."""
-        refusal = self._refusal(request)
-        if refusal is not None:
-            return refusal
-        response = self.get_response(request)
+        response = self._refusal(request) or self.get_response(request)
         if response.status_code == 405:
             allowed = response.headers.get("Allow", "")
-            return error_response(
+            response = error_response(
                 405, f"Not allowed here; allowed: {allowed}.", Allow=allowed
             )
+        if not response.streaming:  # else Granian would send it chunked
+            response["Content-Length"] = str(len(response.content))
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:

@@ -115,7 +115,8 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 
 def _fire_claimed(claim: Claim, asked_at: float) -> None:
     """Call the URL when the time has come, and record what came of it."""
-    time.sleep(max(0.0, claim.start - time.monotonic()))
+    start = claim.clock.to_monotonic(claim.next_at)
+    time.sleep(max(0.0, start - time.monotonic()))
     sent_at: datetime | None = None
 
     def check_lease() -> None:
@@ -126,7 +127,7 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
 
     def note_sent() -> None:
         nonlocal sent_at
-        sent_at = claim.database_time(time.monotonic())
+        sent_at = claim.clock.to_database(time.monotonic())
         mark_writer().add(Mark(claim.id, claim.token, sent_at))
 
     result = _call(claim, check_lease, note_sent)
@@ -147,7 +148,7 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
 def _call(
     claim: Claim, before_send: Callable[[], None], on_sent: Callable[[], None]
 ) -> Result:
-    now = claim.database_time(time.monotonic())
+    now = claim.clock.to_database(time.monotonic())
     return _client().call(
         parse_target(claim.url),
         headers={

@@ -21,12 +21,28 @@ class NewTimer:
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
-    """A timer to be published.
+class ClockReading:
+    """Postgres's clock beside this process's `time.monotonic()`.
 
-    `due` is a reading of `time.monotonic()` in this process, at most a
-    round trip before the timer's real time and never after it.
+    `monotonic` was read when the answer `database` had arrived, so what
+    is derived from the two is late by half a round trip, and never early.
     """
+
+    database: datetime
+    monotonic: float
+
+    def to_monotonic(self, moment: datetime) -> float:
+        """Return the monotonic time of a moment of Postgres's clock."""
+        return self.monotonic + (moment - self.database).total_seconds()
+
+    def to_database(self, monotonic: float) -> datetime:
+        """Return the moment on Postgres's clock of a monotonic time."""
+        return self.database + timedelta(seconds=monotonic - self.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A timer to be published; `due` is on `time.monotonic()`."""
 
     id: UUID
     due: float
@@ -43,11 +59,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim that was granted.
-
-    At `read_at` on `time.monotonic()` Postgres's clock said `database_now`
-    or later.
-    """
+    """A claim that was granted; `clock` was read after its commit."""
 
     id: UUID
     token: UUID
@@ -55,18 +67,7 @@ class Claim:
     created_at: datetime
     due_at: datetime
     next_at: datetime
-    database_now: datetime
-    read_at: float
-
-    @property
-    def start(self) -> float:
-        """When the call may start, as `time.monotonic()`."""
-        wait = (self.next_at - self.database_now).total_seconds()
-        return self.read_at + max(0.0, wait)
-
-    def database_time(self, monotonic: float) -> datetime:
-        """Return Postgres's time at a reading of `time.monotonic()`."""
-        return self.database_now + timedelta(seconds=monotonic - self.read_at)
+    clock: ClockReading
 
 
 @dataclass(frozen=True, slots=True)

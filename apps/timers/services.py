@@ -1,7 +1,6 @@
 """What can be done with a timer from outside."""
 
 import logging
-import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 3.0
 
 
-_creates: GroupCommit[NewTimer, None] = GroupCommit(
+_creates: GroupCommit[NewTimer, float] = GroupCommit(
     store.create, singly=(psycopg.DataError, psycopg.IntegrityError)
 )
 
@@ -42,9 +41,8 @@ def create_timer(url: str, delay: timedelta) -> UUID:
     """
     queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
     timer = NewTimer(uuid_utils.compat.uuid7(), url, delay, queued)
-    asked_at = time.monotonic()
     try:
-        _creates.submit(timer, timeout=_PATIENCE)
+        due = _creates.submit(timer, timeout=_PATIENCE)
     except (*UNAVAILABLE, TimeoutError) as error:
         raise StoreUnavailable from error
     logger.info(
@@ -52,7 +50,7 @@ def create_timer(url: str, delay: timedelta) -> UUID:
         extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
     )
     if queued:
-        publisher().submit(Near(timer.id, asked_at + delay.total_seconds()))
+        publisher().submit(Near(timer.id, due))
     return timer.id
 
 

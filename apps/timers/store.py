@@ -11,14 +11,15 @@ deadlock. Lost connections surface as `database.UNAVAILABLE`.
 
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from apps.timers.database import pool
+from apps.timers.database import Connection, pool
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Claim,
+    ClockReading,
     Early,
     Mark,
     Near,
@@ -54,8 +55,22 @@ CHANNEL = "timers_near"
 _WAITING = "fired_at IS NULL AND outcome IS NULL"
 
 
+def _read_clock(connection: Connection) -> ClockReading:
+    """Read Postgres's clock.
+
+    What a statement returned of it is a commit old, by the time that the
+    answer is here; and a commit may take longer than a rung of the ladder.
+    """
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return ClockReading(row[0], time.monotonic())
+
+
 _CREATE = f"""
-WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now,
+           CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
+),
 stored AS (
     INSERT INTO timer (id, url, created_at, due_at, next_at, queued_at)
     SELECT id, url, now, now + delay, now + delay,
@@ -64,17 +79,18 @@ stored AS (
                        %(delays)s::interval[], %(queued)s::boolean[])
          AS new (id, url, delay, queued)
 )
-SELECT pg_notify('{CHANNEL}', '') WHERE %(notify)s
+SELECT now FROM clock
 """
 
 
-def create(timers: Sequence[NewTimer]) -> list[None]:
-    """Store timers, and wake whoever feeds the workers if there is need.
+def create(timers: Sequence[NewTimer]) -> list[float]:
+    """Store timers; return when each is due, on `time.monotonic()`.
 
-    There is when a near timer is not queued by who creates it.
+    Whoever feeds the workers is woken when there is need: when a near
+    timer is not queued by who creates it.
     """
     with pool().connection() as connection:
-        connection.execute(
+        row = connection.execute(
             _CREATE,
             {
                 "ids": [timer.id for timer in timers],
@@ -86,8 +102,10 @@ def create(timers: Sequence[NewTimer]) -> list[None]:
                     for timer in timers
                 ),
             },
-        )
-    return [None] * len(timers)
+        ).fetchone()
+        clock = _read_clock(connection)
+    assert row is not None
+    return [clock.to_monotonic(row[0] + timer.delay) for timer in timers]
 
 
 _GET = """
@@ -155,25 +173,19 @@ def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
                 "lease": LEASE,
             },
         ).fetchall()
-        # The claim's own clock reading is a commit old by now; a fresh
-        # one, on the same connection, is not.
-        read_at = time.monotonic()
-        clock = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert clock is not None
-    answers = dict(
-        _claim_answer(row, clock[0], read_at) for row in rows
-    )
+        clock = _read_clock(connection)
+    answers = dict(_claim_answer(row, clock) for row in rows)
     return [answers.get(wish.token) for wish in wishes]
 
 
 def _claim_answer(
-    row: tuple[Any, ...], now: datetime, read_at: float
+    row: tuple[Any, ...], clock: ClockReading
 ) -> tuple[UUID, Claim | Early]:
     token, timer_id, url, created_at, due_at, next_at, wait = row
     if wait is not None:
         return token, Early(wait.total_seconds())
     return token, Claim(
-        timer_id, token, url, created_at, due_at, next_at, now, read_at
+        timer_id, token, url, created_at, due_at, next_at, clock
     )
 
 
@@ -279,13 +291,13 @@ def _promote_sql(span: str) -> str:
     )
     UPDATE timer SET queued_at = clock_timestamp()
     FROM near WHERE timer.id = near.id
-    RETURNING timer.id, next_at - clock_timestamp()
+    RETURNING timer.id, next_at
     """
 
 
 def _due_sql(span: str) -> str:
     return f"""
-    SELECT id, next_at - clock_timestamp() FROM timer
+    SELECT id, next_at FROM timer
     WHERE {_WAITING} AND queued_at IS NULL AND {span}
     ORDER BY next_at LIMIT %(limit)s
     """
@@ -306,18 +318,20 @@ WITH lost AS MATERIALIZED (
 )
 UPDATE timer SET queued_at = clock_timestamp()
 FROM lost WHERE timer.id = lost.id
-RETURNING timer.id, next_at - clock_timestamp()
+RETURNING timer.id, next_at
 """
 
 
 def _near(query: str, overdue: bool, **values: Any) -> list[Near]:
-    """Run a query that returns ids and how long each has to wait."""
-    asked_at = time.monotonic()
+    """Run a query that returns timers' ids and times."""
     with pool().connection() as connection:
         rows = connection.execute(query, values).fetchall()
+        if not rows:
+            return []
+        clock = _read_clock(connection)
     return [
-        Near(timer_id, asked_at + wait.total_seconds(), overdue)
-        for timer_id, wait in rows
+        Near(timer_id, clock.to_monotonic(next_at), overdue)
+        for timer_id, next_at in rows
     ]
 
 

@@ -100,7 +100,8 @@ class Postgres:
                 self._url("postgres"), connect_timeout=2, autocommit=True
             ) as connection:
                 query = "SELECT FROM pg_database WHERE datname = %s"
-                if not connection.execute(query, [DATABASE]).fetchone():
+                found = connection.execute(query, [DATABASE]).fetchone()
+                if found is None:  # a row without columns is falsy, too
                     connection.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
             return False
