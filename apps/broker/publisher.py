@@ -6,7 +6,6 @@ it requests and wait, for a bounded time, until it has settled them.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 
@@ -31,10 +30,6 @@ class Publisher:
     def __init__(self, parameters: Parameters, queue_type: str) -> None:
         self._parameters = parameters
         self._queue_type = queue_type
-        self._start_afresh()
-        os.register_at_fork(after_in_child=self._start_afresh)
-
-    def _start_afresh(self) -> None:
         self._lock = threading.Lock()
         self._link: Link | None = None
 
@@ -80,6 +75,7 @@ class Publisher:
             link.join(REPLY_SECONDS + 1)
 
     def _live_link(self) -> Link:
+        # In a forked child the parent's thread isn't alive.
         link = self._link
         if link is not None and link.is_alive():
             return link
