@@ -20,6 +20,9 @@ MAX_IDLE_SECONDS = 0.5
 """Receivers close idle connections, some after 1 s, and a request that
 crosses with that is lost: stay well away from it."""
 
+MIN_IDLE_SECONDS = 0.02
+"""Some close after an answer without having said so: give them the time."""
+
 _MAX_IDLE = 256
 
 _Origin = tuple[str, str, int]
@@ -31,22 +34,29 @@ class IdleConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
+        self._count = 0
         self._by_origin: dict[_Origin, deque[Connection]] = {}
         # The same in the order they came; those taken meanwhile included.
         self._by_age: deque[tuple[float, _Origin]] = deque()
 
     def take(self, target: Target) -> Connection | None:
-        """Return the connection used last that is young and open, if any."""
+        """Return the connection that has waited longest, if one may serve.
+
+        It must have waited neither too long nor too short, and be open.
+        """
         origin = _origin(target)
         while True:
+            now = time.monotonic()
             with self._lock:
                 waiting = self._by_origin.get(origin)
                 if not waiting:
                     return None
-                connection = waiting.pop()
-            since = connection.idle_since or 0.0
-            young = time.monotonic() - since <= MAX_IDLE_SECONDS
-            if young and connection.is_connected:
+                since = waiting[0].idle_since or 0.0
+                if now - since < MIN_IDLE_SECONDS:
+                    return None
+                connection = waiting.popleft()
+                self._count -= 1
+            if now - since <= MAX_IDLE_SECONDS and connection.is_connected:
                 return connection
             connection.close()
 
@@ -60,6 +70,7 @@ class IdleConnections:
             else:
                 self._by_origin.setdefault(origin, deque()).append(connection)
                 self._by_age.append((since, origin))
+                self._count += 1
                 old = self._remove_old(since - MAX_IDLE_SECONDS)
         for connection in old:
             connection.close()
@@ -75,13 +86,14 @@ class IdleConnections:
     def _remove_old(self, horizon: float) -> list[Connection]:
         removed = []
         while self._by_age and (
-            self._by_age[0][0] < horizon or len(self._by_age) > _MAX_IDLE
+            self._by_age[0][0] < horizon or self._count > _MAX_IDLE
         ):
             since, origin = self._by_age.popleft()
             waiting = self._by_origin.get(origin)
             # Each queue is in order of age too: it is the first, or taken.
             if waiting and waiting[0].idle_since == since:
                 removed.append(waiting.popleft())
+                self._count -= 1
             if not waiting:
                 self._by_origin.pop(origin, None)
         return removed

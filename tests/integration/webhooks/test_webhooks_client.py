@@ -211,7 +211,7 @@ def test_a_reset_before_the_request_was_taken(call: Call) -> None:
 
 
 def test_an_answer_to_half_a_request_counts(call: Call) -> None:
-    """413 and a close: the rest of the request meets a broken pipe."""
+    """413 and a close: the rest of the request meets a reset."""
     marks: list[bool] = []
 
     def script(connection: Connection) -> None:
@@ -219,21 +219,20 @@ def test_an_answer_to_half_a_request_counts(call: Call) -> None:
         connection.sock.sendall(
             b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
         )
-        connection.sock.shutdown(socket.SHUT_RD)
-        connection.stopping.wait(1)
-        connection.reset()
 
     with receiver(script) as server:
         result = call(
             server.url(),
             body=b"x" * 50_000_000,
-            seconds=2,
             on_sent=lambda: marks.append(True),
         )
 
+    if result.failure is None:  # Linux keeps what came before the reset
+        assert result.status_code == 413
+    else:
+        assert result.failure is FailureKind.reset
     assert not result.sent
     assert not marks
-    assert result.failure in (None, FailureKind.reset, FailureKind.timeout)
 
 
 @pytest.mark.parametrize(
@@ -440,4 +439,6 @@ def test_settings_make_the_policy(
     monkeypatch.setattr(django_settings, "WEBHOOK_PROXY", "http://proxy:3128")
     monkeypatch.setenv("SSL_CERT_FILE", "/ca.pem")
 
-    assert from_settings() == Policy((network,), "http://proxy:3128", "/ca.pem")
+    assert from_settings() == Policy(
+        (network,), "http://proxy:3128", "/ca.pem"
+    )

@@ -95,7 +95,9 @@ def test_a_hanging_name_holds_nobody_past_the_time(hanging: Lookup) -> None:
 def test_many_waiting_for_one_name_share_a_lookup(hanging: Lookup) -> None:
     resolver = Resolver(hanging)
     with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(resolver.resolve, "hang", 10) for _ in range(20)]
+        waiting = [
+            pool.submit(resolver.resolve, "hang", 10) for _ in range(20)
+        ]
         deadline = time.monotonic() + 10
         while not hanging.asked and time.monotonic() < deadline:
             time.sleep(0.001)

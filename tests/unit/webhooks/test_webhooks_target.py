@@ -198,7 +198,9 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 
 
 @given(
-    st.text(alphabet=string.printable + "äß\u2460\u3002\u200dxn-\ud800\U0001f600"),
+    st.text(
+        alphabet=string.printable + "äß\u2460\u3002\u200dxn-\ud800\U0001f600"
+    ),
     st.text(alphabet=string.printable + "ä\ud800\x00"),
 )
 @example("xn--a", "")

@@ -1,0 +1,261 @@
+"""Connections that are used again, and those that must not be."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from apps.webhooks import pool
+from apps.webhooks.client import FailureKind, Result
+from apps.webhooks.sockets import DeadlineSocket
+from tests.integration.webhooks.receivers import (
+    OK,
+    Connection,
+    answering,
+    receiver,
+)
+
+Call = Callable[..., Result]
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="only Linux tells what the peer has acknowledged",
+)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a connection serve again without a pause."""
+    monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("eager")
+def test_calls_one_after_the_other_share_a_connection(call: Call) -> None:
+    with receiver(answering()) as server:
+        for _ in range(20):
+            assert call(server.url()).status_code == 200
+
+    assert len(server.requests) == 20
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 99999,
+    ],
+)
+def test_what_must_not_be_used_again_is_closed(
+    call: Call, answer: bytes
+) -> None:
+    with receiver(answering(answer, times=1)) as server:
+        for _ in range(3):
+            assert call(server.url()).status_code == 200
+
+    assert server.accepted == 3
+
+
+def test_a_connection_rests_before_it_serves_again(call: Call) -> None:
+    with receiver(answering()) as server:
+        call(server.url())
+        call(server.url())
+        accepted_at_once = server.accepted
+        time.sleep(2 * pool.MIN_IDLE_SECONDS)
+        call(server.url())
+
+    assert accepted_at_once == 2
+    assert server.accepted == 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_second_answer_is_not_taken_for_the_next_call(call: Call) -> None:
+    forged = OK.replace(b"200 OK", b"201 No")
+    with receiver(answering(OK + forged)) as server:
+        for _ in range(5):
+            assert call(server.url()).status_code == 200
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_connection_that_waited_long_is_closed(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver(answering()) as server, receiver(answering()) as other:
+        call(server.url())
+        call(other.url())
+        monkeypatch.setattr(pool, "MAX_IDLE_SECONDS", 0.0)
+        call(server.url())
+        call(server.url())
+
+    assert server.accepted == 3
+    assert other.accepted == 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_waiting_connections_are_bounded(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_MAX_IDLE", 2)
+    with receiver(answering()) as first, receiver(answering()) as second:
+        with receiver(answering()) as third:
+            for server in (first, second, third, first):
+                assert call(server.url()).status_code == 200
+
+    assert first.accepted == 2
+    assert second.accepted == third.accepted == 1
+
+
+def test_a_receiver_that_closes_what_is_idle(call: Call) -> None:
+    """After 1 s, with calls from 0 to 1.3 s apart: none is lost."""
+
+    def script(connection: Connection) -> None:
+        connection.sock.settimeout(1.0)
+        while connection.read_request():
+            connection.sock.sendall(OK)
+
+    def calls(pause: float) -> list[int | None]:
+        statuses = []
+        for n in range(4):
+            result = call(server.url(), headers={"webhook-id": f"{pause}-{n}"})
+            statuses.append(result.status_code)
+            time.sleep(pause)
+        return statuses
+
+    pauses = [0.3, 0.49, 0.5, 0.51, 0.98, 0.99, 0.995, 1.0, 1.005, 1.1]
+    with receiver(script) as server:
+        with ThreadPoolExecutor(len(pauses)) as threads:
+            statuses = list(threads.map(calls, pauses))
+
+    assert statuses == [[200] * 4] * len(pauses)
+    assert len(server.requests) == len(set(server.requests)) == 40
+
+
+@linux_only
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_receiver_that_closes_after_some_answers(
+    call: Call, times: int
+) -> None:
+    """It says nothing of it: calls cross with the end of a connection."""
+
+    def one(n: int) -> Result:
+        return call(server.url(), headers={"webhook-id": str(n)})
+
+    with receiver(answering(times=times)) as server:
+        with ThreadPoolExecutor(32) as threads:
+            results = list(threads.map(one, range(2000)))
+
+    assert Counter(result.status_code for result in results) == {200: 2000}
+    assert len(server.requests) == len(set(server.requests)) == 2000
+
+
+def close_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the check of an idle connection find all of them open."""
+    monkeypatch.setattr(
+        pool.Connection, "is_connected", property(lambda self: True)
+    )
+
+
+@linux_only
+@pytest.mark.usefixtures("eager")
+def test_a_request_that_crossed_with_the_end_is_sent_again(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_while_idle(monkeypatch)
+    sent: list[int] = []
+    with receiver(answering(times=1)) as server:
+        for n in range(3):
+            result = call(server.url(), on_sent=lambda n=n: sent.append(n))
+            assert (result.status_code, result.sent) == (200, True)
+            time.sleep(0.02)  # the receiver's close arrives
+
+    assert len(server.requests) == 3
+    assert sent == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_the_proof_it_is_not_sent_again(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_while_idle(monkeypatch)
+    monkeypatch.setattr(DeadlineSocket, "bytes_acked", lambda self: 0)
+    with receiver(answering(times=1)) as server:
+        call(server.url())
+        time.sleep(0.02)
+        result = call(server.url())
+
+    assert (result.failure, result.sent) == (FailureKind.stale, True)
+    assert not FailureKind.stale.unsent
+    assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("end", ["close", "reset", "close later"])
+def test_what_the_receiver_read_is_not_sent_again(
+    call: Call, end: str
+) -> None:
+    """However it ends: the second request has reached the receiver."""
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(OK)
+        connection.read_request()
+        if end == "close later":
+            connection.stopping.wait(0.2)
+        if end == "reset":
+            connection.reset()
+
+    for _ in range(10):
+        with receiver(script) as server:
+            assert call(server.url()).status_code == 200
+            result = call(server.url())
+
+        assert (result.failure, result.sent) == (FailureKind.stale, True)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_part_of_an_answer_is_no_stale_connection(call: Call) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(OK)
+        connection.read_request()
+        connection.sock.sendall(b"HTTP/1.1 200 OK\r\nA: ")
+        time.sleep(0.05)
+        connection.reset()
+
+    with receiver(script) as server:
+        call(server.url())
+        result = call(server.url())
+
+    assert (result.failure, result.sent) == (FailureKind.reset, True)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_connection_that_ends_while_the_hook_waits(call: Call) -> None:
+    asked: list[int] = []
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(OK)
+        if connection.index == 1:
+            connection.stopping.wait(0.1)
+        else:
+            connection.stopping.wait(5)
+
+    def before_send() -> None:
+        asked.append(server.accepted)
+        if len(asked) == 1:
+            time.sleep(0.3)
+
+    with receiver(script) as server:
+        call(server.url())
+        result = call(server.url(), before_send=before_send)
+
+    assert result.status_code == 200
+    assert len(server.requests) == 2
+    assert len(asked) == 2
