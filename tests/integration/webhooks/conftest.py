@@ -1,8 +1,11 @@
 """Fixtures for calls to receivers on this machine."""
 
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,3 +43,32 @@ def call(client: WebhookClient) -> Call:
         )
 
     return call
+
+
+def make_certificate(directory: Path, names: str) -> Path:
+    """Make a self-signed certificate, its key in the same file."""
+    path = directory / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+         "-days", "2", "-subj", "/CN=tests", "-addext",
+         f"subjectAltName={names}", "-keyout", str(path),
+         "-out", str(directory / "certificate.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with path.open("a") as file:
+        file.write((directory / "certificate.pem").read_text())
+    return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(
+        tmp_path_factory.mktemp("tls"), "DNS:a.example,IP:127.0.0.1"
+    )
+
+
+@pytest.fixture
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

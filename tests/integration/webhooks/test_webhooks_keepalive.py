@@ -10,6 +10,7 @@ import pytest
 
 from apps.webhooks import pool
 from apps.webhooks.client import FailureKind, Result
+from apps.webhooks.connection import Connection as Connected
 from apps.webhooks.sockets import DeadlineSocket
 from tests.integration.webhooks.receivers import (
     OK,
@@ -155,9 +156,7 @@ def test_a_receiver_that_closes_after_some_answers(
 
 def close_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the check of an idle connection find all of them open."""
-    monkeypatch.setattr(
-        pool.Connection, "is_connected", property(lambda self: True)
-    )
+    monkeypatch.setattr(Connected, "is_connected", property(lambda self: True))
 
 
 @linux_only

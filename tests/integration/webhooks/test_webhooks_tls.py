@@ -1,0 +1,232 @@
+"""Calls over TLS: whom they trust, how they resume, by when they end."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from tests.integration.webhooks.receivers import (
+    OK,
+    Connection,
+    answering,
+    dripping,
+    hanging,
+    receiver,
+)
+
+Call = Callable[..., Result]
+
+LOCAL = (ip_network("127.0.0.0/8"),)
+
+
+@pytest.fixture
+def trusting(certificate: Path) -> Iterator[WebhookClient]:
+    ca_file = str(certificate.with_name("certificate.pem"))
+    client = WebhookClient(
+        Policy(LOCAL, ca_file=ca_file), lambda host: ["127.0.0.1"]
+    )
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "a.example", "A.Example."])
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_trusted_receiver_is_called(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    host: str,
+    version: str,
+) -> None:
+    server_tls.maximum_version = ssl.TLSVersion[version]
+    with receiver(answering(), tls=server_tls) as server:
+        for _ in range(3):
+            result = call(
+                f"https://{host}:{server.port}/a%2f|", client=trusting
+            )
+            assert (result.status_code, result.body) == (200, b"ok")
+            assert result.sent
+
+    assert server.requests[0].startswith(b"POST /a%2f| HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_new_connection_resumes_the_session(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    version: str,
+) -> None:
+    server_tls.maximum_version = ssl.TLSVersion[version]
+    with receiver(answering(times=1), tls=server_tls) as server:
+        for _ in range(4):
+            assert call(server.url(), client=trusting).status_code == 200
+            time.sleep(0.03)
+
+    assert server.accepted == 4
+    assert server.resumed == 3
+
+
+def test_a_connection_serves_again(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+    with receiver(answering(), tls=server_tls) as server:
+        for _ in range(10):
+            assert call(server.url(), client=trusting).status_code == 200
+
+    assert server.accepted == 1
+
+
+def refused_by_tls(result: Result, hint: str) -> None:
+    assert (result.failure, result.sent) == (FailureKind.tls, False)
+    assert FailureKind.tls.unsent
+    assert hint in result.detail.lower()
+
+
+def test_an_unknown_certificate_is_refused(
+    call: Call, server_tls: ssl.SSLContext
+) -> None:
+    asked: list[bool] = []
+    with receiver(answering(), tls=server_tls) as server:
+        result = call(server.url(), before_send=lambda: asked.append(True))
+
+    refused_by_tls(result, "certificate verify failed")
+    assert not asked
+    assert not server.requests
+
+
+def test_another_host_s_certificate_is_refused(
+    call: Call, trusting: WebhookClient, server_tls: ssl.SSLContext
+) -> None:
+    """Also if a session of the same address could be resumed."""
+    with receiver(answering(times=1), tls=server_tls) as server:
+        good = call(f"https://a.example:{server.port}/", client=trusting)
+        bad = call(f"https://b.example:{server.port}/", client=trusting)
+
+    assert good.status_code == 200
+    refused_by_tls(bad, "hostname mismatch")
+    assert len(server.requests) == 1
+
+
+def test_a_receiver_without_tls_is_refused(
+    call: Call, trusting: WebhookClient
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.sock.recv(65536)
+        connection.sock.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")
+
+    with receiver(script) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        refused_by_tls(call(url, client=trusting), "ssl")
+
+
+def test_a_reset_in_the_handshake(call: Call, trusting: WebhookClient) -> None:
+    with receiver(Connection.reset) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        refused_by_tls(call(url, client=trusting), "")
+
+
+def test_the_handshake_ends_by_the_deadline(
+    call: Call, trusting: WebhookClient
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.stopping.wait(30)
+
+    with receiver(script) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        result = call(url, client=trusting, seconds=0.4)
+
+    refused_by_tls(result, "not done in time")
+    assert 0.4 <= result.duration < 0.6
+
+
+@pytest.mark.parametrize(
+    ("script", "failure", "status"),
+    [
+        (hanging, FailureKind.timeout, None),
+        (dripping(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"), FailureKind.timeout,
+         None),
+        (dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x"), None, 200),
+    ],
+)  # fmt: skip
+def test_the_deadline_ends_what_drips_or_hangs(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    script: Callable[[Connection], None],
+    failure: FailureKind | None,
+    status: int | None,
+) -> None:
+    with receiver(script, tls=server_tls) as server:
+        result = call(server.url(), client=trusting, seconds=0.5)
+
+    assert (result.failure, result.status_code) == (failure, status)
+    assert 0.5 <= result.duration < 0.7
+
+
+def test_a_receiver_that_takes_nothing_is_given_up(
+    call: Call, trusting: WebhookClient, server_tls: ssl.SSLContext
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.stopping.wait(30)
+
+    with receiver(script, tls=server_tls) as server:
+        result = call(
+            server.url(),
+            client=trusting,
+            seconds=0.5,
+            body=b"x" * 20_000_000,
+        )
+
+    assert (result.failure, result.sent) == (FailureKind.timeout, False)
+    assert 0.5 <= result.duration < 1
+
+
+def test_an_endless_body_is_left_unread(
+    call: Call, trusting: WebhookClient, server_tls: ssl.SSLContext
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sock.sendall(b"x" * 100_000)
+
+    with receiver(script, tls=server_tls) as server:
+        result = call(server.url(), client=trusting)
+
+    assert result.status_code == 200
+    assert result.duration < 2
+
+
+def test_what_the_receiver_read_is_not_sent_again(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(OK)
+        connection.read_request()
+
+    with receiver(script, tls=server_tls) as server:
+        call(server.url(), client=trusting)
+        result = call(server.url(), client=trusting)
+
+    assert (result.failure, result.sent) == (FailureKind.stale, True)
+    assert len(server.requests) == 2
+
+
+def test_a_missing_ca_file_raises() -> None:
+    with pytest.raises(OSError, match="No such file"):
+        WebhookClient(Policy(ca_file="/nonexistent.pem"))
