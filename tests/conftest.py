@@ -1,0 +1,29 @@
+"""What every layer of tests has: a database, and RabbitMQ or a reason."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from apps.timers.database import close_pool
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs RabbitMQ where there is none, unless it must run."""
+    if os.environ.get("RABBITMQ_URL"):
+        return
+    if os.environ.get("REQUIRE_RABBITMQ") == "1":
+        raise pytest.UsageError(
+            "REQUIRE_RABBITMQ=1, and RABBITMQ_URL is not set"
+        )
+    skip = pytest.mark.skip(reason="needs RabbitMQ (RABBITMQ_URL)")
+    for item in items:
+        if item.get_closest_marker("rabbitmq"):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def db_pool(transactional_db: None) -> Iterator[None]:
+    """Let a test use the timers' own pool, on an empty table."""
+    yield
+    close_pool()

@@ -1,0 +1,220 @@
+"""The service as real processes: web, worker and dispatcher."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def database_url() -> str:
+    """Return the test database as libpq's connection string."""
+    entry = connection.settings_dict
+    return make_conninfo(
+        dbname=entry["NAME"],
+        user=entry["USER"] or None,
+        password=entry["PASSWORD"] or None,
+        host=entry["HOST"] or None,
+        port=entry["PORT"] or None,
+    )
+
+
+class Process:
+    """One process of the service, in a process group of its own."""
+
+    def __init__(
+        self, name: str, command: list[str], env: dict[str, str], log: Path
+    ) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's own id, which is its group's as well."""
+        return self._popen.pid
+
+    def is_running(self) -> bool:
+        """Return whether it has not ended."""
+        return self._popen.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the first process of the group only."""
+        os.kill(self.pid, number)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the group."""
+        os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL the whole group and wait for its end."""
+        try:
+            self.send_all(signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._popen.wait(10)
+
+    def stop(self, within: float = 30.0) -> int:
+        """TERM it, wait for its end, and return its exit status."""
+        if self.is_running():
+            self.send(signal.SIGTERM)
+        try:
+            return self._popen.wait(within)
+        finally:
+            self.kill()
+
+    def output(self) -> str:
+        """Return what it has logged so far."""
+        return self.log.read_text(errors="replace")
+
+
+class Service:
+    """A set of processes over the test's database.
+
+    With `rabbitmq_url` empty it is the standalone shape.
+    """
+
+    def __init__(
+        self, directory: Path, rabbitmq_url: str, **settings: str
+    ) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.env = {
+            **os.environ,
+            "DATABASE_URL": database_url(),
+            "RABBITMQ_URL": rabbitmq_url,
+            "DATA_DIR": str(directory),
+            "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "PYTHONUNBUFFERED": "1",
+            "dramatiq_restart_delay": "500",
+            **settings,
+        }
+        self.processes: list[Process] = []
+
+    def start(self, name: str, *command: str) -> Process:
+        """Start a process and note it, to be ended with the test."""
+        count = len(self.processes)
+        log = self.directory / f"{count}-{name}.log"
+        process = Process(name, list(command), self.env, log)
+        self.processes.append(process)
+        return process
+
+    def start_web(self) -> Process:
+        """Start the web process and wait until it answers."""
+        web = self.start(
+            "web", "-m", "granian", "--interface", "wsgi",
+            "--host", "127.0.0.1", "--port", str(self.port),
+            "--http", "1", "--no-ws", "--log-level", "error",
+            "--blocking-threads", "16", "--backpressure", "256",
+            "config.wsgi:application",
+        )
+        eventually(lambda: self._answers(web), within=30)
+        return web
+
+    def start_worker(
+        self, *, processes: int = 1, threads: int = 16
+    ) -> Process:
+        """Start a worker and wait until it has started."""
+        worker = self.start(
+            "worker", "-m", "dramatiq", "config.worker", "--skip-logging",
+            "--processes", str(processes), "--threads", str(threads),
+            "--worker-shutdown-timeout", "25000",
+        )
+        eventually(
+            lambda: worker.output().count("worker started") >= processes,
+            within=30,
+        )
+        return worker
+
+    def start_dispatcher(self) -> Process:
+        """Start a dispatcher and wait until it has started."""
+        dispatcher = self.start("dispatcher", "manage.py", "dispatch_timers")
+        eventually(
+            lambda: "dispatcher started" in dispatcher.output(), within=30
+        )
+        return dispatcher
+
+    def manage(self, *command: str) -> str:
+        """Run a management command to its end; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        """Kill whatever is left."""
+        for process in self.processes:
+            process.kill()
+
+    def _answers(self, web: Process) -> bool:
+        assert web.is_running(), web.output()
+        try:
+            return self.request("GET", "/livez")[0] == 200
+        except OSError:
+            return False
+
+    def request(
+        self, method: str, path: str, body: object = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Send a request; return the status and the JSON answer."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def set_timer(self, seconds: int, url: str) -> str:
+        """Set a timer over the API and return its id."""
+        status, timer = self.request(
+            "POST",
+            "/timer",
+            {"hours": 0, "minutes": 0, "seconds": seconds, "url": url},
+        )
+        assert status == 201, timer
+        return str(timer["id"])
+
+    def timer(self, timer_id: str) -> dict[str, Any]:
+        """Return a timer as the API shows it."""
+        status, timer = self.request("GET", f"/timer/{timer_id}")
+        assert status == 200, timer
+        return timer
