@@ -410,9 +410,16 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
     ]
 
 
+# Two halves, since each of the two partial indexes serves only one.
 _COUNT = f"""
 SELECT count(*) FILTER (WHERE {_OVERDUE}), count(*) FILTER (WHERE {_AHEAD})
-FROM timer WHERE {_WAITING} AND next_at < now() + %(ahead)s
+FROM (
+    SELECT next_at FROM timer
+    WHERE {_WAITING} AND queued_at IS NULL AND next_at < now() + %(ahead)s
+    UNION ALL
+    SELECT next_at FROM timer
+    WHERE {_WAITING} AND queued_at IS NOT NULL AND next_at < now() + %(ahead)s
+) AS near
 """
 
 
