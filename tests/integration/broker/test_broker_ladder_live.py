@@ -92,9 +92,10 @@ def test_a_restricted_user_where_quorum_is_the_default(
     message: Callable[..., Any],
     wait_until: Callable[..., None],
 ) -> None:
-    management.call(
-        "PUT", "/vhosts/{vhost}", {"default_queue_type": "quorum"}
-    )
+    management.call("DELETE", "/vhosts/{vhost}")
+    management.create_vhost(urlsplit(url).username, "quorum")
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().queue_declare("plain", durable=True)
     user = management._vhost
     management.call(
         "PUT", f"/users/{user}", {"password": "p/w", "tags": ""}
@@ -113,15 +114,18 @@ def test_a_restricted_user_where_quorum_is_the_default(
     netloc = f"{user}:p%2Fw@{parts.hostname}:{parts.port}"
     limited = urlunsplit(parts._replace(netloc=netloc))
     try:
-        received = receive(limited)
+        received = receive(limited, "quorum")
         make_broker(limited, "quorum").enqueue(message("a"), delay=1_110)
         wait_until(lambda: received.keys == ["a"])
-        types = {
-            name: queue["arguments"]["x-queue-type"]
-            for name, queue in management.queues().items()
-            if not name.startswith("timers")
+        assert {
+            name: queue["type"] for name, queue in management.queues().items()
+        } == {
+            "plain": "quorum",
+            "timers": "quorum",
+            "timers.XQ": "quorum",
+            "delay.1s": "classic",
+            "delay.110ms": "classic",
         }
-        assert types == {"delay.1s": "classic", "delay.110ms": "classic"}
     finally:
         management.call("DELETE", f"/users/{user}")
 
