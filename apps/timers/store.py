@@ -124,9 +124,14 @@ def get(timer_id: UUID) -> StoredTimer | None:
 
 
 # A repeated claim with the same token succeeds again: its answer may have
-# been lost. Of two wishes for one timer in a group, one is looked at.
+# been lost. Of two wishes for one timer in a group, one is looked at. The
+# clock is read once: the statement may wait for a lock, and a timer that
+# comes due meanwhile would be neither claimed nor early, that is, dropped.
 _CLAIM = f"""
-WITH wish AS MATERIALIZED (
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() + %(lead)s AS within
+),
+wish AS MATERIALIZED (
     SELECT DISTINCT ON (id) id, token
     FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS wish (id, token)
     ORDER BY id
@@ -136,7 +141,7 @@ free AS MATERIALIZED (
     FROM wish JOIN timer USING (id)
     WHERE outcome IS NULL
       AND (claim_token = wish.token
-           OR fired_at IS NULL AND next_at <= clock_timestamp() + %(lead)s)
+           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock))
     ORDER BY timer.id
     FOR UPDATE OF timer
 ),
@@ -154,7 +159,7 @@ SELECT claim_token, id, url, created_at, due_at, next_at, NULL FROM claimed
 UNION ALL
 SELECT token, id, NULL, NULL, NULL, NULL, next_at - clock_timestamp()
 FROM wish JOIN timer USING (id)
-WHERE {_WAITING} AND next_at > clock_timestamp() + %(lead)s
+WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
 """
 
 

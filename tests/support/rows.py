@@ -1,0 +1,80 @@
+"""Rows of the timer table: making them, shifting them, looking at them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from psycopg.rows import dict_row
+
+from apps.timers import store
+from apps.timers.database import pool
+from apps.timers.models import Outcome
+from apps.timers.records import Claim, NewTimer, Report, Wish
+
+
+def new_timers(
+    count: int,
+    seconds: float = 0,
+    *,
+    url: str = "http://127.0.0.1:9/",
+    queued: bool = False,
+) -> list[UUID]:
+    """Store timers that are due in so many seconds, past or future."""
+    timers = [
+        NewTimer(
+            uuid_utils.compat.uuid7(), url, timedelta(seconds=seconds), queued
+        )
+        for _ in range(count)
+    ]
+    store.create(timers)
+    return [timer.id for timer in timers]
+
+
+def new_timer(seconds: float = 0, **options: Any) -> UUID:
+    """Store one timer."""
+    return new_timers(1, seconds, **options)[0]
+
+
+def row(timer_id: UUID) -> dict[str, Any]:
+    """Return a timer's row."""
+    with pool().connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        found = cursor.execute(
+            "SELECT * FROM timer WHERE id = %s", [timer_id]
+        ).fetchone()
+    assert found is not None
+    return found
+
+
+def change(timer_id: UUID, assignments: str) -> None:
+    """Set columns of a row to SQL expressions."""
+    with pool().connection() as connection:
+        connection.execute(
+            f"UPDATE timer SET {assignments} WHERE id = %s",  # type: ignore[arg-type]
+            [timer_id],
+        )
+
+
+def claimed(timer_id: UUID, token: UUID | None = None) -> Claim:
+    """Claim a timer that must be free."""
+    wish = Wish(timer_id, token or uuid_utils.compat.uuid7())
+    (answer,) = store.claim([wish])
+    assert isinstance(answer, Claim), answer
+    return answer
+
+
+def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
+    """Return a report of a claim's call: answered 200, or refused."""
+    if outcome is Outcome.DELIVERED:
+        sent_at = claim.clock.database
+        return Report(claim.id, claim.token, outcome, sent_at, 200, None)
+    return Report(
+        claim.id, claim.token, outcome, None, None, "refused: nobody there"
+    )
+
+
+def ids(timers: Sequence[Any]) -> set[UUID]:
+    """Return the ids of whatever has one."""
+    return {timer.id for timer in timers}
