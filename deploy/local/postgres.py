@@ -99,7 +99,7 @@ class Postgres:
             with psycopg.connect(
                 self._url("postgres"), connect_timeout=2, autocommit=True
             ) as connection:
-                query = "SELECT FROM pg_database WHERE datname = %s"
+                query = "SELECT 1 FROM pg_database WHERE datname = %s"
                 found = connection.execute(query, [DATABASE]).fetchone()
                 if found is None:  # a row without columns is falsy, too
                     connection.execute(f"CREATE DATABASE {DATABASE}")

@@ -5,8 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-# The environment variable with the command that installs RabbitMQ.
-MISSING = "RABBITMQ_MISSING"
+from deploy.local.needs import TO_INSTALL_RABBITMQ
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -19,5 +18,5 @@ def pytest_terminal_summary(
     count = sum("rabbitmq" in report.keywords for report in skipped)
     terminalreporter.write_line(
         f"{count} broker tests did NOT run, for want of RabbitMQ. They run "
-        f"after: {os.environ[MISSING]}; or with RABBITMQ_URL set."
+        f"after: {os.environ[TO_INSTALL_RABBITMQ]}; or with RABBITMQ_URL set."
     )

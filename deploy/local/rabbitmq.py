@@ -94,6 +94,9 @@ class RabbitMQ:
             command=[str(self._server)],
             env=self._env,
             stage=SERVER,
+            # It takes 6 s, 5 of them the management plugin's; a signal in
+            # its first moments is lost on it.
+            stop_seconds=15.0,
             log=self._home / "output.log",
             directory=self._home,
             prepare=self._prepare,

@@ -1,11 +1,11 @@
 """What `make run` and `make stack` run, and with which settings."""
 
 import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import commands
 from deploy.local.data import secret
 from deploy.local.processes import MARK, LocalError, Service
 
@@ -35,7 +35,7 @@ class Options:
             data_dir=data_dir(environ),
             web_workers=_number(environ, "WEB_WORKERS", many, 256),
             worker_processes=_number(environ, "WORKER_PROCESSES", many, 256),
-            worker_threads=_number(environ, "WORKER_THREADS", 64, 4096),
+            worker_threads=_number(environ, "WORKER_THREADS", 64, 1024),
         )
 
 
@@ -59,9 +59,7 @@ def environment(
         "DATA_DIR": str(options.data_dir),
         "WORKER_PROCESSES": str(options.worker_processes),
         "WORKER_THREADS": str(options.worker_threads),
-        "PYTHONUNBUFFERED": "1",
-        # Milliseconds until a Dramatiq consumer connects again.
-        "dramatiq_restart_delay": "500",
+        **commands.ENVIRONMENT,
     }
     env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
     if not env.get("SECRET_KEY"):
@@ -72,8 +70,8 @@ def environment(
 def boot(env: Mapping[str, str]) -> list[Service]:
     """Return what is run once, in this order, before all else."""
     return [
-        _service("migrate", env, "manage.py", "migrate", "--verbosity", "0"),
-        _service("recover", env, "manage.py", "recover_timers"),
+        _service("migrate", env, commands.MIGRATE),
+        _service("recover", env, commands.RECOVER),
     ]
 
 
@@ -84,44 +82,30 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """
     worker = _service(
         "worker", env,
-        "-m", "dramatiq", "config.worker", "--skip-logging",
-        "--processes", str(options.worker_processes),
-        "--threads", str(options.worker_threads),
-        # Calls in flight end within their own 10 s; milliseconds here.
-        "--worker-shutdown-timeout", "25000",
+        commands.worker(options.worker_processes, options.worker_threads),
     )
     web = _service(
-        "web", env,
-        "-m", "granian", "--interface", "wsgi",
-        "--host", HOST, "--port", str(options.port),
-        "--http", "1", "--no-ws", "--log-level", "error",
-        "--workers", str(options.web_workers),
-        "--blocking-threads", "32",
-        # Connections at once for each worker: idle ones count as well.
-        "--backpressure", "1024",
-        "--respawn-failed-workers", "--respawn-interval", "0.5",
-        "--workers-kill-timeout", "15",
-        "config.wsgi:application",
+        "web", env, commands.web(HOST, options.port, options.web_workers)
     )
     if options.shape == "run":
         return [worker, web]
-    dispatcher = _service("dispatcher", env, "manage.py", "dispatch_timers")
+    dispatcher = _service("dispatcher", env, commands.DISPATCHER)
     return [worker, dispatcher, web]
 
 
-def _service(name: str, env: Mapping[str, str], *args: str) -> Service:
-    return Service(
-        name=name, command=[sys.executable, *args], env=env, directory=ROOT
-    )
+def _service(
+    name: str, env: Mapping[str, str], command: Sequence[str]
+) -> Service:
+    return Service(name=name, command=command, env=env, directory=ROOT)
 
 
 def _number(
     environ: Mapping[str, str], name: str, usual: int, most: int
 ) -> int:
-    text = environ.get(name) or str(usual)
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
-        raise LocalError(f"{name} must be a number from 1 to {most}: {text}")
-    return int(text)
+    try:
+        return commands.number(environ, name, usual, most)
+    except ValueError as error:
+        raise LocalError(str(error)) from None
 
 
 def welcome(options: Options, management: str | None) -> str:

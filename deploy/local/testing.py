@@ -14,13 +14,13 @@ from pathlib import Path
 
 from deploy.local.needs import (
     APT_INSTALL,
+    TO_INSTALL_RABBITMQ,
     install_rabbitmq,
     rabbitmq_server,
 )
 from deploy.local.output import Output, to_terminal
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError
-from deploy.local.pytest_summary import MISSING
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
@@ -94,7 +94,7 @@ def _pytest(
     command = [sys.executable, "-m", "pytest"]
     if not with_broker:
         env["RABBITMQ_URL"] = ""
-        env[MISSING] = install_rabbitmq()
+        env[TO_INSTALL_RABBITMQ] = install_rabbitmq()
         command += ["-p", "deploy.local.pytest_summary"]
     process = subprocess.Popen([*command, *args], cwd=ROOT, env=env)
     supervisor.hold_pid(process.pid)
