@@ -16,6 +16,16 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 30
 CONNECT_SECONDS = 2.0
 
+#: What ends a connection that packets no longer get through, within about
+#: 10 s; heartbeats take longer. Seconds, a count, and milliseconds; pika
+#: leaves out what the platform lacks.
+TCP_OPTIONS = {
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 8000,
+}
+
 
 def connection_parameters(url: str) -> pika.URLParameters:
     """Return bounded connection parameters from an AMQP URL.
@@ -57,6 +67,7 @@ def connection_parameters(url: str) -> pika.URLParameters:
     parameters.heartbeat = HEARTBEAT
     parameters.socket_timeout = CONNECT_SECONDS
     parameters.stack_timeout = CONNECT_SECONDS
+    parameters.tcp_options = TCP_OPTIONS
     return parameters
 
 

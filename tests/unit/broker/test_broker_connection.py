@@ -9,7 +9,11 @@ import certifi
 import pytest
 from pika import PlainCredentials
 
-from apps.broker.connection import OutageLog, connection_parameters
+from apps.broker.connection import (
+    TCP_OPTIONS,
+    OutageLog,
+    connection_parameters,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +21,7 @@ from apps.broker.connection import OutageLog, connection_parameters
     [
         "amqp://guest:guest@127.0.0.1:5672/%2F",
         "amqp://u:p@[::1]:5672/timers?heartbeat=600&socket_timeout=60"
-        "&stack_timeout=60&connection_attempts=5",
+        "&stack_timeout=60&connection_attempts=5&tcp_options={}",
         "amqps://u:p@broker.example/timers",
     ],
 )
@@ -27,6 +31,7 @@ def test_connections_are_bounded_whatever_the_url_says(url: str) -> None:
     assert parameters.socket_timeout == 2
     assert parameters.stack_timeout == 2
     assert parameters.connection_attempts == 1
+    assert parameters.tcp_options == TCP_OPTIONS
 
 
 def test_the_url_is_read() -> None:
