@@ -1,0 +1,94 @@
+"""The commands that the service's processes run, in every shape of it.
+
+`make` starts them under its supervisor; in a container one of them takes
+this one's place, and so gets its signals:
+
+usage: python -m deploy.commands migrate|web|worker|dispatcher
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+#: What each of them needs in its environment.
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    # Milliseconds until a Dramatiq consumer connects again.
+    "dramatiq_restart_delay": "500",
+}
+MIGRATE = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+RECOVER = [sys.executable, "manage.py", "recover_timers"]
+DISPATCHER = [sys.executable, "manage.py", "dispatch_timers"]
+
+
+def web(host: str, port: int, workers: int) -> list[str]:
+    """Return the command of a web server with so many processes."""
+    return [
+        sys.executable, "-m", "granian", "--interface", "wsgi",
+        "--host", host, "--port", str(port),
+        "--http", "1", "--no-ws", "--log-level", "error",
+        "--workers", str(workers),
+        "--blocking-threads", "32",
+        # Connections at once for each worker: idle ones count as well.
+        "--backpressure", "1024",
+        "--respawn-failed-workers", "--respawn-interval", "0.5",
+        "--workers-kill-timeout", "15",
+        "config.wsgi:application",
+    ]
+
+
+def worker(processes: int, threads: int) -> list[str]:
+    """Return the command of a worker: processes, and threads in each."""
+    return [
+        sys.executable, "-m", "dramatiq", "config.worker", "--skip-logging",
+        "--processes", str(processes), "--threads", str(threads),
+        # Milliseconds. Calls in flight end within their own 10 s.
+        "--worker-shutdown-timeout", "20000",
+    ]
+
+
+def number(
+    environ: Mapping[str, str], name: str, usual: int, most: int
+) -> int:
+    """Return a variable as a number; ValueError says which one is wrong."""
+    text = environ.get(name) or str(usual)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise ValueError(f"{name} must be a number from 1 to {most}: {text}")
+    return int(text)
+
+
+def in_container(name: str, environ: Mapping[str, str]) -> list[list[str]]:
+    """Return what a container runs, one after the other; KeyError if none."""
+    return {
+        "migrate": [MIGRATE, RECOVER],
+        "web": [web("0.0.0.0", 8000, number(environ, "WEB_WORKERS", 2, 256))],
+        "worker": [
+            worker(
+                number(environ, "WORKER_PROCESSES", 2, 256),
+                number(environ, "WORKER_THREADS", 64, 1024),
+            )
+        ],
+        "dispatcher": [DISPATCHER],
+    }[name]
+
+
+def main(args: list[str]) -> NoReturn:
+    """Become the last of the commands, once the others have succeeded."""
+    try:
+        *before, last = in_container(args[0], os.environ)
+    except (IndexError, KeyError):
+        sys.exit(__doc__)
+    except ValueError as error:
+        sys.exit(str(error))
+    environ = {**os.environ, **ENVIRONMENT}
+    for command in before:
+        done = subprocess.run(command, env=environ, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+    os.execve(last[0], last, environ)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
