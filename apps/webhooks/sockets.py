@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class DeadlineSocket(socket.socket):
         closed before it had any of it. (A reset proves nothing of the kind:
         confirmations that are due get lost with it.)
         """
-        if not hasattr(socket, "TCP_INFO"):
+        if sys.platform != "linux":
             return 0
         info = self.getsockopt(
             socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size

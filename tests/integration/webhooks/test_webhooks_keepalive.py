@@ -298,7 +298,7 @@ def test_part_of_an_answer_is_no_stale_connection(call: Call) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_a_connection_that_ends_while_the_hook_waits(call: Call) -> None:
-    asked: list[int] = []
+    events: list[str] = []
 
     def script(connection: Connection) -> None:
         connection.read_request()
@@ -309,14 +309,18 @@ def test_a_connection_that_ends_while_the_hook_waits(call: Call) -> None:
             connection.stopping.wait(5)
 
     def before_send() -> None:
-        asked.append(server.accepted)
-        if len(asked) == 1:
+        events.append("asked")
+        if len(events) == 1:
             time.sleep(0.3)
 
     with receiver(script) as server:
         call(server.url())
-        result = call(server.url(), before_send=before_send)
+        result = call(
+            server.url(),
+            before_send=before_send,
+            on_sent=lambda: events.append("sent"),
+        )
 
     assert result.status_code == 200
     assert len(server.requests) == 2
-    assert len(asked) == 2
+    assert events == ["asked", "asked", "sent"]
