@@ -1,10 +1,12 @@
 """Fixtures for tests that run the service as processes."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.rabbitmq import Management, virtual_host
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 
@@ -15,6 +17,26 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """Return the AMQP URL of the RabbitMQ that the tests were given."""
+    return os.environ["RABBITMQ_URL"]
+
+
+@pytest.fixture(scope="module")
+def module_vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
+    """Make a virtual host for a module's tests."""
+    with virtual_host(rabbitmq_url) as made:
+        yield made
+
+
+@pytest.fixture
+def vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
+    """Make a virtual host for one test."""
+    with virtual_host(rabbitmq_url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -32,13 +54,31 @@ def make_service(
 
     yield make
     for service in made:
-        service.close()
+        service.kill()
 
 
 @pytest.fixture
 def standalone(make_service: Callable[..., Service]) -> Service:
     """Return a running standalone service: web and worker."""
     service = make_service()
-    service.start_web()
-    service.start_worker()
+    service.start_all()
     return service
+
+
+@pytest.fixture(scope="module")
+def module_stack(
+    django_db_setup: None,
+    module_vhost: tuple[str, Management],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """Run web, worker and dispatcher for a module's tests."""
+    service = Service(tmp_path_factory.mktemp("stack"), module_vhost[0])
+    service.start_all()
+    yield service
+    service.kill()
+
+
+@pytest.fixture
+def stack(module_stack: Service, db_pool: None) -> Service:
+    """Return the module's running stack, on an empty table."""
+    return module_stack

@@ -1,6 +1,7 @@
 """A real HTTP receiver on a free port, which remembers its calls."""
 
 import json
+import socket
 import socketserver
 import threading
 import time
@@ -35,14 +36,17 @@ class Call:
 class Receiver(socketserver.ThreadingTCPServer):
     """Answers every POST with `status`, after `delay` seconds.
 
-    While `gate` is cleared, calls that have arrived are not answered.
+    While `gate` is cleared, calls that have arrived are not answered. One
+    that is `deaf` lets nobody connect until it is told to listen.
     """
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, *, deaf: bool = False) -> None:
+        if deaf:
+            self.request_queue_size = 0
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
         self.delay = 0.0
@@ -52,6 +56,28 @@ class Receiver(socketserver.ThreadingTCPServer):
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), daemon=True
         )
+        self._unheard: list[socket.socket] = []
+        if deaf:
+            self._fill_queue()
+        else:
+            self._thread.start()
+
+    def _fill_queue(self) -> None:
+        """Connect until the kernel drops who connects next."""
+        for _ in range(16):
+            client = socket.socket()
+            client.settimeout(0.2)
+            self._unheard.append(client)
+            try:
+                client.connect(self.server_address)
+            except TimeoutError:
+                return
+        raise AssertionError("the queue of connections does not fill up")
+
+    def listen(self) -> None:
+        """Be deaf no more."""
+        for client in self._unheard:
+            client.close()
         self._thread.start()
 
     def url(self, path: str = "/hook") -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,44 +119,77 @@ class Service:
         }
         self.processes: list[Process] = []
 
-    def start(self, name: str, *command: str) -> Process:
+    def start(self, name: str, *command: str, **env: str) -> Process:
         """Start a process and note it, to be ended with the test."""
         count = len(self.processes)
         log = self.directory / f"{count}-{name}.log"
-        process = Process(name, list(command), self.env, log)
+        process = Process(name, list(command), {**self.env, **env}, log)
         self.processes.append(process)
         return process
 
-    def start_web(self) -> Process:
+    def start_web(self, **env: str) -> Process:
         """Start the web process and wait until it answers."""
-        web = self.start(
+        return self._wait_for_web(self._begin_web(**env))
+
+    def start_worker(self, *, processes: int = 1, threads: int = 16,
+                     **env: str) -> Process:
+        """Start a worker and wait until it has started."""
+        worker = self._begin_worker(processes, threads, **env)
+        return self._wait_for_worker(worker, processes)
+
+    def start_dispatcher(self, **env: str) -> Process:
+        """Start a dispatcher and wait until it has started."""
+        return self._wait_for_dispatcher(self._begin_dispatcher(**env))
+
+    def start_all(self, *, threads: int = 16) -> list[Process]:
+        """Start web, worker and, with RabbitMQ, dispatcher, all at once."""
+        web = self._begin_web()
+        worker = self._begin_worker(1, threads)
+        started = [web, worker]
+        if self.env["RABBITMQ_URL"]:
+            started.append(self._begin_dispatcher())
+            self._wait_for_dispatcher(started[2])
+        self._wait_for_worker(worker, 1)
+        self._wait_for_web(web)
+        return started
+
+    def _begin_web(self, **env: str) -> Process:
+        return self.start(
             "web", "-m", "granian", "--interface", "wsgi",
             "--host", "127.0.0.1", "--port", str(self.port),
             "--http", "1", "--no-ws", "--log-level", "error",
             "--blocking-threads", "16", "--backpressure", "256",
             "config.wsgi:application",
+            **env,
         )
+
+    def _wait_for_web(self, web: Process) -> Process:
         eventually(lambda: self._answers(web), within=30)
         return web
 
-    def start_worker(
-        self, *, processes: int = 1, threads: int = 16
+    def _begin_worker(
+        self, processes: int, threads: int, **env: str
     ) -> Process:
-        """Start a worker and wait until it has started."""
-        worker = self.start(
+        return self.start(
             "worker", "-m", "dramatiq", "config.worker", "--skip-logging",
             "--processes", str(processes), "--threads", str(threads),
             "--worker-shutdown-timeout", "25000",
+            **env,
         )
+
+    def _wait_for_worker(self, worker: Process, processes: int) -> Process:
         eventually(
             lambda: worker.output().count("worker started") >= processes,
             within=30,
         )
         return worker
 
-    def start_dispatcher(self) -> Process:
-        """Start a dispatcher and wait until it has started."""
-        dispatcher = self.start("dispatcher", "manage.py", "dispatch_timers")
+    def _begin_dispatcher(self, **env: str) -> Process:
+        return self.start(
+            "dispatcher", "manage.py", "dispatch_timers", **env
+        )
+
+    def _wait_for_dispatcher(self, dispatcher: Process) -> Process:
         eventually(
             lambda: "dispatcher started" in dispatcher.output(), within=30
         )
@@ -175,10 +209,17 @@ class Service:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def close(self) -> None:
-        """Kill whatever is left."""
+    def kill(self) -> None:
+        """SIGKILL every process, all at once."""
+        for process in self.processes:
+            if process.is_running():
+                process.send_all(signal.SIGKILL)
         for process in self.processes:
             process.kill()
+
+    def log(self) -> str:
+        """Return what all processes have logged so far."""
+        return "".join(process.output() for process in self.processes)
 
     def _answers(self, web: Process) -> bool:
         assert web.is_running(), web.output()
@@ -212,6 +253,13 @@ class Service:
         )
         assert status == 201, timer
         return str(timer["id"])
+
+    def set_timers(self, count: int, seconds: int, url: str) -> set[str]:
+        """Set timers over the API, eight at a time; return their ids."""
+        with ThreadPoolExecutor(8) as pool:
+            return set(
+                pool.map(lambda _: self.set_timer(seconds, url), range(count))
+            )
 
     def timer(self, timer_id: str) -> dict[str, Any]:
         """Return a timer as the API shows it."""

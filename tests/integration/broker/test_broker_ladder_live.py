@@ -96,7 +96,7 @@ def test_a_restricted_user_where_quorum_is_the_default(
     management.create_vhost(urlsplit(url).username, "quorum")
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         connection.channel().queue_declare("plain", durable=True)
-    user = management._vhost
+    user = management.vhost
     management.call(
         "PUT", f"/users/{user}", {"password": "p/w", "tags": ""}
     )

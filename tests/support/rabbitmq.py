@@ -1,0 +1,171 @@
+"""RabbitMQ for tests: its management API, and a bad line to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import uuid4
+
+
+class Management:
+    """RabbitMQ's management API, for one virtual host."""
+
+    def __init__(self, url: str, vhost: str) -> None:
+        parts = urlsplit(url)
+        self.user = parts.username or ""
+        self.vhost = vhost
+        credentials = f"{parts.username}:{parts.password}"
+        self._authorization = b64encode(credentials.encode()).decode()
+        self._base = f"{parts.scheme}://{parts.hostname}:{parts.port}/api"
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request; `{vhost}` in the path is the virtual host."""
+        request = urllib.request.Request(
+            self._base + path.replace("{vhost}", self.vhost),
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "authorization": f"Basic {self._authorization}",
+                "content-type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def create_vhost(self, user: str, default_type: str = "classic") -> None:
+        """Make the virtual host, for a user who may do everything there."""
+        # RabbitMQ 3.10 spells the name without underscores.
+        kind = dict.fromkeys(
+            ("default_queue_type", "defaultqueuetype"), default_type
+        )
+        self.call("PUT", "/vhosts/{vhost}", kind)
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.call("PUT", f"/permissions/{{vhost}}/{user}", everything)
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with what is in it."""
+        self.call("DELETE", f"/queues/{{vhost}}/{name}")
+
+    def queues(self) -> dict[str, dict[str, Any]]:
+        """Return the queues by name; their depths are seconds old."""
+        return {q["name"]: q for q in self.call("GET", "/queues/{vhost}")}
+
+    def connections(self) -> list[str]:
+        """Return the names of the open connections."""
+        found = self.call("GET", "/vhosts/{vhost}/connections")
+        return [connection["name"] for connection in found]
+
+    def close_connections(self) -> None:
+        """Close every connection from RabbitMQ's side."""
+        for name in self.connections():
+            with suppress(urllib.error.HTTPError):
+                self.call("DELETE", f"/connections/{quote(name)}")
+
+
+@contextmanager
+def virtual_host(
+    url: str, management_url: str = "", default_type: str = "classic"
+) -> Iterator[tuple[str, Management]]:
+    """Make a virtual host; give its AMQP URL and its management API."""
+    parts = urlsplit(url)
+    found = management_url or os.environ.get("RABBITMQ_MANAGEMENT_URL")
+    api = Management(
+        found
+        or f"http://{parts.username}:{parts.password}@{parts.hostname}:15672",
+        f"test-{uuid4().hex[:12]}",
+    )
+    api.create_vhost(parts.username or "", default_type)
+    try:
+        yield urlunsplit(parts._replace(path=f"/{api.vhost}")), api
+    finally:
+        api.call("DELETE", "/vhosts/{vhost}")
+
+
+class Proxy:
+    """A TCP proxy before RabbitMQ that can swallow everything."""
+
+    def __init__(
+        self, url: str, context: ssl.SSLContext | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        self._upstream = (parts.hostname, parts.port)
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        user = f"{parts.username}:{parts.password}"
+        self.url = f"amqp://{user}@127.0.0.1:{port}{parts.path}"
+        #: How many connections there have been.
+        self.accepted = 0
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._sockets: list[socket.socket] = []
+        self._clients: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def black_hole(self) -> None:
+        """From now on nothing gets through, in either direction."""
+        self._flowing.clear()
+
+    def restore(self) -> None:
+        """Let through what was held back, and all that comes."""
+        self._flowing.set()
+
+    def send_to_clients(self, data: bytes) -> None:
+        """Say something in RabbitMQ's name."""
+        for client in self._clients:
+            client.sendall(data)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._flowing.set()
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(
+                target=self._serve, args=(client,), daemon=True
+            ).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self._sockets.append(client)
+        if self._context is not None:
+            try:
+                client = self._context.wrap_socket(client, server_side=True)
+            except OSError:
+                return
+        self._flowing.wait()
+        upstream = socket.create_connection(self._upstream)
+        self._sockets += [client, upstream]
+        self._clients.append(client)
+        threading.Thread(
+            target=self._pump, args=(client, upstream), daemon=True
+        ).start()
+        self._pump(upstream, client)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                sink.sendall(data)
+        self._flowing.wait()
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,97 @@
+"""RabbitMQ and PostgreSQL of a test's own, to be stopped and killed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local.needs import rabbitmq_server
+from deploy.local.output import Output
+from deploy.local.postgres import Postgres
+from deploy.local.processes import Child, Service, Tether
+from deploy.local.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
+
+
+class _Server:
+    """One service of `deploy.local`; it ends with the test's process."""
+
+    def __init__(
+        self, service: Service, is_ready: Callable[[], bool]
+    ) -> None:
+        self._service = service
+        self._is_ready = is_ready
+        self._tether = Tether()
+        self._child: Child | None = None
+
+    def start(self) -> None:
+        """Start it and wait until clients can log in."""
+        # It writes to a file of its own; nothing is forwarded.
+        output = Output(sys.stderr.buffer, as_json=False)
+        self._child = Child(self._service, output)
+        self._tether.hold(self._child)
+        eventually(self._is_ready, within=60, every=0.05)
+
+    def stop(self) -> None:
+        """Stop it in an orderly way."""
+        assert self._child is not None
+        self._child.ask_to_stop()
+        assert self._child.wait(30)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL it, and what it has started."""
+        if self._child is not None:
+            self._child.finish()
+            self._tether.release(self._child.pid)
+            self._child = None
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        self.kill()
+        self._tether.close()
+
+
+class OwnRabbitMQ(_Server):
+    """A RabbitMQ with its management API, its files in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        node = RabbitMQ(directory, os.environ)
+        epmd, broker = node.services()
+        super().__init__(broker, node.is_ready)
+        self.url = node.url
+        self.management_url = node.management_url
+        self._epmd = _Server(epmd, lambda: True)
+        self._epmd.start()
+
+    def control(self, *command: str) -> None:
+        """Run rabbitmqctl."""
+        server = rabbitmq_server()
+        assert server is not None
+        subprocess.run(
+            [server.with_name("rabbitmqctl"), *command],
+            env=dict(self._service.env),
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def close(self) -> None:
+        """Leave nothing running, its epmd included."""
+        super().close()
+        self._epmd.close()
+
+
+class OwnPostgres(_Server):
+    """The wheel's PostgreSQL, its data in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._postgres = Postgres(directory, os.environ)
+        super().__init__(self._postgres.service(), self._postgres.is_ready)
+        self.url = self._postgres.url
+
+    def close(self) -> None:
+        """Leave nothing running, and no data."""
+        super().close()
+        self._postgres.remove()
