@@ -120,6 +120,9 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
+    if kind == "string_unicode" and not names:
+        return [("body", "has a field whose name contains half of a surrogate"
+                         f" pair; the fields are {_FIELDS}")]
     if not names:
         return [("body", f"must be a JSON object with {_FIELDS}")]
     sentences = {

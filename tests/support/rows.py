@@ -1,6 +1,5 @@
 """Rows of the timer table: making them, shifting them, looking at them."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -52,7 +51,7 @@ def change(timer_id: UUID, assignments: str) -> None:
     """Set columns of a row to SQL expressions."""
     with pool().connection() as connection:
         connection.execute(
-            f"UPDATE timer SET {assignments} WHERE id = %s",  # type: ignore[arg-type]
+            f"UPDATE timer SET {assignments} WHERE id = %s",
             [timer_id],
         )
 
@@ -75,6 +74,18 @@ def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
     )
 
 
-def ids(timers: Sequence[Any]) -> set[UUID]:
-    """Return the ids of whatever has one."""
-    return {timer.id for timer in timers}
+def fill(count: int, columns: str) -> None:
+    """Insert rows by `columns`, SQL expressions of `n`, for all but the id.
+
+    Given are url, created_at, due_at, next_at and the columns that are
+    named: "queued_at = now(), …".
+    """
+    pairs = [pair.split(" = ", 1) for pair in columns.split("; ")]
+    names = "".join(f", {name}" for name, _ in pairs)
+    values = "".join(f", {value}" for _, value in pairs)
+    with pool().connection() as connection:
+        connection.execute(
+            f"INSERT INTO timer (id, url, created_at{names})"
+            f" SELECT gen_random_uuid(), 'http://127.0.0.1:9/', now(){values}"
+            f" FROM generate_series(1, {count}) AS n"
+        )

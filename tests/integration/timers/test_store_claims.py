@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -170,7 +171,7 @@ def test_groups_in_opposite_orders_do_not_deadlock(first: str) -> None:
     # Given claimed, and waiting, timers
     claims = [claimed(timer_id) for timer_id in new_timers(150)]
     waiting = [
-        Claim(timer_id, uuid4(), "", *[claims[0].due_at] * 3, claims[0].clock)
+        replace(claims[0], id=timer_id, token=uuid4())
         for timer_id in new_timers(150, -10)
     ]
     claims += waiting

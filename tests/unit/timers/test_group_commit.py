@@ -215,6 +215,11 @@ def test_many_threads_get_their_own_results() -> None:
     flush = Flush()
     writes = GroupCommit(flush, most=20)
 
+    def take_a_while(items: Sequence[int]) -> None:
+        time.sleep(0.0002)  # a commit; without one, nobody would wait
+
+    flush.error = take_a_while
+
     def write(thread: int) -> bool:
         items = range(thread * 1000, thread * 1000 + 200)
         return all(writes.submit(i, timeout=10) == 2 * i for i in items)

@@ -1,0 +1,118 @@
+"""Every hot statement finds its rows by an index, however many sleep."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from apps.timers import store
+from apps.timers.database import close_pool, pool
+from apps.timers.models import Outcome
+from apps.timers.records import Claim, Mark, Report, Wish
+from tests.support.rows import change, claimed, fill, new_timers
+
+#: psycopg prepares a statement when it has seen it five times, and Postgres
+#: may then go over to a generic plan after five more.
+CALLS = 12
+
+
+@pytest.fixture
+def many(transactional_db: None) -> Iterator[None]:
+    """Store 50,000 timers: most asleep, many ended, some due, some lost."""
+    close_pool()
+    asleep = "now() + n * interval '1 hour' + interval '1 day'"
+    for count, columns in (
+        (40_000, f"due_at = {asleep}; next_at = {asleep}"),
+        (9_000, "due_at = now(); next_at = now(); fired_at = now();"
+                " outcome = 'delivered'; queued_at = now()"),
+        (500, "due_at = now(); next_at = now() - interval '1 day'"),
+        (500, "due_at = now(); next_at = now() - interval '1 day';"
+              " queued_at = now() - interval '1 day'"),
+    ):
+        fill(count, columns)
+    with pool().connection() as connection:
+        connection.execute("ANALYZE timer")
+    yield
+    close_pool()
+
+
+def scans() -> dict[str, int]:
+    """Return how often each index, and the table itself, were scanned."""
+    with pool().connection() as connection:
+        # What a connection has counted is known to others at its leisure.
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        rows = connection.execute(
+            "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes"
+            " WHERE relname = 'timer'"
+            " UNION ALL SELECT relname, seq_scan FROM pg_stat_user_tables"
+            " WHERE relname = 'timer'"
+        ).fetchall()
+    return dict(rows)
+
+
+def statements(
+    claim: Claim, ids: list[UUID]
+) -> dict[str, tuple[Callable[[], object], set[str]]]:
+    """Return each statement, and the indexes that serve it."""
+    mark = Mark(claim.id, claim.token, claim.due_at)
+    report = Report(claim.id, claim.token, Outcome.FAILED, None, 500, None)
+    ahead = timedelta(seconds=2)
+    unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
+    pkey = {"timer_pkey"}
+    return {
+        "get": (lambda: store.get(ids[0]), pkey),
+        "claim": (
+            lambda: store.claim([Wish(timer_id, uuid4()) for timer_id in ids]),
+            pkey,
+        ),
+        "mark": (lambda: store.mark_sent([mark]), pkey),
+        "record": (lambda: store.record([report]), pkey),
+        "unqueue": (lambda: store.unqueue(ids), pkey),
+        "due": (
+            lambda: [store.due(overdue=o, ahead=ahead, limit=10)
+                     for o in (True, False)],
+            unqueued,
+        ),
+        # An update finds the rows that were chosen by their ids.
+        "promote": (
+            lambda: [store.promote(overdue=o, limit=10)
+                     for o in (True, False)],
+            unqueued | pkey,
+        ),
+        "lost": (
+            lambda: [store.lost(idle=idle, limit=10)
+                     for idle in (True, False)],
+            queued | pkey,
+        ),
+        "count": (store.count_near, unqueued | queued),
+        "take over": (
+            lambda: store.take_over(limit=10), {"timer_leased"} | pkey
+        ),
+    }
+
+
+@pytest.mark.usefixtures("many")
+def test_every_statement_uses_its_index_and_never_the_whole_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given 50,000 timers, twenty of which are due and two hundred lost
+    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    ids = new_timers(20, -1)
+    claim = claimed(ids.pop())
+    for timer_id in new_timers(200, -1):
+        claimed(timer_id)
+        change(timer_id, "leased_until = now() - interval '1 s'")
+    found = {}
+    expected = {}
+    for name, (run, indexes) in statements(claim, ids).items():
+        # When a statement runs often enough to be planned once for all
+        before = scans()
+        for _ in range(CALLS):
+            run()
+        after = scans()
+
+        # Then only its indexes were scanned
+        found[name] = {key for key in after if after[key] > before[key]}
+        expected[name] = indexes
+    assert found == expected
