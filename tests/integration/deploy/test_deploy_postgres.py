@@ -1,0 +1,100 @@
+"""The private PostgreSQL: what it survives, and whom it lets in."""
+
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+
+from deploy.local.output import to_terminal
+from deploy.local.postgres import Postgres
+from deploy.local.processes import Child
+
+WaitUntil = Callable[[Callable[[], object], float], None]
+
+
+class Server:
+    """A server that a test starts, kills and starts again."""
+
+    def __init__(self, directory: Path, wait_until: WaitUntil) -> None:
+        self.postgres = Postgres(directory, os.environ)
+        self._wait_until = wait_until
+        self._children: list[Child] = []
+
+    def start(self) -> Child:
+        output = to_terminal(as_json=False)
+        child = Child(self.postgres.service(), output)
+        self._children.append(child)
+        self._wait_until(self.postgres.is_ready, 60)
+        return child
+
+    def query(self, text: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.postgres.url) as connection:
+            cursor = connection.execute(text)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        for child in self._children:
+            child.ask_to_stop()
+            child.wait(20)
+            child.finish()
+        self.postgres.remove()
+
+
+@pytest.fixture(params=["short", "long"])
+def server(
+    request: pytest.FixtureRequest, tmp_path: Path, wait_until: WaitUntil
+) -> Iterator[Server]:
+    directory = tmp_path
+    if request.param == "long":
+        directory = tmp_path / ("x" * 100) / ("y" * 100)
+        directory.mkdir(parents=True)
+    directory.chmod(0o700)
+    running = Server(directory, wait_until)
+    yield running
+    running.close()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_what_was_committed_outlives_a_kill(server: Server) -> None:
+    first = server.start()
+    server.query("CREATE TABLE kept (n int)")
+    server.query("INSERT INTO kept VALUES (7)")
+    [(data,)] = server.query("SHOW data_directory")
+    backends = psutil.Process(first.pid).children(recursive=True)
+    os.kill(first.pid, signal.SIGKILL)
+    for process in backends:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    first.wait(10)
+    # The system has given its process id to somebody else meanwhile.
+    pid_file = Path(str(data)) / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+    server.start()
+    assert server.query("SELECT n FROM kept") == [(7,)]
+
+
+def test_a_server_that_was_left_running_is_stopped_first(
+    server: Server,
+) -> None:
+    first = server.start()
+    server.query("CREATE TABLE kept (n int)")
+    second = server.start()
+    assert first.has_ended()
+    assert not second.has_ended()
+    assert server.query("SELECT n FROM kept") == []
+
+
+def test_it_is_durable_and_reached_by_its_owner_alone(server: Server) -> None:
+    server.start()
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert server.query(f"SHOW {name}") == [("on",)]
+    assert server.query("SHOW listen_addresses") == [("",)]
+    [(sockets,)] = server.query("SHOW unix_socket_directories")
+    assert stat.S_IMODE(Path(str(sockets)).stat().st_mode) == 0o700

@@ -1,0 +1,96 @@
+"""The private RabbitMQ: what it keeps, and where it listens."""
+
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pika
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from deploy.local.needs import rabbitmq_server
+from deploy.local.output import to_terminal
+from deploy.local.processes import Child
+from deploy.local.rabbitmq import RabbitMQ
+
+pytestmark = [
+    pytest.mark.rabbitmq,
+    pytest.mark.skipif(
+        rabbitmq_server() is None, reason="no rabbitmq-server is installed"
+    ),
+]
+WaitUntil = Callable[[Callable[[], object], float], None]
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
+class Broker:
+    """A broker that a test starts, kills and starts again."""
+
+    def __init__(self, directory: Path, wait_until: WaitUntil) -> None:
+        self.children: list[Child] = []
+        self._directory = directory
+        self._wait_until = wait_until
+
+    def start(self) -> RabbitMQ:
+        rabbitmq = RabbitMQ(self._directory, os.environ)
+        output = to_terminal(as_json=False)
+        self.children = [
+            Child(service, output) for service in rabbitmq.services()
+        ]
+        self._wait_until(rabbitmq.is_ready, 60)
+        return rabbitmq
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for child in self.children:
+            head = psutil.Process(child.pid)
+            found += [head, *head.children(recursive=True)]
+        return found
+
+    def kill(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for child in self.children:
+            child.finish()
+
+
+@pytest.fixture
+def broker(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Broker]:
+    running = Broker(tmp_path, wait_until)
+    yield running
+    for child in running.children:
+        if not child.has_ended():
+            os.killpg(child.pid, signal.SIGKILL)
+        child.finish()
+
+
+def test_it_keeps_messages_over_a_kill_and_is_on_loopback_alone(
+    broker: Broker, tmp_path: Path
+) -> None:
+    first = broker.start()
+    with pika.BlockingConnection(pika.URLParameters(first.url)) as client:
+        channel = client.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("kept", durable=True)
+        channel.basic_publish("", "kept", b"7", PERSISTENT)
+    listening = [
+        connection.laddr.ip
+        for process in broker.processes()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 4
+    assert set(listening) <= {"127.0.0.1", "::1"}
+    broker.kill()
+
+    second = broker.start()
+    with pika.BlockingConnection(pika.URLParameters(second.url)) as client:
+        _, _, body = client.channel().basic_get("kept", auto_ack=True)
+    assert body == b"7"
+    for name in ("password", "rabbitmq.conf", ".erlang.cookie"):
+        mode = (tmp_path / "rabbitmq" / name).stat().st_mode
+        assert stat.S_IMODE(mode) & 0o077 == 0, name

@@ -1,0 +1,154 @@
+"""`make run` as a user meets it: the whole service, killed and started."""
+
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+WaitUntil = Callable[[Callable[[], object], float], None]
+AllGone = Callable[[list[psutil.Process], float], None]
+
+
+class Service:
+    """The service on a port and a data directory of its own."""
+
+    def __init__(
+        self, directory: Path, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        self.directory = directory
+        self.log = directory / "output"
+        self._processes = processes
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self, **environ: str) -> subprocess.Popen[bytes]:
+        env = {
+            key: value for key, value in os.environ.items()
+            if key not in {"DATABASE_URL", "RABBITMQ_URL", "MAKELEVEL"}
+        }
+        env |= {"PORT": str(self.port), "DATA_DIR": str(self.directory)}
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.local", "run"],
+                cwd=ROOT, env=env | environ, stdout=log, stderr=log,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def is_ready(self) -> bool:
+        assert self._processes[-1].poll() is None, self.log.read_text()
+        return b"/api/docs" in self.log.read_bytes()
+
+    def set_timer(self, seconds: int, url: str) -> str:
+        body = {"hours": 0, "minutes": 0, "seconds": seconds, "url": url}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/timer",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.load(answer)["id"])
+
+
+@pytest.fixture
+def service(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> Iterator[Service]:
+    yield Service(tmp_path, processes)
+    home = tmp_path / "postgres"
+    if home.is_symlink():
+        shutil.rmtree(home.resolve(), ignore_errors=True)
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[str]]]:
+    """Return a URL, and the ids of the calls that reach it."""
+    calls: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            calls.append(self.headers["webhook-id"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", calls
+    server.shutdown()
+    server.server_close()
+
+
+def test_timers_outlive_a_power_cut(
+    service: Service, receiver: tuple[str, list[str]],
+    wait_until: WaitUntil, all_gone: AllGone,
+) -> None:
+    url, calls = receiver
+    first = service.start()
+    wait_until(service.is_ready, 60)
+    created = [service.set_timer(2, url) for _ in range(10)]
+    tree = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    for process in tree:
+        if process.is_running():
+            process.kill()
+    all_gone(tree, 10)
+    due = time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > due, 5)
+    assert not calls
+
+    second = service.start()
+    wait_until(service.is_ready, 60)
+    wait_until(lambda: len(calls) >= 10, 10)
+    assert sorted(calls) == sorted(created)
+
+    tree = psutil.Process(second.pid).children(recursive=True)
+    second.terminate()
+    assert second.wait(30) == 0
+    all_gone(tree, 5)
+    assert sorted(calls) == sorted(created)
+
+
+def test_a_port_in_use_is_named_before_anything_starts(
+    service: Service,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", service.port))
+        taken.listen()
+        assert service.start().wait(20) == 1
+    assert f"PORT {service.port} " in service.log.read_text()
+    assert not (service.directory / "lock").exists()
+
+
+def test_one_data_directory_serves_one_at_a_time(
+    service: Service, processes: list[subprocess.Popen[bytes]],
+    wait_until: WaitUntil,
+) -> None:
+    first = service.start()
+    wait_until(service.is_ready, 60)
+    with tempfile.TemporaryDirectory() as name:
+        other = Service(Path(name), processes)
+        again = other.start(DATA_DIR=str(service.directory))
+        assert again.wait(20) == 1
+        said = other.log.read_text()
+    assert f"in use by process {first.pid}" in said
+    first.terminate()
+    assert first.wait(30) == 0

@@ -1,0 +1,86 @@
+"""Which processes run locally, and with which settings."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from deploy.local import services
+from deploy.local.data import free_ports, secret
+from deploy.local.processes import LocalError
+from deploy.local.services import LOOPBACK, Options
+
+
+def read(shape: str, directory: Path, **environ: str) -> Options:
+    return Options.read(shape, {"DATA_DIR": str(directory), **environ})
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "processes"),
+    [
+        ("run", ["worker", "web"], 1),
+        ("stack", ["worker", "dispatcher", "web"], 2),
+    ],
+)
+def test_each_shape_has_its_processes(
+    tmp_path: Path, shape: str, names: list[str], processes: int
+) -> None:
+    options = read(shape, tmp_path)
+    found = services.application(options, {})
+    assert [service.name for service in found] == names
+    assert options.worker_processes == options.web_workers == processes
+    assert options.worker_threads == 64
+    assert options.port == 8000
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "-1", "x", "8000.0", "٣"])
+def test_a_wrong_port_is_named(tmp_path: Path, value: str) -> None:
+    with pytest.raises(LocalError, match="PORT must be a number"):
+        read("run", tmp_path, PORT=value)
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        ({}, LOOPBACK),
+        ({"WEBHOOK_ALLOWED_NETWORKS": ""}, ""),
+        ({"WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/8"}, "10.0.0.0/8"),
+    ],
+)
+def test_loopback_may_be_called_unless_said_otherwise(
+    tmp_path: Path, given: dict[str, str], networks: str
+) -> None:
+    options = read("run", tmp_path)
+    env = services.environment(options, given, "postgresql://x", "")
+    assert env["WEBHOOK_ALLOWED_NETWORKS"] == networks
+
+
+def test_standalone_knows_no_rabbitmq(tmp_path: Path) -> None:
+    given = {"RABBITMQ_URL": "amqp://elsewhere"}
+    env = services.environment(read("run", tmp_path), given, "x", "")
+    assert env["RABBITMQ_URL"] == ""
+
+
+def test_a_relative_data_directory_becomes_absolute(tmp_path: Path) -> None:
+    assert services.data_dir({"DATA_DIR": "some/where"}).is_absolute()
+    assert services.data_dir({}) == services.ROOT / ".data"
+
+
+def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    first = secret(path)
+    assert len(first) >= 32
+    assert secret(path) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_ports_are_outside_the_range_of_outgoing_ones() -> None:
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
+    assert all(20_000 <= port < 30_000 for port in ports)
+
+
+def test_what_is_shown_can_be_copied(tmp_path: Path) -> None:
+    shown = services.welcome(read("run", tmp_path, PORT="8123"), None)
+    assert "curl http://127.0.0.1:8123/timer" in shown
+    assert "http://127.0.0.1:8123/api/docs" in shown
