@@ -51,10 +51,10 @@ def log_call(
     now = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
     text = body.decode(errors="replace")
     line = f"{now} {method} {path} webhook-id={webhook_id} {text}"
-    print(
-        "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line),
-        flush=True,
-    )
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    # In one piece: other threads write as well.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 class Server(ThreadingHTTPServer):
