@@ -15,13 +15,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from apps.webhooks.dialer import Dialer
-from apps.webhooks.exchange import (
-    MAX_BODY,
-    Exchange,
-    Failed,
-    FailureKind,
-    current,
-)
+from apps.webhooks.exchange import Exchange, Failed, FailureKind, current
 from apps.webhooks.guard import Guard, Network
 from apps.webhooks.pool import Adapter
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
@@ -36,6 +30,7 @@ __all__ = [
     "from_settings",
 ]
 
+_MAX_BODY = 64 * 1024
 _KEPT_BODY = 1024
 _MAX_DETAIL = 200
 
@@ -198,8 +193,8 @@ def _read_start(answer: BaseHTTPResponse) -> bytes:
     """
     start, size = b"", 0
     try:
-        while size < MAX_BODY:
-            part = answer.read1(MAX_BODY - size, decode_content=False)
+        while size < _MAX_BODY:
+            part = answer.read1(_MAX_BODY - size, decode_content=False)
             if not part:
                 break
             size += len(part)

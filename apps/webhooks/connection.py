@@ -149,7 +149,7 @@ class Connection(HTTPConnection):
         """Return the answer when its head is complete; raise Failed."""
         exchange = current.get()
         try:
-            response = super().getresponse()
+            return super().getresponse()
         except Failed:
             raise
         except TimeoutError:
@@ -161,8 +161,6 @@ class Connection(HTTPConnection):
         except Exception as error:
             # Whatever it is, what the peer sent has brought it about.
             raise Failed(FailureKind.protocol, error) from None
-        exchange.begin_body()
-        return response
 
     def _lost(self, exchange: Exchange) -> FailureKind:
         if self.idle_since is None or exchange.received:

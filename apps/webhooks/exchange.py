@@ -11,12 +11,6 @@ from enum import StrEnum
 
 from apps.webhooks.target import Target
 
-MAX_HEAD = 64 * 1024
-"""Bytes that are read of an answer's status line and headers."""
-
-MAX_BODY = 64 * 1024
-"""Bytes that are read of its body: what is longer costs the connection."""
-
 
 class FailureKind(StrEnum):
     """Why a call brought no answer."""
@@ -71,7 +65,6 @@ class Exchange:
         "before_send",
         "deadline",
         "fresh",
-        "limit",
         "on_sent",
         "received",
         "sent",
@@ -94,7 +87,6 @@ class Exchange:
         self.fresh = False  # whether a kept-alive connection won't do
         self.sent = False  # whether the request's last byte has left
         self.received = 0  # bytes that came in answer to the request
-        self.limit = MAX_HEAD  # and how many may
         self.unseen = False  # whether the peer closed before it had any byte
 
     def remaining(self) -> float:
@@ -103,10 +95,6 @@ class Exchange:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
-
-    def begin_body(self) -> None:
-        """Bound what else may come: a body, and as much of its framing."""
-        self.limit = self.received + 2 * MAX_BODY
 
     def start_over(self) -> None:
         """Get ready to send again, over a new connection."""

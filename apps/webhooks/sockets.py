@@ -14,6 +14,9 @@ from apps.webhooks.exchange import Failed, FailureKind, current
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+MAX_ANSWER = 128 * 1024
+"""Bytes that are received of an answer: head, body and their framing."""
+
 _MAX_SESSIONS = 1024
 
 # tcpi_bytes_acked in struct tcp_info of <linux/tcp.h>, since Linux 4.1.
@@ -39,7 +42,7 @@ class DeadlineSocket(socket.socket):
         exchange.received += size
         if not exchange.received:
             exchange.unseen = 0 < self.acked_before == self.bytes_acked()
-        if exchange.received > exchange.limit:
+        if exchange.received > MAX_ANSWER:
             raise Failed(FailureKind.protocol, "the answer is too long")
         return size
 

@@ -216,6 +216,18 @@ def test_a_receiver_that_closes_after_some_answers(
     assert len(received) + len(failed) >= 2000
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_connection_found_closed_is_not_used(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a request that has to be sent again."""
+    monkeypatch.setattr(DeadlineSocket, "bytes_acked", lambda self: 0)
+    with receiver(answering(times=1)) as server:
+        for _ in range(3):
+            assert call(server.url()).status_code == 200
+            time.sleep(0.02)  # the receiver's close arrives
+
+
 def close_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the check of an idle connection find all of them open."""
     monkeypatch.setattr(Connected, "is_connected", property(lambda self: True))
