@@ -92,5 +92,7 @@ LOGGING = {
         "dramatiq.MainProcess": {"level": "INFO"},
         "pika": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
+        # Paths and hosts that are refused are their senders' business.
+        "django.security": {"level": "CRITICAL"},
     },
 }

@@ -51,8 +51,9 @@ def _callable_url(value: str) -> str:
     return value
 
 
+# The bound stands next to its type, else the API's document has it wrong.
 Amount = Annotated[
-    int, BeforeValidator(_whole_number), Field(ge=0, strict=True)
+    int, Field(ge=0, strict=True), BeforeValidator(_whole_number)
 ]
 CallableURL = Annotated[
     str,

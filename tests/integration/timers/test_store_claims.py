@@ -80,22 +80,24 @@ def test_of_two_wishes_for_one_timer_in_a_group_one_wins() -> None:
     assert won[3] is None
 
 
-def test_a_claim_within_the_lead_is_granted_and_an_earlier_one_not() -> None:
-    # Given a timer of which the lead has not begun
-    timer_id = new_timer(5)
+def test_a_claim_within_the_lead_is_granted_and_an_earlier_one_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a lead of 30 s, and timers due in 20 s and in 40 s
+    monkeypatch.setattr(store, "LEAD", timedelta(seconds=30))
+    within, before = new_timer(20), new_timer(40)
 
-    # When it is wished for, Then the answer says how long to wait
-    answer = claim(timer_id)
-    assert isinstance(answer, Early)
-    assert 4.5 < answer.wait <= 5
-    assert row(timer_id)["fired_at"] is None
+    # When the first is claimed, Then it does not count as fired early
+    granted = claim(within)
+    assert isinstance(granted, Claim)
+    assert granted.clock.database < granted.next_at
+    assert row(within)["fired_at"] == granted.next_at
 
-    # When it is within the lead, Then it is not fired before its time
-    change(timer_id, "next_at = clock_timestamp() + interval '15 ms'")
-    answer = claim(timer_id)
-    assert isinstance(answer, Claim)
-    assert answer.clock.database < answer.next_at + store.LEAD
-    assert row(timer_id)["fired_at"] >= answer.next_at
+    # When the other is, Then the answer says how long there is to wait
+    early = claim(before)
+    assert isinstance(early, Early)
+    assert 35 < early.wait <= 40
+    assert row(before)["fired_at"] is None
 
 
 def test_a_retry_is_claimed_by_its_own_time() -> None:

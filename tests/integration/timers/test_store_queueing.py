@@ -95,7 +95,7 @@ def states() -> Iterator[tuple[str, float, str, str]]:
     """Yield a name, when it is due, its state, and who looks at it."""
     claim = "fired_at = now(), claim_token = gen_random_uuid()"
     ended = "outcome = 'failed'"
-    for seconds, kind in ((-1, "overdue"), (30, "near"), (90, "")):
+    for seconds, kind in ((-5, "overdue"), (30, "near"), (90, "")):
         yield f"waiting {seconds}", seconds, "queued_at = NULL", kind
         yield f"queued {seconds}", seconds, "queued_at = now()", ""
         yield f"claimed {seconds}", seconds, claim, ""
@@ -167,7 +167,7 @@ def test_dispatchers_side_by_side_promote_each_timer_once() -> None:
 
 
 def test_a_cleared_mark_lets_a_timer_be_promoted_again() -> None:
-    waiting, taken = new_timers(2, -1, queued=True)
+    waiting, taken = new_timers(2, -5, queued=True)
     claimed(taken)
     store.unqueue([waiting, taken, uuid4()])
     assert ids(promote(True)) == {waiting}
@@ -208,7 +208,7 @@ def test_what_is_lost(
 def test_what_is_claimed_or_never_queued_is_not_lost() -> None:
     ended = "outcome = 'failed'"
     for state in ("fired_at = now()", ended, "queued_at = NULL"):
-        timer_id = new_timer(-100, queued=True)
+        timer_id = new_timer(-500, queued=True)
         change(timer_id, "queued_at = now() - interval '100 seconds'")
         change(timer_id, state)
     assert store.lost(idle=True, limit=9) == []
@@ -235,7 +235,7 @@ def lose(claim: Claim) -> None:
 @pytest.mark.usefixtures("settled")
 def test_an_unsent_claim_is_opened_again_five_times_then_fails() -> None:
     # Given a timer whose workers die before the call
-    timer_id = new_timer(-1, queued=True)
+    timer_id = new_timer(-5, queued=True)
     for _ in range(5):
         lose(claimed(timer_id))
         assert store.take_over(limit=9) == [(timer_id, None)]
@@ -266,7 +266,7 @@ def test_an_unsent_claim_is_opened_again_five_times_then_fails() -> None:
 @pytest.mark.usefixtures("settled")
 def test_a_sent_claim_ends_as_unknown_until_its_answer_comes() -> None:
     # Given a claim whose request has left
-    mine = claimed(new_timer(-1))
+    mine = claimed(new_timer(-5))
     store.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
     lose(mine)
 
@@ -283,7 +283,7 @@ def test_a_sent_claim_ends_as_unknown_until_its_answer_comes() -> None:
 
 @pytest.mark.usefixtures("settled")
 def test_a_late_record_of_a_reopened_claim_is_refused() -> None:
-    mine = claimed(new_timer(-1))
+    mine = claimed(new_timer(-5))
     lose(mine)
     store.take_over(limit=9)
     assert store.record([report(mine)]) == [False]
@@ -300,7 +300,7 @@ def test_a_late_record_of_a_reopened_claim_is_refused() -> None:
 
 @pytest.mark.usefixtures("settled")
 def test_running_leases_are_left_alone() -> None:
-    mine = claimed(new_timer(-1))
+    mine = claimed(new_timer(-5))
     before = row(mine.id)
     assert store.take_over(limit=9) == []
     assert row(mine.id) == before
@@ -309,7 +309,7 @@ def test_running_leases_are_left_alone() -> None:
 def test_nothing_is_taken_over_soon_after_postgres_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mine = claimed(new_timer(-1))
+    mine = claimed(new_timer(-5))
     lose(mine)
     monkeypatch.setattr(store, "SETTLE", timedelta(days=36_500))
     assert store.take_over(limit=9) == []

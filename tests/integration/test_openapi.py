@@ -1,0 +1,53 @@
+"""What the API's document says, the running service does."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.serializers.json import DjangoJSONEncoder
+from hypothesis import HealthCheck, settings
+from schemathesis import Case
+from schemathesis.checks import CHECKS
+
+from config.api import api
+from tests.support.service import Service
+
+# The test database is made only for tests that say that they need it.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DOCUMENT = json.loads(
+    json.dumps(api.get_openapi_schema(path_prefix=""), cls=DjangoJSONEncoder)
+)
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@pytest.fixture(scope="module")
+def web(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Return a service of which only web runs, for all of the module."""
+    service = Service(tmp_path_factory.mktemp("web"), "")
+    service.start_web()
+    yield service
+    service.kill()
+
+
+def test_the_document_is_the_one_that_is_served(web: Service) -> None:
+    assert web.request("GET", "/api/openapi.json") == (200, DOCUMENT)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
+def test_the_service_keeps_to_its_document(
+    case: "Case[Any]", web: Service
+) -> None:
+    # That the units add up to 365 days at most, and what a URL must be,
+    # a schema can't say; test_api_create.py has both.
+    unsaid: Any = CHECKS.get_one("positive_data_acceptance")
+    case.call_and_validate(
+        base_url=f"http://127.0.0.1:{web.port}", excluded_checks=[unsaid]
+    )
