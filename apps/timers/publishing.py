@@ -1,12 +1,12 @@
 """Publishing near timers to RabbitMQ, off the path of any request."""
 
-import atexit
 import functools
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from multiprocessing.util import Finalize
 from uuid import UUID
 
 from apps.broker.current import get_broker
@@ -135,5 +135,7 @@ class Publisher:
 def publisher() -> Publisher:
     """Return this process's publisher, started on first use."""
     started = Publisher()
-    atexit.register(started.close)
+    # Granian forks its workers, and before Python 3.14 the end of a forked
+    # process runs the finalizers of multiprocessing, but not those of atexit.
+    Finalize(None, started.close, exitpriority=10)
     return started
