@@ -39,6 +39,10 @@ LEASE = timedelta(seconds=20)
 #: So often a claim that ended unsent is opened again; then the timer may
 #: be what kills its workers.
 MOST_REOPENINGS = 5
+#: A waiting timer goes the way of the overdue ones, behind those that are
+#: on time, when its time passed so long ago. Whoever looks for timers does
+#: so once a second at least: one that came due in between is on time.
+OVERDUE_AFTER = timedelta(seconds=1)
 #: A waiting timer is looked for again when overdue by this.
 LOST_AFTER = timedelta(seconds=2)
 #: …and not sooner after it was last queued than this, while RabbitMQ's
@@ -282,8 +286,10 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
 
 # What is overdue and what is ahead are asked for apart, so that a backlog
 # of the one never stands before the other.
-_OVERDUE = "next_at < now()"
-_AHEAD = "next_at >= now() AND next_at < now() + %(ahead)s"
+_OVERDUE = "next_at < now() - %(overdue_after)s"
+_AHEAD = (
+    "next_at >= now() - %(overdue_after)s AND next_at < now() + %(ahead)s"
+)
 
 
 def _promote_sql(span: str) -> str:
@@ -329,6 +335,7 @@ RETURNING timer.id, next_at
 
 def _near(query: str, overdue: bool, **values: Any) -> list[Near]:
     """Run a query that returns timers' ids and times."""
+    values["overdue_after"] = OVERDUE_AFTER
     with pool().connection() as connection:
         rows = connection.execute(query, values).fetchall()
         if not rows:
@@ -417,7 +424,8 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
 
 # Two halves, since each of the two partial indexes serves only one.
 _COUNT = f"""
-SELECT count(*) FILTER (WHERE {_OVERDUE}), count(*) FILTER (WHERE {_AHEAD})
+SELECT count(*) FILTER (WHERE next_at < now()),
+       count(*) FILTER (WHERE next_at >= now())
 FROM (
     SELECT next_at FROM timer
     WHERE {_WAITING} AND queued_at IS NULL AND next_at < now() + %(ahead)s
