@@ -1,7 +1,7 @@
 """What `make run` and `make stack` run, and with which settings."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +70,8 @@ def environment(
 def boot(env: Mapping[str, str]) -> list[Service]:
     """Return what is run once, in this order, before all else."""
     return [
-        _service("migrate", env, commands.MIGRATE),
-        _service("recover", env, commands.RECOVER),
+        Service("migrate", commands.MIGRATE, env, directory=ROOT),
+        Service("recover", commands.RECOVER, env, directory=ROOT),
     ]
 
 
@@ -80,23 +80,15 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
 
     They are stopped in the opposite order.
     """
-    worker = _service(
-        "worker", env,
-        commands.worker(options.worker_processes, options.worker_threads),
-    )
-    web = _service(
-        "web", env, commands.web(HOST, options.port, options.web_workers)
-    )
+    worker = commands.worker(options.worker_processes, options.worker_threads)
+    web = commands.web(HOST, options.port, options.web_workers)
+    found = {"worker": worker, "dispatcher": commands.DISPATCHER, "web": web}
     if options.shape == "run":
-        return [worker, web]
-    dispatcher = _service("dispatcher", env, commands.DISPATCHER)
-    return [worker, dispatcher, web]
-
-
-def _service(
-    name: str, env: Mapping[str, str], command: Sequence[str]
-) -> Service:
-    return Service(name=name, command=command, env=env, directory=ROOT)
+        del found["dispatcher"]
+    return [
+        Service(name, command, env, directory=ROOT)
+        for name, command in found.items()
+    ]
 
 
 def _number(
@@ -105,7 +97,7 @@ def _number(
     try:
         return commands.number(environ, name, usual, most)
     except ValueError as error:
-        raise LocalError(str(error)) from None
+        raise LocalError(str(error)) from error
 
 
 def welcome(options: Options, management: str | None) -> str:
@@ -118,9 +110,9 @@ def welcome(options: Options, management: str | None) -> str:
         "  Set a timer of five seconds:",
         f"    curl {address}/timer -H 'content-type: application/json' \\",
         '      -d \'{"hours": 0, "minutes": 0, "seconds": 5,'
-        ' "url": "http://127.0.0.1:9000/"}\'',
-        "  and see it arrive:",
-        "    python3 -m http.server --bind 127.0.0.1 9000",
+        ' "url": "http://127.0.0.1:8080/"}\'',
+        "  and, in another terminal, see it arrive:",
+        "    python3 deploy/receiver.py",
         "",
         f"  API documentation: {address}/api/docs",
         *([management] if management else []),

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,12 +73,15 @@ def test_what_was_committed_outlives_a_kill(server: Server) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     first.wait(10)
-    # The system has given its process id to somebody else meanwhile.
+    # Its process id now belongs to another process of the same user.
     pid_file = Path(str(data)) / "postmaster.pid"
-    lines = pid_file.read_text().splitlines()
-    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    server.start()
-    assert server.query("SELECT n FROM kept") == [(7,)]
+    _, *lines = pid_file.read_text().splitlines()
+    with subprocess.Popen(["sleep", "60"], user=pid_file.stat().st_uid) as it:
+        pid_file.write_text("\n".join([str(it.pid), *lines]) + "\n")
+        server.start()
+        assert server.query("SELECT n FROM kept") == [(7,)]
+        assert it.poll() is None
+        it.kill()
 
 
 def test_a_server_that_was_left_running_is_stopped_first(
