@@ -77,6 +77,16 @@ def test_a_hook_that_refuses_keeps_every_byte_back(call: Call) -> None:
     assert not sent
 
 
+def test_a_detail_is_bounded(call: Call) -> None:
+    def refuse() -> None:
+        raise RuntimeError("x" * 1000)
+
+    with receiver(answering()) as server:
+        result = call(server.url(), before_send=refuse)
+
+    assert result.detail == "x" * 200
+
+
 def test_a_hook_that_takes_too_long_keeps_every_byte_back(call: Call) -> None:
     with receiver(answering()) as server:
         result = call(

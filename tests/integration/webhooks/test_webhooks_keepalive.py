@@ -220,12 +220,18 @@ def test_a_receiver_that_closes_after_some_answers(
 def test_a_connection_found_closed_is_not_used(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a request that has to be sent again."""
+    """Nothing has to be sent again, and no hook to be asked again."""
     monkeypatch.setattr(DeadlineSocket, "bytes_acked", lambda self: 0)
+    asked: list[int] = []
     with receiver(answering(times=1)) as server:
-        for _ in range(3):
-            assert call(server.url()).status_code == 200
+        for n in range(3):
+            result = call(
+                server.url(), before_send=lambda n=n: asked.append(n)
+            )
+            assert result.status_code == 200
             time.sleep(0.02)  # the receiver's close arrives
+
+    assert asked == [0, 1, 2]
 
 
 def close_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +254,40 @@ def test_a_request_that_crossed_with_the_end_is_sent_again(
 
     assert len(server.requests) == 3
     assert sent == [0, 1, 2]
+
+
+@linux_only
+def test_it_is_sent_again_over_a_new_connection(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that wait may have ended too."""
+    close_while_idle(monkeypatch)
+    with receiver(answering(times=1)) as server:
+        monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 60.0)
+        for _ in range(3):
+            call(server.url())
+        time.sleep(0.02)
+        monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 0.0)
+        result = call(server.url())
+
+    assert result.status_code == 200
+    assert server.accepted == len(server.requests) == 4
+
+
+@linux_only
+@pytest.mark.usefixtures("eager")
+def test_a_receiver_that_has_gone_got_nothing(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent over the old connection counts for nothing."""
+    close_while_idle(monkeypatch)
+    with receiver(answering()) as server:
+        call(server.url())
+        server.stop()
+        result = call(server.url())
+
+    assert (result.failure, result.sent) == (FailureKind.refused, False)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.usefixtures("eager")

@@ -217,15 +217,15 @@ def test_a_receiver_that_takes_little_by_little_is_given_up(
     call: Call, trusting: WebhookClient, server_tls: ssl.SSLContext
 ) -> None:
     def script(connection: Connection) -> None:
-        while not connection.stopping.wait(0.1):
-            connection.sock.recv(100_000)
+        while not connection.stopping.wait(0.002):
+            connection.sock.recv(16_384)
 
     with receiver(script, tls=server_tls) as server:
         result = call(
             server.url(),
             client=trusting,
             seconds=0.5,
-            body=b"x" * 20_000_000,
+            body=b"x" * 50_000_000,
         )
 
     assert (result.failure, result.sent) == (FailureKind.timeout, False)
