@@ -6,6 +6,7 @@ import socketserver
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler
@@ -99,6 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Receiver
+
+    def handle(self) -> None:
+        # A killed worker's connection is reset while it is read.
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_POST(self) -> None:
         arrived = time.time()

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pika
@@ -32,14 +33,14 @@ def store_timers(url: str, delays: Sequence[float]) -> set[str]:
     return {str(timer.id) for timer in timers}
 
 
-def execute(query: str, *values: object) -> int:
+def execute(query: str, *values: Any) -> int:
     """Run a statement on the test's database; return how many rows."""
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
-def value_of(query: str, *values: object) -> object:
+def value_of(query: str, *values: Any) -> Any:
     """Return the first column of a query's first row."""
     with connection.cursor() as cursor:
         cursor.execute(query, values)
@@ -48,11 +49,14 @@ def value_of(query: str, *values: object) -> object:
     return row[0]
 
 
-def unended(timers: Collection[str]) -> object:
+def unended(timers: Collection[str]) -> int:
     """Return how many of the timers have no outcome yet."""
-    return value_of(
-        "SELECT count(*) FROM timer WHERE id = ANY(%s) AND outcome IS NULL",
-        [UUID(timer) for timer in timers],
+    return int(
+        value_of(
+            "SELECT count(*) FROM timer"
+            " WHERE id = ANY(%s) AND outcome IS NULL",
+            [UUID(timer) for timer in timers],
+        )
     )
 
 
