@@ -11,10 +11,12 @@ the webhook's own payload, so both must be on one machine's clock.
 import argparse
 import asyncio
 import collections
+import itertools
 import json
 import random
 import statistics
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -68,14 +70,34 @@ class Client:
         self.address = (host, int(port or 80))
         self.ids: list[str] = []
 
-    async def set_all(self, seconds: list[int], url: str) -> None:
-        """Set one timer for each of the delays."""
+    async def set_all(
+        self, seconds: list[int], url: str, rate: float = 0
+    ) -> None:
+        """Set one timer for each of the delays; `rate` a second, or all."""
         waiting = collections.deque(seconds)
-        await asyncio.gather(*(self._set(waiting, url) for _ in range(32)))
+        began = time.monotonic()
+        times = itertools.count()
+        if not rate:
+            rate = float("inf")
 
-    async def _set(self, waiting: collections.deque[int], url: str) -> None:
+        def pause() -> float:
+            return began + next(times) / rate - time.monotonic()
+
+        await asyncio.gather(
+            *(self._set(waiting, url, pause) for _ in range(32))
+        )
+
+    async def _set(
+        self,
+        waiting: collections.deque[int],
+        url: str,
+        pause: Callable[[], float],
+    ) -> None:
         reader, writer = await asyncio.open_connection(*self.address)
         while waiting:
+            await asyncio.sleep(max(0.0, pause()))
+            if not waiting:
+                break
             body = json.dumps({
                 "hours": 0, "minutes": 0, "seconds": waiting.popleft(),
                 "url": url,
@@ -118,7 +140,7 @@ async def run(options: argparse.Namespace) -> None:
     client = Client(options.base)
     first, last = options.due
     delays = [random.randint(first, last) for _ in range(options.timers)]
-    await client.set_all(delays, url)
+    await client.set_all(delays, url, options.rate)
     until = time.monotonic() + last + options.patience
     while len(receiver.calls) < options.timers and time.monotonic() < until:
         await asyncio.sleep(0.1)
@@ -138,6 +160,7 @@ def main() -> None:
     parser.add_argument("base", help="such as http://127.0.0.1:8000")
     parser.add_argument("--asleep", type=int, default=0)
     parser.add_argument("--timers", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=0, help="a second")
     parser.add_argument("--due", type=int, nargs=2, default=[1, 8])
     parser.add_argument("--receiver-delay", type=float, default=0.0)
     parser.add_argument("--patience", type=float, default=60.0)
