@@ -6,13 +6,14 @@ process whatever the number of threads.
 """
 
 import atexit
-import functools
 from typing import Any
 
 import psycopg
 from django.db import connections
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
+
+from apps.timers.once import Once
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -35,7 +36,7 @@ def connection_arguments() -> dict[str, Any]:
     return {**given, **entry["OPTIONS"]}
 
 
-@functools.cache
+@Once
 def pool() -> ConnectionPool[Connection]:
     """Return this process's pool, opened on first use.
 
@@ -62,6 +63,5 @@ def close_pool() -> None:
     Also at the process's end, which would otherwise wait 5 s for each of
     the pool's threads (Python 3.13).
     """
-    if pool.cache_info().currsize:
-        pool().close()
-        pool.cache_clear()
+    if (opened := pool.forget()) is not None:
+        opened.close()

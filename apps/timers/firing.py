@@ -1,6 +1,5 @@
 """Firing one timer: claim it, wait out the lead, call, record."""
 
-import functools
 import json
 import logging
 import random
@@ -20,6 +19,7 @@ from apps.timers.database import UNAVAILABLE
 from apps.timers.group_commit import GroupCommit
 from apps.timers.marks import MarkWriter
 from apps.timers.models import Outcome
+from apps.timers.once import Once
 from apps.timers.records import Claim, Early, Mark, Near, Report, Wish
 from apps.webhooks.client import Result, WebhookClient, from_settings
 from apps.webhooks.target import parse_target
@@ -38,13 +38,13 @@ _claims: GroupCommit[Wish, Claim | Early | None] = GroupCommit(store.claim)
 _records: GroupCommit[Report, bool] = GroupCommit(store.record)
 
 
-@functools.cache
+@Once
 def _client() -> WebhookClient:
     """Return this process's HTTP client, with its pooled connections."""
     return WebhookClient(from_settings())
 
 
-@functools.cache
+@Once
 def mark_writer() -> MarkWriter:
     """Return this process's writer of marks, started on first use."""
     return MarkWriter()

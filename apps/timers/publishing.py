@@ -1,6 +1,5 @@
 """Publishing near timers to RabbitMQ, off the path of any request."""
 
-import functools
 import logging
 import threading
 import time
@@ -12,6 +11,7 @@ from uuid import UUID
 from apps.broker.current import get_broker
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE
+from apps.timers.once import Once
 from apps.timers.records import Near
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Publisher:
                 _give_back([timer.id for timer in batch])
 
 
-@functools.cache
+@Once
 def publisher() -> Publisher:
     """Return this process's publisher, started on first use."""
     started = Publisher()
