@@ -1,5 +1,6 @@
 """The service as real processes: web, worker and dispatcher."""
 
+import itertools
 import json
 import os
 import signal
@@ -118,10 +119,11 @@ class Service:
             **settings,
         }
         self.processes: list[Process] = []
+        self._count = itertools.count()
 
     def start(self, name: str, *command: str, **env: str) -> Process:
         """Start a process and note it, to be ended with the test."""
-        count = len(self.processes)
+        count = next(self._count)
         log = self.directory / f"{count}-{name}.log"
         process = Process(name, list(command), {**self.env, **env}, log)
         self.processes.append(process)
