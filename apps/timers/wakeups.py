@@ -36,22 +36,24 @@ class Wakeups:
                 return
 
     def _heard(self, seconds: float) -> bool:
-        """Listen for so long; return whether there was news."""
+        """Listen for so long; return whether there may have been news.
+
+        What came before the listening began, nobody heard: that it has
+        begun counts as news.
+        """
         try:
-            news = self._listening().notifies(timeout=seconds, stop_after=1)
+            if self._connection is None:
+                self._connection = psycopg.connect(
+                    **connection_arguments(), autocommit=True
+                )
+                self._connection.execute(f"LISTEN {CHANNEL}")
+                return True
+            news = self._connection.notifies(timeout=seconds, stop_after=1)
             return any(True for _ in news)
         except UNAVAILABLE:
             self.close()
             self._stopping.wait(seconds)
             return False
-
-    def _listening(self) -> Connection:
-        if self._connection is None:
-            self._connection = psycopg.connect(
-                **connection_arguments(), autocommit=True
-            )
-            self._connection.execute(f"LISTEN {CHANNEL}")
-        return self._connection
 
     def close(self) -> None:
         """Stop listening; the next wait begins anew."""

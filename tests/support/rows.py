@@ -1,7 +1,7 @@
 """Rows of the timer table: making them, shifting them, looking at them."""
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import uuid_utils.compat
@@ -45,6 +45,14 @@ def row(timer_id: UUID) -> dict[str, Any]:
         ).fetchone()
     assert found is not None
     return found
+
+
+def database_clock() -> datetime:
+    """Return the time on Postgres's clock."""
+    with pool().connection() as connection:
+        found = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert found is not None
+    return cast(datetime, found[0])
 
 
 def change(timer_id: UUID, assignments: str) -> None:

@@ -1,0 +1,84 @@
+"""Fixtures for what runs in the test's own process."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+from pytest_django import Settings
+
+from apps.broker.memory import MemoryBroker
+from apps.broker.rabbitmq import LadderBroker
+from apps.timers import database
+from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
+from tests.support.rabbitmq import Management
+from tests.support.service import free_port
+
+
+@pytest.fixture
+def memory_broker(
+    db_pool: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> MemoryBroker:
+    """Let the process be a standalone one, with a broker of its own."""
+    settings.RABBITMQ_URL = ""
+    broker = MemoryBroker()
+    for queue in (ON_TIME_QUEUE, OVERDUE_QUEUE):
+        broker.declare_queue(queue)
+    monkeypatch.setattr(dramatiq.broker, "global_broker", broker)
+    return broker
+
+
+@pytest.fixture
+def use_rabbitmq(
+    db_pool: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], LadderBroker]]:
+    """Let the process use the RabbitMQ of a URL."""
+    made: list[LadderBroker] = []
+
+    def use(url: str) -> LadderBroker:
+        settings.RABBITMQ_URL = url
+        made.append(LadderBroker(url))
+        monkeypatch.setattr(dramatiq.broker, "global_broker", made[-1])
+        return made[-1]
+
+    yield use
+    for broker in made:
+        broker.close()
+
+
+@pytest.fixture
+def ladder(
+    use_rabbitmq: Callable[[str], LadderBroker],
+    vhost: tuple[str, Management],
+) -> LadderBroker:
+    """Let the process use a virtual host of its own."""
+    return use_rabbitmq(vhost[0])
+
+
+@pytest.fixture
+def postgres(db_pool: None) -> Iterator["Postgres"]:
+    """Let a test take Postgres away from the timers' own statements."""
+    switch = Postgres()
+    yield switch
+    switch.comes_back()
+
+
+class Postgres:
+    """Postgres as the timers see it: there, or a port nobody listens on."""
+
+    def __init__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+
+    def goes_away(self, port: int | None = None) -> None:
+        """Have every statement fail from now on."""
+        there = database.connection_arguments()
+        gone: dict[str, Any] = {
+            **there, "host": "127.0.0.1", "port": str(port or free_port())
+        }
+        self._patch.setattr(database, "connection_arguments", lambda: gone)
+        database.close_pool()
+
+    def comes_back(self) -> None:
+        """Have statements work again."""
+        self._patch.undo()
+        database.close_pool()
