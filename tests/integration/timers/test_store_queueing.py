@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 from time import monotonic
 from uuid import UUID, uuid4
@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from apps.timers import store
-from apps.timers.database import pool
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, Mark, Near, NewTimer
 from tests.support.rows import (
     change,
     claimed,
+    database_clock,
     fill,
     new_timer,
     new_timers,
@@ -80,11 +80,6 @@ def test_time_left_is_zero_exactly_when_expired() -> None:
             assert clock >= before.due_at
             break
     assert seen == {0, 1}
-
-
-def database_clock() -> datetime:
-    with pool().connection() as connection:
-        return store._read_clock(connection).database
 
 
 def test_there_is_no_timer_of_another_id() -> None:
