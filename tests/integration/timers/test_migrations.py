@@ -1,0 +1,67 @@
+"""The schema: as the models have it, and on a Postgres that keeps it."""
+
+from io import StringIO
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.db import connection
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_migrations_are_what_the_models_say() -> None:
+    output = StringIO()
+    call_command("makemigrations", check_changes=True, stdout=output)
+    assert "No changes" in output.getvalue()
+
+
+def test_sleepers_are_in_one_index_besides_the_key() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexname, indexdef FROM pg_indexes"
+            " WHERE tablename = 'timer'"
+        )
+        found = dict(cursor.fetchall())
+    assert set(found) == {
+        "timer_pkey", "timer_unqueued", "timer_queued", "timer_leased",
+    }
+    # Partitioning by id must stay possible.
+    unique = [name for name, text in found.items() if "UNIQUE" in text]
+    assert unique == ["timer_pkey"]
+
+
+def durability_errors() -> set[str]:
+    return {
+        str(error.hint)
+        for error in run_checks(databases=["default"])
+        if error.id == "timers.E001"
+    }
+
+
+def test_this_postgres_is_durable() -> None:
+    assert durability_errors() == set()
+
+
+def test_a_postgres_that_confirms_too_early_is_refused() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
+    assert durability_errors() == {
+        "Set synchronous_commit = on in postgresql.conf."
+    }
+
+
+def test_each_setting_that_may_lose_commits_is_named() -> None:
+    """Only a server's start sets the others: they are read from a stand-in.
+
+    A temporary table goes before the catalogue's view of that name.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TEMPORARY TABLE pg_settings ON COMMIT DROP AS"
+            " SELECT name, 'off' AS setting FROM pg_catalog.pg_settings"
+        )
+    assert durability_errors() == {
+        f"Set {name} = on in postgresql.conf."
+        for name in ("fsync", "full_page_writes", "synchronous_commit")
+    }

@@ -1,0 +1,113 @@
+"""Settings from the environment: what is taken; bad values are named."""
+
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env
+
+
+def read_whole(name: str) -> object:
+    return env.whole(name, 64, least=1, most=1024)
+
+
+def read_choice(name: str) -> object:
+    return env.choice(name, "text", "json")
+
+
+def read_words(name: str) -> object:
+    return env.words(name, "localhost, ::1")
+
+
+Reader = Callable[[str], Any]
+NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("read", "raw", "value"),
+    [
+        (env.text, None, ""),
+        (env.text, "  amqp://x ", "amqp://x"),
+        (read_whole, None, 64),
+        (read_whole, "", 64),
+        (read_whole, " 1 ", 1),
+        (read_whole, "1024", 1024),
+        (env.flag, None, False),
+        (env.flag, "1", True),
+        (env.flag, "True", True),
+        (env.flag, "yes", True),
+        (env.flag, "ON", True),
+        (env.flag, "0", False),
+        (env.flag, "off", False),
+        (read_choice, None, "text"),
+        (read_choice, "json", "json"),
+        (read_words, None, ("localhost", "::1")),
+        (read_words, "", ()),
+        (read_words, " a,, b ,", ("a", "b")),
+        (env.networks, None, ()),
+        (env.networks, "", ()),
+        (env.networks, "10.0.0.0/8, fd00::/8", NETWORKS),
+    ],
+)
+def test_what_a_variable_means(
+    read: Reader, raw: str | None, value: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("A_SETTING", raising=False)
+    if raw is not None:
+        monkeypatch.setenv("A_SETTING", raw)
+    assert read("A_SETTING") == value
+
+
+@pytest.mark.parametrize(
+    ("read", "raw"),
+    [
+        *((read_whole, raw) for raw in ("0", "1025", "-1", "1.5", "ten")),
+        *((env.flag, raw) for raw in ("2", "y", "maybe")),
+        *((read_choice, raw) for raw in ("JSON", "xml")),
+        *((env.networks, raw) for raw in ("10.0.0.1/8", "loopback", "1/99")),
+        *((env.database, raw) for raw in ("nonsense", "mysql://h:secret@x")),
+    ],
+)
+def test_a_bad_value_names_its_variable(
+    read: Reader, raw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    with pytest.raises(ImproperlyConfigured, match="A_SETTING") as caught:
+        read("A_SETTING")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "options"),
+    [
+        (
+            "postgresql://user:p%40ss@host:6543/name?sslmode=verify-full",
+            ("name", "user", "p@ss", "host", "6543"),
+            {"sslmode": "verify-full"},
+        ),
+        ("postgres://host/name", ("name", "", "", "host", ""), {}),
+        (
+            "postgresql:///name?host=/run/postgresql",
+            ("name", "", "", "/run/postgresql", ""),
+            {},
+        ),
+        (
+            "postgresql://a:1,b:2/name?target_session_attrs=read-write",
+            ("name", "", "", "a,b", "1,2"),
+            {"target_session_attrs": "read-write"},
+        ),
+    ],
+)
+def test_a_database_url_is_what_libpq_makes_of_it(
+    url: str, expected: tuple[str, ...], options: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_SETTING", url)
+    entry = env.database("A_SETTING")
+    names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
+    assert tuple(entry[name] for name in names) == expected
+    assert entry["OPTIONS"] == options
