@@ -4,8 +4,12 @@ It and its `epmd` listen on 127.0.0.1 alone. What it keeps is disposable:
 Postgres is the truth.
 """
 
+import base64
+import hashlib
+import json
 import logging
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -32,8 +36,7 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = {management}
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {prometheus}
-default_user = {user}
-default_pass = {password}
+load_definitions = {definitions}
 log.file.level = warning
 log.file.rotation.size = 10485760
 log.file.rotation.count = 3
@@ -60,6 +63,8 @@ class RabbitMQ:
         self.management_port = (
             MANAGEMENT_PORT if can_bind(MANAGEMENT_PORT) else ports[4]
         )
+        self._node_dir = self._home / "node"
+        self._booted = self._home / "booted"
         self._env = self._environment(env)
 
     @property
@@ -114,23 +119,27 @@ class RabbitMQ:
             pika.BlockingConnection(parameters).close()
         except (AMQPError, OSError):
             return False
+        self._booted.touch()
         return True
 
     def _prepare(self) -> None:
-        output = self._home / "output.log"
-        output.write_bytes(b"")
+        if not self._booted.exists():
+            # A first start that was killed leaves half a database.
+            shutil.rmtree(self._node_dir, ignore_errors=True)
+        (self._home / "output.log").write_bytes(b"")
         self._wait_for_epmd()
         (self._home / "conf.d").mkdir(exist_ok=True)
         (self._home / "enabled_plugins").write_text(PLUGINS)
         (self._home / "env.conf").touch()
+        definitions = self._home / "definitions.json"
+        write_private(definitions, json.dumps(_login_of(self._password)))
         write_private(
             self._home / "rabbitmq.conf",
             CONFIGURATION.format(
                 amqp=self._amqp,
                 management=self.management_port,
                 prometheus=self._prometheus,
-                user=USER,
-                password=self._password,
+                definitions=definitions,
             ),
         )
 
@@ -164,7 +173,7 @@ class RabbitMQ:
             "RABBITMQ_CONFIG_FILES": str(home / "conf.d"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(home / "node"),
+            "RABBITMQ_MNESIA_BASE": str(self._node_dir),
             "RABBITMQ_LOG_BASE": str(home / "log"),
             # Schedulers that spin while they wait would cost a core.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
@@ -172,6 +181,28 @@ class RabbitMQ:
                 " +sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
+
+
+def _login_of(password: str) -> dict[str, object]:
+    """Return definitions with our user, which each start loads anew.
+
+    A broker that is killed forgets its last seconds' changes; the user that
+    it makes by itself it makes but once.
+    """
+    salt = secrets.token_bytes(4)
+    hashed = salt + hashlib.sha256(salt + password.encode()).digest()
+    user = {
+        "name": USER,
+        "password_hash": base64.b64encode(hashed).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "administrator",
+    }
+    rights = {"configure": ".*", "write": ".*", "read": ".*"}
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [user],
+        "permissions": [{"user": USER, "vhost": "/", **rights}],
+    }
 
 
 def _epmd() -> str:

@@ -66,7 +66,11 @@ def _start(
         supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
     supervisor.run(migrate)
     if rabbitmq:
-        supervisor.wait_for(rabbitmq.is_ready, 120, "RabbitMQ")
+        supervisor.wait_for(
+            rabbitmq.is_ready, 120,
+            f"RabbitMQ (all it holds is in Postgres too; to let it begin "
+            f"anew, remove {options.data_dir / 'rabbitmq'})",
+        )
     supervisor.run(recover)
     for service in services.application(options, env):
         supervisor.start(service)

@@ -26,6 +26,10 @@ from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+NOT_AT_BOOT = (
+    ("update-rc.d", "rabbitmq-server", "disable"),
+    ("deb-systemd-helper", "disable", "rabbitmq-server.service"),
+)
 
 
 def run(args: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -129,11 +133,8 @@ def _get_rabbitmq(output: Output, environ: Mapping[str, str]) -> bool:
             )
             if done.returncode != 0:
                 output.say(f"{' '.join(command)} failed")
-    if systemctl := shutil.which("systemctl"):
-        # Nor at the next boot.
-        subprocess.run(
-            [systemctl, "disable", "--quiet", "rabbitmq-server"], check=False
-        )
+    for disable in NOT_AT_BOOT:
+        subprocess.run(disable, stdout=subprocess.DEVNULL, check=False)
     return rabbitmq_server() is not None
 
 

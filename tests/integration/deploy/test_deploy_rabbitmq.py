@@ -34,12 +34,16 @@ class Broker:
         self._directory = directory
         self._wait_until = wait_until
 
-    def start(self) -> RabbitMQ:
+    def launch(self) -> RabbitMQ:
         rabbitmq = RabbitMQ(self._directory, os.environ)
         output = to_terminal(as_json=False)
         self.children = [
             Child(service, output) for service in rabbitmq.services()
         ]
+        return rabbitmq
+
+    def start(self) -> RabbitMQ:
+        rabbitmq = self.launch()
         self._wait_until(rabbitmq.is_ready, 60)
         return rabbitmq
 
@@ -69,7 +73,7 @@ def broker(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Broker]:
 
 
 def test_it_keeps_messages_over_a_kill_and_is_on_loopback_alone(
-    broker: Broker, tmp_path: Path
+    broker: Broker, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     first = broker.start()
     with pika.BlockingConnection(pika.URLParameters(first.url)) as client:
@@ -85,12 +89,35 @@ def test_it_keeps_messages_over_a_kill_and_is_on_loopback_alone(
     ]
     assert len(listening) >= 4
     assert set(listening) <= {"127.0.0.1", "::1"}
+    # It writes what it knows of queues a moment after it has answered.
+    node = tmp_path / "rabbitmq" / "node" / "timer@localhost"
+    wait_until(lambda: any(
+        b"kept" in path.read_bytes()
+        for path in node.rglob("*")
+        if path.is_file() and "msg_stores" not in path.parts
+    ), 20)
     broker.kill()
 
     second = broker.start()
     with pika.BlockingConnection(pika.URLParameters(second.url)) as client:
         _, _, body = client.channel().basic_get("kept", auto_ack=True)
     assert body == b"7"
-    for name in ("password", "rabbitmq.conf", ".erlang.cookie"):
+    for name in ("password", "definitions.json", ".erlang.cookie"):
         mode = (tmp_path / "rabbitmq" / name).stat().st_mode
         assert stat.S_IMODE(mode) & 0o077 == 0, name
+
+
+@pytest.mark.parametrize("moment", ["before it was ready", "just after"])
+def test_a_first_start_that_is_killed_spoils_nothing(
+    broker: Broker, tmp_path: Path, wait_until: WaitUntil, moment: str
+) -> None:
+    if moment == "just after":
+        broker.start()
+    else:
+        broker.launch()
+        node = tmp_path / "rabbitmq" / "node" / "timer@localhost"
+        wait_until((node / "schema.DAT").exists, 30)
+    broker.kill()
+    second = broker.start()
+    with pika.BlockingConnection(pika.URLParameters(second.url)) as client:
+        client.channel().queue_declare("any", durable=True)
