@@ -16,6 +16,7 @@ _ATTEMPT_SECONDS = 2.0
 
 _KINDS = {
     errno.ECONNREFUSED: FailureKind.refused,
+    errno.ECONNRESET: FailureKind.refused,  # after it had been accepted
     errno.ETIMEDOUT: FailureKind.connect_timeout,
 }
 
