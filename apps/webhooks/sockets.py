@@ -12,7 +12,7 @@ import certifi
 from apps.webhooks.exchange import Failed, FailureKind, current
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import WriteableBuffer
 
 MAX_ANSWER = 128 * 1024
 """Bytes that are received of an answer: head, body and their framing."""
@@ -24,7 +24,11 @@ _BYTES_ACKED = struct.Struct("=120xQ")
 
 
 class DeadlineSocket(socket.socket):
-    """A socket whose operations end by the deadline of the current call."""
+    """A socket that receives by the deadline of the current call.
+
+    Sending needs no more than a time-out set before: sendall(), with TLS as
+    without, keeps to it as a whole.
+    """
 
     acked_before = 0
     """bytes_acked() from before a request on a reused connection, else 0."""
@@ -45,11 +49,6 @@ class DeadlineSocket(socket.socket):
         if exchange.received > MAX_ANSWER:
             raise Failed(FailureKind.protocol, "the answer is too long")
         return size
-
-    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        """Send by the deadline; TLS sends all its data through here."""
-        self.settimeout(current.get().remaining())
-        return super().send(data, flags)
 
     def bytes_acked(self) -> int:
         """Return how many bytes the peer's TCP has confirmed, 0 if unknown.
