@@ -27,6 +27,26 @@ def _time(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class Seldom(logging.Filter):
+    """Passes one record a minute, the first one that comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is logged."""
+        if record.created < self._passed + 60:
+            return False
+        self._passed = record.created
+        return True
+
+
+def not_503(record: logging.LogRecord) -> bool:
+    """Return whether a response is worth a line: an outage is told once."""
+    return getattr(record, "status_code", None) != 503
+
+
 class TextLine(logging.Formatter):
     """A line for people: time, level, sentence, details."""
 

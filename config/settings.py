@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from config import env
+from config.logs import not_503
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -77,6 +78,13 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": f"config.logs.{LOG_FORMAT.title()}Line"}},
+    "filters": {
+        "seldom": {"()": "config.logs.Seldom"},
+        "not 503": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": not_503,
+        },
+    },
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
@@ -91,7 +99,10 @@ LOGGING = {
         "dramatiq": {"level": "WARNING"},
         "dramatiq.MainProcess": {"level": "INFO"},
         "pika": {"level": "CRITICAL"},
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["not 503"]},
+        # It tells of each attempt to connect, and what it says once is of
+        # use: the service itself knows only that no connection came.
+        "psycopg.pool": {"filters": ["seldom"]},
         # Paths and hosts that are refused are their senders' business.
         "django.security": {"level": "CRITICAL"},
     },

@@ -14,6 +14,7 @@ from apps.broker.memory import MemoryBroker
 from apps.timers import dispatcher, store
 from apps.timers.actors import message_for
 from apps.timers.database import UNAVAILABLE
+from apps.timers.outages import POSTGRES
 from apps.timers.records import Near
 from apps.timers.wakeups import Wakeups
 
@@ -69,11 +70,9 @@ class Feeder:
             began = time.monotonic()
             try:
                 self.run_once()
+                POSTGRES.worked()
             except UNAVAILABLE as error:
-                logger.warning(
-                    "Postgres can't be reached; trying again",
-                    extra={"error": str(error).strip()},
-                )
+                POSTGRES.failed(error=str(error).strip())
             except Exception:  # this thread must outlive any single pass
                 logger.exception("feeding failed; trying again")
             self._stopping.wait((time.monotonic() - began) * _REST)

@@ -20,6 +20,7 @@ from apps.timers.group_commit import GroupCommit
 from apps.timers.marks import MarkWriter
 from apps.timers.models import Outcome
 from apps.timers.once import Once
+from apps.timers.outages import POSTGRES
 from apps.timers.records import Claim, Early, Mark, Near, Report, Wish
 from apps.webhooks.client import Result, WebhookClient, from_settings
 from apps.webhooks.target import parse_target
@@ -90,14 +91,14 @@ def _until_done(write: Callable[[], Answer]) -> Answer:
     """
     while True:
         try:
-            return write()
+            answer = write()
         except (*UNAVAILABLE, TimeoutError) as error:
-            logger.warning(
-                "Postgres can't be reached; trying again",
-                extra={"error": str(error).strip()},
-            )
+            POSTGRES.failed(error=str(error).strip())
             if stopping.wait(random.uniform(0.1, 0.5)):
                 raise LeaveUnacknowledged from error
+        else:
+            POSTGRES.worked()
+            return answer
 
 
 def _send_back(timer_id: UUID, wait: float) -> None:

@@ -12,6 +12,7 @@ from apps.broker.current import get_broker
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE
 from apps.timers.once import Once
+from apps.timers.outages import PUBLISHING
 from apps.timers.records import Near
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def publish(timers: Sequence[Near]) -> int:
     ]
     if unsent:
         _give_back(unsent)
+    elif timers:
+        PUBLISHING.worked()
     return len(timers) - len(unsent)
 
 
@@ -61,11 +64,7 @@ def put_off(timer: Near) -> None:
 
 
 def _give_back(timer_ids: Sequence[UUID]) -> None:
-    logger.warning(
-        "timers not published; the dispatcher will", extra={
-            "count": len(timer_ids), "first": timer_ids[0],
-        },
-    )
+    PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         store.unqueue(timer_ids)
     except UNAVAILABLE as error:

@@ -11,6 +11,7 @@ from django.conf import settings
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE
 from apps.timers.group_commit import GroupCommit
+from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publisher
 from apps.timers.records import Near, NewTimer, StoredTimer
 
@@ -44,7 +45,9 @@ def create_timer(url: str, delay: timedelta) -> UUID:
     try:
         due = _creates.submit(timer, timeout=_PATIENCE)
     except (*UNAVAILABLE, TimeoutError) as error:
+        POSTGRES.failed(error=str(error).strip())
         raise StoreUnavailable from error
+    POSTGRES.worked()
     logger.info(
         "timer set",
         extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
@@ -59,4 +62,5 @@ def get_timer(timer_id: UUID) -> StoredTimer | None:
     try:
         return store.get(timer_id)
     except UNAVAILABLE as error:
+        POSTGRES.failed(error=str(error).strip())
         raise StoreUnavailable from error

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.monitoring.heartbeat import beat
 from apps.timers import dispatcher
 from apps.timers.database import UNAVAILABLE
+from apps.timers.outages import POSTGRES
 from apps.timers.wakeups import Wakeups
 from config.processes import end_with_parent
 
@@ -47,11 +48,9 @@ def _run(stopping: threading.Event) -> None:
     while not stopping.is_set():
         try:
             _log(dispatcher.run_once())
+            POSTGRES.worked()
         except UNAVAILABLE as error:
-            logger.warning(
-                "Postgres can't be reached; trying again",
-                extra={"error": str(error).strip()},
-            )
+            POSTGRES.failed(error=str(error).strip())
         except Exception:  # the loop must outlive any single pass
             logger.exception("a pass failed; trying again")
         beat("dispatcher")

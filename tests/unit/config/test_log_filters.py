@@ -1,0 +1,28 @@
+"""What a log leaves out."""
+
+import logging
+
+import pytest
+
+from config.logs import Seldom, not_503
+
+
+def record(created: float = 0.0, **details: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"created": created, **details})
+
+
+def test_one_record_a_minute_passes() -> None:
+    seldom = Seldom()
+    times = [5.0, 5.0, 64.9, 65.0, 66.0, 124.9, 125.0]
+    passed = [time for time in times if seldom.filter(record(time))]
+    assert passed == [5.0, 65.0, 125.0]
+
+
+@pytest.mark.parametrize(
+    ("details", "logged"),
+    [({"status_code": 503}, False), ({"status_code": 500}, True), ({}, True)],
+)
+def test_a_503_has_no_line_of_its_own(
+    details: dict[str, int], logged: bool
+) -> None:
+    assert not_503(record(**details)) is logged
