@@ -63,8 +63,6 @@ class RabbitMQ:
         self.management_port = (
             MANAGEMENT_PORT if can_bind(MANAGEMENT_PORT) else ports[4]
         )
-        self._node_dir = self._home / "node"
-        self._booted = self._home / "booted"
         self._env = self._environment(env)
 
     @property
@@ -119,13 +117,9 @@ class RabbitMQ:
             pika.BlockingConnection(parameters).close()
         except (AMQPError, OSError):
             return False
-        self._booted.touch()
         return True
 
     def _prepare(self) -> None:
-        if not self._booted.exists():
-            # A first start that was killed leaves half a database.
-            shutil.rmtree(self._node_dir, ignore_errors=True)
         (self._home / "output.log").write_bytes(b"")
         self._wait_for_epmd()
         (self._home / "conf.d").mkdir(exist_ok=True)
@@ -173,7 +167,7 @@ class RabbitMQ:
             "RABBITMQ_CONFIG_FILES": str(home / "conf.d"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(self._node_dir),
+            "RABBITMQ_MNESIA_BASE": str(home / "node"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
             # Schedulers that spin while they wait would cost a core.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (

@@ -26,10 +26,7 @@ from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-NOT_AT_BOOT = (
-    ("update-rc.d", "rabbitmq-server", "disable"),
-    ("deb-systemd-helper", "disable", "rabbitmq-server.service"),
-)
+NOT_AT_BOOT = ("update-rc.d", "rabbitmq-server", "disable")
 
 
 def run(args: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -133,8 +130,7 @@ def _get_rabbitmq(output: Output, environ: Mapping[str, str]) -> bool:
             )
             if done.returncode != 0:
                 output.say(f"{' '.join(command)} failed")
-    for disable in NOT_AT_BOOT:
-        subprocess.run(disable, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(NOT_AT_BOOT, stdout=subprocess.DEVNULL, check=False)
     return rabbitmq_server() is not None
 
 
