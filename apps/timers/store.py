@@ -128,17 +128,16 @@ def get(timer_id: UUID) -> StoredTimer | None:
 
 
 # A repeated claim with the same token succeeds again: its answer may have
-# been lost. Of two wishes for one timer in a group, one is looked at. The
-# clock is read once: the statement may wait for a lock, and a timer that
+# been lost. Of two wishes for one free timer in a group, an UPDATE takes
+# one. The clock is read once: the statement may wait for a lock, and what
 # comes due meanwhile would be neither claimed nor early, that is, dropped.
 _CLAIM = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() + %(lead)s AS within
 ),
 wish AS MATERIALIZED (
-    SELECT DISTINCT ON (id) id, token
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS wish (id, token)
-    ORDER BY id
+    SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[])
+         AS wish (id, token)
 ),
 free AS MATERIALIZED (
     SELECT timer.id, wish.token

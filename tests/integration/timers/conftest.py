@@ -11,8 +11,16 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.rabbitmq import LadderBroker
 from apps.timers import database
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
+from apps.timers.outages import POSTGRES, PUBLISHING
 from tests.support.rabbitmq import Management
 from tests.support.service import free_port
+
+
+@pytest.fixture(autouse=True)
+def no_outage() -> None:
+    """End what earlier tests left: only its beginning is logged."""
+    for outage in (POSTGRES, PUBLISHING):
+        outage.worked()
 
 
 @pytest.fixture

@@ -63,6 +63,17 @@ def test_a_repeated_claim_with_the_same_token_succeeds_again() -> None:
     assert claim(timer_id) is None
 
 
+def test_a_repeated_claim_succeeds_beside_another_wish() -> None:
+    timer_id, token = new_timer(), uuid4()
+    claimed(timer_id, token)
+    wishes = [Wish(timer_id, uuid4()) for _ in range(3)]
+    wishes.insert(random.randint(0, 3), Wish(timer_id, token))
+    answers = store.claim(wishes)
+    assert [isinstance(answer, Claim) for answer in answers] == [
+        wish.token == token for wish in wishes
+    ]
+
+
 def test_of_two_wishes_for_one_timer_in_a_group_one_wins() -> None:
     timer_id, other = new_timers(2)
     answers = store.claim(
@@ -78,6 +89,7 @@ def test_of_two_wishes_for_one_timer_in_a_group_one_wins() -> None:
     assert won[1] == other
     assert sorted([won[0] is None, won[2] is None]) == [False, True]
     assert won[3] is None
+    assert row(timer_id)["claims"] == 1
 
 
 def test_a_claim_within_the_lead_is_granted_and_an_earlier_one_not(
