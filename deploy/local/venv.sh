@@ -31,9 +31,8 @@ installed() {
     [ "$(cat ".venv/.$kind" 2> /dev/null)" = "$key" ]
 }
 
-python=$(sh deploy/local/check.sh "${2:-}")
-
 if ! usable; then
+    python=$(sh deploy/local/check.sh "${2:-}")
     echo "timer-service: making a Python environment in .venv" >&2
     rm -rf .venv
     mkdir .venv
