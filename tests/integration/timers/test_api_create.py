@@ -20,6 +20,7 @@ from tests.support.rows import row
 
 YEAR = 365 * 86_400
 
+
 @pytest.fixture(autouse=True)
 def standalone(db_pool: None, settings: Settings) -> None:
     """Leave the timers in Postgres."""

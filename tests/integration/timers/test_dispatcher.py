@@ -11,6 +11,7 @@ from uuid import UUID
 import dramatiq
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from apps.broker.memory import MemoryBroker
 from apps.broker.rabbitmq import LadderBroker
@@ -355,3 +356,23 @@ def test_the_publisher_gives_back_what_it_cannot_hold_or_publish(
     assert [queued(each) for each in timers] == [True, False, False, False]
     gate.set()
     eventually(lambda: not queued(timers[0]))
+
+
+# --- readiness ------------------------------------------------------------
+
+
+def test_without_rabbitmq_the_service_is_ready_but_degraded(
+    use_rabbitmq: Use, vhost: VHost
+) -> None:
+    def readiness() -> tuple[int, dict[str, str]]:
+        answer = Client().get("/readyz")
+        return answer.status_code, answer.json()
+
+    use_rabbitmq(f"amqp://u:p@127.0.0.1:{free_port()}/")
+    assert readiness() == (
+        200, {"status": "degraded", "postgres": "ok", "rabbitmq": "away"}
+    )
+    use_rabbitmq(vhost[0])
+    assert readiness() == (
+        200, {"status": "ok", "postgres": "ok", "rabbitmq": "ok"}
+    )
