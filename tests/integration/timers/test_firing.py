@@ -175,7 +175,8 @@ def test_a_claim_within_the_lead_waits_for_its_time(
 
 
 def test_a_message_that_is_early_goes_back(
-    receiver: Receiver, memory_broker: MemoryBroker
+    receiver: Receiver, memory_broker: MemoryBroker,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Given timers that are due within the horizon, and beyond it
     near, far = (new_timer(seconds, queued=True) for seconds in (30, 90))
@@ -191,6 +192,9 @@ def test_a_message_that_is_early_goes_back(
     assert row(near)["queued_at"] is not None
     assert row(far)["queued_at"] is None
     assert [row(each)["fired_at"] for each in (near, far)] == [None, None]
+    assert {each.getMessage() for each in caplog.records} == {
+        "timer came early; it waits on"
+    }
     assert receiver.calls == []
 
 

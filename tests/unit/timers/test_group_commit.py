@@ -162,7 +162,7 @@ def test_a_caller_in_the_flush_under_way_can_give_up_too() -> None:
         eventually(lambda: flush.groups)
         second = pool.submit(writes.submit, 2, timeout=5)
         eventually(lambda: len(writes._waiting) == 1)
-        third = pool.submit(writes.submit, 3, timeout=0.3)
+        third = pool.submit(writes.submit, 3, timeout=1)
         eventually(lambda: len(writes._waiting) == 2)
         opened, flush.gate = flush.gate, threading.Event()
         opened.set()
