@@ -44,7 +44,7 @@ def test_far_timers_wait_in_postgres_alone(
 
     # Then it fires in two seconds, and the others are not in RabbitMQ
     each_called_once(receiver, {near}, within=5)
-    assert late_ms(receiver, {near})[0] < 250
+    assert late_ms(receiver, {near})[0] < 500
     assert [call.path for call in receiver.calls] == ["/hook"]
     far = "SELECT count(*) FROM timer WHERE queued_at IS NULL"
     assert value_of(far) == 5_020
