@@ -15,15 +15,20 @@ from tests.support.rows import change, claimed, fill, new_timers
 #: psycopg prepares a statement when it has seen it five times, and Postgres
 #: may then go over to a generic plan after five more.
 CALLS = 12
+#: What the dispatcher asks for at once.
+BATCH = 500
 
 
 @pytest.fixture
 def many(transactional_db: None) -> Iterator[None]:
-    """Store 50,000 timers: most asleep, many ended, some due, some lost."""
+    """Store 160,000 timers: most asleep, some ended, due or lost."""
     close_pool()
+    # Nobody then waits for a first connection, so that there is no second
+    # one, whose figures would be told later.
+    pool().wait()
     asleep = "now() + n * interval '1 hour' + interval '1 day'"
     for count, columns in (
-        (40_000, f"due_at = {asleep}; next_at = {asleep}"),
+        (150_000, f"due_at = {asleep}; next_at = {asleep}"),
         (9_000, "due_at = now(); next_at = now(); fired_at = now();"
                 " outcome = 'delivered'; queued_at = now()"),
         (500, "due_at = now(); next_at = now() - interval '1 day'"),
@@ -39,7 +44,7 @@ def many(transactional_db: None) -> Iterator[None]:
 
 #: A statement may read so many rows: all that are due or lost, not those
 #: that sleep.
-MOST_READ = 2_000
+MOST_READ = 5_000
 
 
 def scans() -> tuple[dict[str, int], int]:
@@ -75,24 +80,24 @@ def statements(
         "record": (lambda: store.record([report]), pkey),
         "unqueue": (lambda: store.unqueue(ids), pkey),
         "due": (
-            lambda: [store.due(overdue=o, ahead=ahead, limit=10)
+            lambda: [store.due(overdue=o, ahead=ahead, limit=BATCH)
                      for o in (True, False)],
             unqueued,
         ),
         # An update finds the rows that were chosen by their ids.
         "promote": (
-            lambda: [store.promote(overdue=o, limit=10)
+            lambda: [store.promote(overdue=o, limit=BATCH)
                      for o in (True, False)],
             unqueued | pkey,
         ),
         "lost": (
-            lambda: [store.lost(idle=idle, limit=10)
+            lambda: [store.lost(idle=idle, limit=BATCH)
                      for idle in (True, False)],
             queued | pkey,
         ),
         "count": (store.count_near, unqueued | queued),
         "take over": (
-            lambda: store.take_over(limit=10), {"timer_leased"} | pkey
+            lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
         ),
     }
 
@@ -101,7 +106,7 @@ def statements(
 def test_every_statement_uses_its_index_and_never_the_whole_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given 50,000 timers, twenty of which are due and two hundred lost
+    # Given 160,000 timers, hundreds of which are due, queued or lost
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
     ids = new_timers(20, -1)
     claim = claimed(ids.pop())
