@@ -63,6 +63,7 @@ class RabbitMQ:
         self.management_port = (
             MANAGEMENT_PORT if can_bind(MANAGEMENT_PORT) else ports[4]
         )
+        self._booted = self._home / "booted"
         self._env = self._environment(env)
 
     @property
@@ -117,9 +118,14 @@ class RabbitMQ:
             pika.BlockingConnection(parameters).close()
         except (AMQPError, OSError):
             return False
+        self._booted.touch()
         return True
 
     def _prepare(self) -> None:
+        if not self._booted.exists():
+            # A first start that is killed leaves half a database, with
+            # which RabbitMQ never starts again.
+            shutil.rmtree(self._home / "node", ignore_errors=True)
         (self._home / "output.log").write_bytes(b"")
         self._wait_for_epmd()
         (self._home / "conf.d").mkdir(exist_ok=True)

@@ -114,9 +114,10 @@ def test_a_first_start_that_is_killed_spoils_nothing(
     if moment == "just after":
         broker.start()
     else:
-        broker.launch()
+        first = broker.launch()
         node = tmp_path / "rabbitmq" / "node" / "timer@localhost"
-        wait_until((node / "schema.DAT").exists, 30)
+        schema = node / "schema.DAT"
+        wait_until(lambda: schema.exists() or first.is_ready(), 30)
     broker.kill()
     second = broker.start()
     with pika.BlockingConnection(pika.URLParameters(second.url)) as client:
