@@ -191,15 +191,20 @@ class Link(threading.Thread):
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
+        declarer = Declarer(channel, self._queue_type, self._refusals)
+        declarer.rungs()
+        # Methods are carried out in order: once this one is answered, the
+        # ladder stands.
         channel.confirm_delivery(
-            self._on_confirm, callback=lambda _: self._on_ready(channel)
+            self._on_confirm,
+            callback=lambda _: self._on_ready(channel, declarer),
         )
 
-    def _on_ready(self, channel: Channel) -> None:
+    def _on_ready(self, channel: Channel, declarer: Declarer) -> None:
         if channel.connection is not self._connection:
             return
         self._channel = channel
-        self._declarer = Declarer(channel, self._queue_type, self._refusals)
+        self._declarer = declarer
         self._last_tag = 0
         self._returned.clear()
         self._is_failing = False
@@ -218,7 +223,7 @@ class Link(threading.Thread):
             self._drop(reason, is_failing=self._channel is None)
 
     def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
-        if channel is self._channel:
+        if channel.connection is self._connection:
             self._refusals.note(reason)
             self._drop(reason)
 

@@ -105,17 +105,19 @@ class Declarer:
             if rung.queue not in self._declared:
                 self._rung(rung)
 
+    def rungs(self) -> None:
+        """Declare every rung.
+
+        Queues that are new take RabbitMQ a millisecond each, for which
+        the messages that need them would have to wait.
+        """
+        self._exchanges()
+        for rung in ladder.rungs():
+            self._rung(rung)
+
     def target(self, queue: str) -> None:
         """Declare the exchanges and a target queue with its dead letters."""
-        for name, arguments in ladder.EXCHANGES.items():
-            if name not in self._declared and name not in self._refusals:
-                self._channel.exchange_declare(
-                    name,
-                    exchange_type="topic",
-                    durable=True,
-                    arguments=arguments,
-                )
-            self._declared.add(name)
+        self._exchanges()
         self._queue(
             ladder.dead_letter_queue(queue),
             ladder.dead_letter_arguments(self._queue_type),
@@ -125,6 +127,17 @@ class Declarer:
             queue, ladder.TARGET, ladder.target_binding_key(queue)
         )
         self._declared.add(queue)
+
+    def _exchanges(self) -> None:
+        for name, arguments in ladder.EXCHANGES.items():
+            if name not in self._declared and name not in self._refusals:
+                self._channel.exchange_declare(
+                    name,
+                    exchange_type="topic",
+                    durable=True,
+                    arguments=arguments,
+                )
+            self._declared.add(name)
 
     def _rung(self, rung: ladder.Rung) -> None:
         self._queue(rung.queue, rung.arguments)

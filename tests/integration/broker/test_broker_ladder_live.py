@@ -1,4 +1,4 @@
-"""The ladder in a real RabbitMQ: on time, on demand, on any set-up."""
+"""The ladder in a real RabbitMQ: on time, complete, on any set-up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pika
 import pytest
+
+from apps.broker import ladder
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -40,19 +42,21 @@ def test_delayed_messages_come_on_time_and_never_early(
     assert late[len(late) // 2] < 0.1
 
 
-def test_only_what_is_needed_is_declared(
+def test_the_whole_ladder_stands_before_the_first_message(
     broker: Any,
     message: Callable[..., Any],
     management: Any,
 ) -> None:
+    rungs = {rung.queue for rung in ladder.rungs()}
+    assert broker.depth("timers") == 0
+    assert set(management.queues()) == rungs
     broker.enqueue(message("a"), delay=60_000)
     broker.enqueue(message("b", "timers.overdue"), delay=30_250)
     arguments = {
         name: queue["arguments"]
         for name, queue in management.queues().items()
     }
-    assert set(arguments) == {
-        "delay.60s", "delay.30s", "delay.250ms",
+    assert set(arguments) == rungs | {
         "timers", "timers.XQ", "timers.overdue", "timers.overdue.XQ",
     }
     assert arguments["delay.30s"] == {
@@ -123,8 +127,7 @@ def test_a_restricted_user_where_quorum_is_the_default(
             "plain": "quorum",
             "timers": "quorum",
             "timers.XQ": "quorum",
-            "delay.1s": "classic",
-            "delay.110ms": "classic",
+            **{rung.queue: "classic" for rung in ladder.rungs()},
         }
     finally:
         management.call("DELETE", f"/users/{user}")
