@@ -44,7 +44,7 @@ def test_far_timers_wait_in_postgres_alone(
 
     # Then it fires in two seconds, and the others are not in RabbitMQ
     each_called_once(receiver, {near}, within=5)
-    assert late_ms(receiver, {near})[0] < 500
+    assert late_ms(receiver, {near})[0] < 1000
     assert [call.path for call in receiver.calls] == ["/hook"]
     far = "SELECT count(*) FROM timer WHERE queued_at IS NULL"
     assert value_of(far) == 5_020
@@ -72,7 +72,7 @@ def test_the_sooner_one_fires_first_though_it_was_set_later(
     each_called_once(receiver, {later, sooner, at_once}, within=9)
     order = [call.timer for call in receiver.calls]
     assert order == [at_once, sooner, later]
-    assert late_ms(receiver, order)[-1] < 500
+    assert late_ms(receiver, order)[-1] < 1000
 
 
 def test_two_timers_of_one_second_keep_their_own_times(

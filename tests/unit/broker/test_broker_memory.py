@@ -86,7 +86,7 @@ def test_a_consumer_wakes_on_time_and_never_early(
         late.append(time.monotonic() - due[received.args[0]])
     assert min(late) >= 0
     # Polling would be late by much more; a busy machine by a little.
-    assert sorted(late)[len(late) // 2] < 0.005
+    assert sorted(late)[len(late) // 2] < 0.05
 
 
 def test_an_earlier_message_wakes_a_waiting_consumer(
