@@ -1,5 +1,6 @@
 """Running a supervisor as what it is: a process that may be killed."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         if process.poll() is None:
             head = psutil.Process(process.pid)
             for member in [*head.children(recursive=True), head]:
-                if not is_gone(member):
+                with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
         process.wait()
 

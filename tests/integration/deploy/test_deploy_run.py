@@ -1,5 +1,6 @@
 """`make run` as a user meets it: the whole service, killed and started."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -108,7 +109,7 @@ def test_timers_outlive_a_power_cut(
     tree = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     for process in tree:
-        if process.is_running():
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     all_gone(tree, 10)
     due = time.monotonic() + 2

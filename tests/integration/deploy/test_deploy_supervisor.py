@@ -1,5 +1,6 @@
 """The supervisor, with stand-ins for the services."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -110,7 +111,8 @@ def test_children_end_when_the_supervisor_is_killed(
         process.kill()
     if whom == "everything":
         for child in tree:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     all_gone(tree, 10)
     if whom != "everything":
         assert notes("SIG")[-1] == "server SIGTERM"
