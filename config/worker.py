@@ -8,8 +8,10 @@ import dramatiq
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from apps.timers import actors  # noqa: E402, F401  (registers the actors)
+from apps.timers import actors, firing  # noqa: E402, F401  (actors register)
 from apps.timers.lifecycle import WorkerLifecycle  # noqa: E402
 
+# What can't be set up is told now, and the first timers need not wait.
+firing.prepare()
 broker = dramatiq.get_broker()
 broker.add_middleware(WorkerLifecycle())

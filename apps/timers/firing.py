@@ -15,7 +15,7 @@ from django.conf import settings
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import publishing, store
 from apps.timers.clock import lease_clock
-from apps.timers.database import UNAVAILABLE
+from apps.timers.database import UNAVAILABLE, pool
 from apps.timers.group_commit import GroupCommit
 from apps.timers.marks import MarkWriter
 from apps.timers.models import Outcome
@@ -53,6 +53,16 @@ def mark_writer() -> MarkWriter:
 
 class LeaseTooShort(Exception):
     """A call that started now could outlive its claim."""
+
+
+def prepare() -> None:
+    """Make what the first call would have to wait for.
+
+    Raises OSError when SSL_CERT_FILE can't be loaded.
+    """
+    _client()
+    mark_writer()
+    pool()
 
 
 def fire(timer_id: UUID) -> None:
