@@ -57,7 +57,8 @@ def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
 def _timer_out(timer: StoredTimer) -> TimerOut:
     late_ms = None
     if timer.sent_at is not None:
-        late_ms = (timer.sent_at - timer.due_at).total_seconds() * 1000
+        late = (timer.sent_at - timer.due_at).total_seconds()
+        late_ms = round(late * 1000, 3)
     return TimerOut(
         id=timer.id,
         time_left=timer.time_left,

@@ -18,8 +18,13 @@ from apps.timers.once import Once
 Connection = psycopg.Connection[TupleRow]
 
 #: What a lost, refused or overlong connection looks like, pool included
-#: (its PoolTimeout and PoolClosed are OperationalErrors).
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError)
+#: (its PoolTimeout and PoolClosed are OperationalErrors), and a server that
+#: is not, or no longer, the one to write to.
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 
 def connection_arguments() -> dict[str, Any]:

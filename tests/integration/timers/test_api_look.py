@@ -242,6 +242,24 @@ def test_without_postgres_the_answer_is_503_within_seconds(
     assert "Postgres" in answer.json()["detail"]
 
 
+def test_a_server_that_only_reads_is_as_good_as_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as the old primary, after a failover."""
+    arguments = database.connection_arguments()
+    database.close_pool()
+    monkeypatch.setattr(
+        database,
+        "connection_arguments",
+        lambda: {
+            **arguments, "options": "-c default_transaction_read_only=on"
+        },
+    )
+    answer = create()
+    database.close_pool()
+    assert answer.status_code == 503
+
+
 @pytest.mark.usefixtures("postgres_away")
 def test_without_postgres_the_service_lives_and_is_unready() -> None:
     assert get("/livez").json() == {"status": "ok"}
