@@ -12,9 +12,9 @@ from datetime import timedelta
 
 from apps.broker.memory import MemoryBroker
 from apps.timers import dispatcher, store
-from apps.timers.actors import message_for
 from apps.timers.database import UNAVAILABLE
 from apps.timers.outages import POSTGRES
+from apps.timers.publishing import outgoing
 from apps.timers.records import Near
 from apps.timers.wakeups import Wakeups
 
@@ -54,14 +54,9 @@ class Feeder:
         )
 
     def _feed(self, timers: Sequence[Near]) -> int:
-        now = time.monotonic()
-        lead = store.LEAD.total_seconds() / 2
         fresh = [t for t in timers if not self._broker.known(str(t.id))]
-        for timer in fresh:
-            self._broker.enqueue(
-                message_for(timer.id, overdue=timer.overdue),
-                delay=max(0, int((timer.due - now - lead) * 1000)),
-            )
+        for message, delay in outgoing(fresh):
+            self._broker.enqueue(message, delay=delay)
         return len(fresh)
 
     def _run(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from uuid import UUID
 
+from dramatiq import Message
+
 from apps.broker.current import get_broker
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE
@@ -22,25 +24,28 @@ MOST_WAITING = 20_000
 _BATCH = 500
 
 
+def outgoing(timers: Sequence[Near]) -> list[tuple[Message[None], int]]:
+    """Return each timer's message and its delay in ms, half the lead less."""
+    from apps.timers.actors import message_for
+
+    now = time.monotonic()
+    lead = store.LEAD.total_seconds() / 2
+    return [
+        (
+            message_for(timer.id, overdue=timer.overdue),
+            max(0, int((timer.due - now - lead) * 1000)),
+        )
+        for timer in timers
+    ]
+
+
 def publish(timers: Sequence[Near]) -> int:
     """Publish timers that are marked as queued; return how many went out.
 
     A timer whose message was not confirmed loses its mark, so that the
     dispatcher queues it again. Should that fail too, the sweep finds it.
     """
-    from apps.timers.actors import message_for
-
-    now = time.monotonic()
-    lead = store.LEAD.total_seconds() / 2
-    failures = get_broker().enqueue_many(
-        [
-            (
-                message_for(timer.id, overdue=timer.overdue),
-                max(0, int((timer.due - now - lead) * 1000)),
-            )
-            for timer in timers
-        ]
-    )
+    failures = get_broker().enqueue_many(outgoing(timers))
     unsent = [
         timer.id
         for timer, failure in zip(timers, failures, strict=True)
