@@ -82,3 +82,14 @@ def module_stack(
 def stack(module_stack: Service, db_pool: None) -> Service:
     """Return the module's running stack, on an empty table."""
     return module_stack
+
+
+@pytest.fixture(scope="module")
+def web(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Return a service of which only web runs, for all of the module."""
+    service = Service(tmp_path_factory.mktemp("web"), "")
+    service.start_web()
+    yield service
+    service.kill()

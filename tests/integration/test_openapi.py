@@ -1,7 +1,6 @@
 """What the API's document says, the running service does."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,17 +20,6 @@ DOCUMENT = json.loads(
     json.dumps(api.get_openapi_schema(path_prefix=""), cls=DjangoJSONEncoder)
 )
 schema = schemathesis.openapi.from_dict(DOCUMENT)
-
-
-@pytest.fixture(scope="module")
-def web(
-    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """Return a service of which only web runs, for all of the module."""
-    service = Service(tmp_path_factory.mktemp("web"), "")
-    service.start_web()
-    yield service
-    service.kill()
 
 
 def test_the_document_is_the_one_that_is_served(web: Service) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from email.message import Message
 from email.parser import BytesParser
 
@@ -16,17 +15,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 GOOD = json.dumps(
     {"hours": 0, "minutes": 0, "seconds": 60, "url": "https://example.com/"}
 ).encode()
-
-
-@pytest.fixture(scope="module")
-def web(
-    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """Return a service of which only web runs, for all of the module."""
-    service = Service(tmp_path_factory.mktemp("web"), "")
-    service.start_web()
-    yield service
-    service.kill()
 
 
 def exchange(web: Service, request: bytes) -> tuple[int, Message, bytes]:
