@@ -16,7 +16,7 @@ from ninja.parser import Parser
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
 from apps.timers.schemas import TimerIn
-from apps.timers.services import StoreUnavailable
+from apps.timers.services import AlreadyFired, StoreUnavailable
 
 _FIELDS = ", ".join(TimerIn.model_fields)
 _AMOUNTS = ("hours", "minutes", "seconds")
@@ -161,3 +161,8 @@ def _unavailable(
         " created may have been stored.",
         Retry_After="1",
     )
+
+
+@api.exception_handler(AlreadyFired)
+def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
+    return error_response(409, "The timer has fired; it can't be cancelled.")

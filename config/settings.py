@@ -70,6 +70,11 @@ WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
 WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
 WEBHOOK_TIMEOUT = 10.0  # seconds for a whole call, name look-up included
+# A receiver that can't be connected to got nothing: it is tried again for
+# so many seconds after the first failure.
+WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
+    "WEBHOOK_CONNECT_RETRY_SECONDS", 900, least=0, most=86_400
+)
 WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 
 # --- Logs ----------------------------------------------------------------

@@ -35,7 +35,9 @@ def create_timer(
     201 means that it is stored durably. A 503 may have been stored all
     the same.
     """
-    timer_id = services.create_timer(body.url, body.delay)
+    timer_id = services.create_timer(
+        body.url, body.delay, at_least_once=body.delivery == "at_least_once"
+    )
     response["Location"] = f"/timer/{timer_id}"
     created = TimerCreated(id=timer_id, time_left=body.total_seconds)
     return Status(201, created)
@@ -54,6 +56,18 @@ def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
     return _timer_out(timer)
 
 
+@router.delete(
+    "/timer/{timer_uuid}",
+    response={204: None, frozenset({404, 409, 422, 503}): ErrorOut},
+    summary="Cancel a timer",
+)
+def cancel_timer(request: HttpRequest, timer_uuid: UUID) -> Status[None]:
+    """Cancel a timer that has not fired: it will not be called."""
+    if services.cancel_timer(timer_uuid) is None:
+        raise Http404(f"There is no timer {timer_uuid}.")
+    return Status(204, None)
+
+
 def _timer_out(timer: StoredTimer) -> TimerOut:
     late_ms = None
     if timer.sent_at is not None:
@@ -64,6 +78,7 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
         time_left=timer.time_left,
         status=_status(timer),
         url=timer.url,
+        delivery="at_least_once" if timer.at_least_once else "once",
         fire_at=timer.due_at,
         created_at=timer.created_at,
         fired_at=timer.fired_at,
@@ -76,4 +91,6 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
 def _status(timer: StoredTimer) -> TimerStatus:
     if timer.outcome is not None:
         return cast(TimerStatus, timer.outcome)
-    return "scheduled" if timer.fired_at is None else "firing"
+    if timer.fired_at is not None:
+        return "firing"
+    return "retrying" if timer.connect_failures else "scheduled"

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -21,8 +21,22 @@ from apps.timers.marks import MarkWriter
 from apps.timers.models import Outcome
 from apps.timers.once import Once
 from apps.timers.outages import POSTGRES
-from apps.timers.records import Claim, Early, Mark, Near, Report, Wish
-from apps.webhooks.client import Result, WebhookClient, from_settings
+from apps.timers.records import (
+    Claim,
+    Early,
+    Mark,
+    Near,
+    Postponement,
+    Report,
+    Wish,
+)
+from apps.webhooks.client import (
+    FailureKind,
+    Result,
+    WebhookClient,
+    from_settings,
+)
+from apps.webhooks.retry import backoff
 from apps.webhooks.target import parse_target
 
 logger = logging.getLogger(__name__)
@@ -36,7 +50,15 @@ stopping = threading.Event()
 _WRITE_TIMEOUT = 5.0
 
 _claims: GroupCommit[Wish, Claim | Early | None] = GroupCommit(store.claim)
+_renewals: GroupCommit[Wish, bool] = GroupCommit(store.renew)
 _records: GroupCommit[Report, bool] = GroupCommit(store.record)
+_postponements: GroupCommit[Postponement, bool] = GroupCommit(store.postpone)
+
+#: A request that is not out so many seconds after its claim was asked for
+#: (DNS, connect, TLS) is not sent before the claim was renewed.
+_RENEW_AFTER = 0.25
+#: Failures that no later try would mend.
+_FINAL = frozenset({FailureKind.aborted, FailureKind.blocked})
 
 
 @Once
@@ -51,8 +73,8 @@ def mark_writer() -> MarkWriter:
     return MarkWriter()
 
 
-class LeaseTooShort(Exception):
-    """A call that started now could outlive its claim."""
+class ClaimLost(Exception):
+    """A call that went out now could outlive its claim."""
 
 
 def prepare() -> None:
@@ -131,10 +153,13 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     sent_at: datetime | None = None
 
     def check_lease() -> None:
+        nonlocal asked_at
+        if lease_clock() - asked_at > _RENEW_AFTER:
+            asked_at = _renew(claim)
         used = lease_clock() - asked_at
         left = store.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
-            raise LeaseTooShort(f"the claim is {used:.1f} s old")
+            raise ClaimLost(f"the claim is {used:.1f} s old")
 
     def note_sent() -> None:
         nonlocal sent_at
@@ -143,17 +168,60 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
 
     result = _call(claim, check_lease, note_sent)
     mark_writer().discard(claim.token)
-    if result.failure == "aborted":
+    if result.failure is FailureKind.aborted:
         logger.warning(
-            "timer not called: its claim was about to end",
+            "timer not called now; it will be when its lease has ended",
             extra={"timer": claim.id, "detail": result.detail},
         )
+        return
+    if _postponed(claim, result):
         return
     report = _report(claim, result, sent_at)
     recorded = _until_done(
         lambda: _records.submit(report, timeout=_WRITE_TIMEOUT)
     )
     _log(claim, report, result, recorded)
+
+
+def _renew(claim: Claim) -> float:
+    """Renew a claim and return when that was asked for; or ClaimLost."""
+    asked_at = lease_clock()
+    try:
+        renewed = _renewals.submit(
+            Wish(claim.id, claim.token), timeout=_WRITE_TIMEOUT
+        )
+    except (*UNAVAILABLE, TimeoutError) as error:
+        raise ClaimLost("the claim could not be renewed") from error
+    if not renewed:
+        raise ClaimLost("the claim was taken over")
+    return asked_at
+
+
+def _postponed(claim: Claim, result: Result) -> bool:
+    """Have a call tried again that can't have reached its receiver."""
+    failure = result.failure
+    if failure is None or not failure.unsent or failure in _FINAL:
+        return False
+    now = claim.clock.to_database(time.monotonic())
+    patience = timedelta(seconds=settings.WEBHOOK_CONNECT_RETRY_SECONDS)
+    until = claim.retry_until or now + patience
+    delay = timedelta(seconds=backoff(claim.connect_failures + 1))
+    if now + delay > until:
+        return False
+    error = f"{failure.value}: {result.detail}"
+    postponement = Postponement(claim.id, claim.token, delay, until, error)
+    _until_done(
+        lambda: _postponements.submit(postponement, timeout=_WRITE_TIMEOUT)
+    )
+    logger.info(
+        "timer postponed",
+        extra={
+            "timer": claim.id,
+            "error": error,
+            "again_in_s": round(delay.total_seconds(), 1),
+        },
+    )
+    return True
 
 
 def _call(

@@ -10,6 +10,7 @@ class Outcome(models.TextChoices):
     DELIVERED = "delivered", "the receiver answered 2xx"
     FAILED = "failed", "another answer, or none because of a known error"
     UNKNOWN = "unknown", "the request left; whether it arrived is not known"
+    CANCELLED = "cancelled", "deleted before it was claimed"
 
 
 _WAITING = Q(fired_at=None, outcome=None)
@@ -41,6 +42,14 @@ class Timer(models.Model):
     #: When a claim that has reported nothing may be taken over.
     leased_until = models.DateTimeField(null=True)
     claims = models.SmallIntegerField(db_default=0)
+    #: Whether a request that left, but was not answered, is sent again
+    #: when its worker died.
+    at_least_once = models.BooleanField(db_default=False)
+
+    #: How often the receiver could not even be connected to, and until
+    #: when that is tried again (set by the first failure).
+    connect_failures = models.SmallIntegerField(db_default=0)
+    retry_until = models.DateTimeField(null=True)
 
     #: When the request's last byte left; set, it is not sent again.
     sent_at = models.DateTimeField(null=True)

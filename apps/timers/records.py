@@ -18,6 +18,7 @@ class NewTimer:
     url: str
     delay: timedelta
     queued: bool
+    at_least_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,15 @@ class Wish:
 class Claim:
     """A claim that was granted; `clock` was read after its commit."""
 
+    clock: ClockReading
     id: UUID
     token: UUID
     url: str
     created_at: datetime
     due_at: datetime
     next_at: datetime
-    clock: ClockReading
+    connect_failures: int
+    retry_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,17 @@ class Report:
     sent_at: datetime | None
     status_code: int | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponement:
+    """A claimed timer that is to be tried again, since no call was made."""
+
+    id: UUID
+    token: UUID
+    delay: timedelta
+    retry_until: datetime
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +126,5 @@ class StoredTimer:
     outcome: str | None
     status_code: int | None
     error: str | None
+    at_least_once: bool
+    connect_failures: int

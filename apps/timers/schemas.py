@@ -18,8 +18,10 @@ from pydantic_core import PydanticCustomError
 from apps.webhooks.target import InvalidURL, parse_target
 
 TimerStatus = Literal[
-    "scheduled", "firing", "delivered", "failed", "unknown"
+    "scheduled", "retrying", "firing",
+    "delivered", "failed", "unknown", "cancelled",
 ]
+Delivery = Literal["once", "at_least_once"]
 
 
 def _whole_number(value: Any) -> Any:
@@ -85,6 +87,11 @@ class TimerIn(Schema):
         description="Absolute http or https URL, called exactly as given:"
         " at most 2,048 characters, no user:password."
     )
+    delivery: Delivery = Field(
+        default="once",
+        description="at_least_once: should a worker die after the request"
+        " left and before the answer came, the request is sent again.",
+    )
 
     @model_validator(mode="after")
     def _not_too_far(self) -> "TimerIn":
@@ -124,11 +131,14 @@ class TimerOut(Schema):
         description="Whole seconds, rounded up; 0 exactly when expired."
     )
     status: TimerStatus = Field(
-        description="scheduled: waiting. firing: being called. delivered:"
-        " answered 2xx. failed: another answer, or none for the reason in"
-        " `error`. unknown: the request left, then the worker died."
+        description="scheduled: waiting. retrying: the receiver could not"
+        " be connected to, and will be tried again. firing: being called."
+        " delivered: answered 2xx. failed: another answer, or none for the"
+        " reason in `error`. unknown: the request left, then the worker"
+        " died. cancelled: by DELETE, before it fired."
     )
     url: str
+    delivery: Delivery
     fire_at: datetime = Field(description="When it expires.")
     created_at: datetime
     fired_at: datetime | None = Field(

@@ -11,6 +11,7 @@ from django.conf import settings
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE
 from apps.timers.group_commit import GroupCommit
+from apps.timers.models import Outcome
 from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publisher
 from apps.timers.records import Near, NewTimer, StoredTimer
@@ -33,7 +34,9 @@ class StoreUnavailable(Exception):
     """
 
 
-def create_timer(url: str, delay: timedelta) -> UUID:
+def create_timer(
+    url: str, delay: timedelta, *, at_least_once: bool = False
+) -> UUID:
     """Store a timer and return its id; once returned, it is durable.
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
@@ -41,7 +44,9 @@ def create_timer(url: str, delay: timedelta) -> UUID:
     feeder. Raises StoreUnavailable.
     """
     queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
-    timer = NewTimer(uuid_utils.compat.uuid7(), url, delay, queued)
+    timer = NewTimer(
+        uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
+    )
     try:
         due = _creates.submit(timer, timeout=_PATIENCE)
     except (*UNAVAILABLE, TimeoutError) as error:
@@ -64,3 +69,26 @@ def get_timer(timer_id: UUID) -> StoredTimer | None:
     except UNAVAILABLE as error:
         POSTGRES.failed(error=str(error).strip())
         raise StoreUnavailable from error
+
+
+class AlreadyFired(Exception):
+    """The timer was claimed, or has ended: it can't be cancelled."""
+
+
+def cancel_timer(timer_id: UUID) -> StoredTimer | None:
+    """Cancel a waiting timer: from now on no node calls its URL.
+
+    Returns the timer, None if there is none. Cancelling once more is fine.
+    Raises AlreadyFired, or StoreUnavailable.
+    """
+    try:
+        cancelled = store.cancel(timer_id)
+        timer = store.get(timer_id)
+    except UNAVAILABLE as error:
+        POSTGRES.failed(error=str(error).strip())
+        raise StoreUnavailable from error
+    if cancelled:
+        logger.info("timer cancelled", extra={"timer": timer_id})
+    if timer is not None and timer.outcome != Outcome.CANCELLED:
+        raise AlreadyFired
+    return timer

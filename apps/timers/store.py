@@ -24,6 +24,7 @@ from apps.timers.records import (
     Mark,
     Near,
     NewTimer,
+    Postponement,
     Report,
     StoredTimer,
     Wish,
@@ -76,12 +77,14 @@ WITH clock AS MATERIALIZED (
            CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
 ),
 stored AS (
-    INSERT INTO timer (id, url, created_at, due_at, next_at, queued_at)
+    INSERT INTO timer (id, url, created_at, due_at, next_at, queued_at,
+                       at_least_once)
     SELECT id, url, now, now + delay, now + delay,
-           CASE WHEN queued THEN now END
+           CASE WHEN queued THEN now END, at_least_once
     FROM clock, unnest(%(ids)s::uuid[], %(urls)s::text[],
-                       %(delays)s::interval[], %(queued)s::boolean[])
-         AS new (id, url, delay, queued)
+                       %(delays)s::interval[], %(queued)s::boolean[],
+                       %(again)s::boolean[])
+         AS new (id, url, delay, queued, at_least_once)
 )
 SELECT now FROM clock
 """
@@ -101,6 +104,7 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
                 "urls": [timer.url for timer in timers],
                 "delays": [timer.delay for timer in timers],
                 "queued": [timer.queued for timer in timers],
+                "again": [timer.at_least_once for timer in timers],
                 "notify": any(
                     timer.delay <= HORIZON and not timer.queued
                     for timer in timers
@@ -115,7 +119,8 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
 _GET = """
 SELECT id, url,
        greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
-       created_at, due_at, fired_at, sent_at, outcome, status_code, error
+       created_at, due_at, fired_at, sent_at, outcome, status_code, error,
+       at_least_once, connect_failures
 FROM timer WHERE id = %s
 """
 
@@ -156,11 +161,13 @@ claimed AS (
         claims = claims
             + (claim_token IS DISTINCT FROM free.token)::int::smallint
     FROM free WHERE timer.id = free.id
-    RETURNING timer.id, claim_token, url, created_at, due_at, next_at
+    RETURNING timer.id, claim_token, url, created_at, due_at, next_at,
+              connect_failures, retry_until
 )
-SELECT claim_token, id, url, created_at, due_at, next_at, NULL FROM claimed
+SELECT claim_token, NULL AS wait, claimed.* FROM claimed
 UNION ALL
-SELECT token, id, NULL, NULL, NULL, NULL, next_at - clock_timestamp()
+SELECT token, next_at - clock_timestamp(), id,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM wish JOIN timer USING (id)
 WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
 """
@@ -189,12 +196,40 @@ def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
 def _claim_answer(
     row: tuple[Any, ...], clock: ClockReading
 ) -> tuple[UUID, Claim | Early]:
-    token, timer_id, url, created_at, due_at, next_at, wait = row
+    token, wait = row[:2]
     if wait is not None:
         return token, Early(wait.total_seconds())
-    return token, Claim(
-        timer_id, token, url, created_at, due_at, next_at, clock
-    )
+    return token, Claim(clock, *row[2:])
+
+
+_RENEW = """
+WITH kept AS MATERIALIZED (
+    SELECT timer.id, wish.token
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS wish (timer_id, token)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    WHERE outcome IS NULL
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer SET leased_until = clock_timestamp() + %(lease)s
+FROM kept WHERE timer.id = kept.id AND claim_token = token
+RETURNING token
+"""
+
+
+def renew(claims: Sequence[Wish]) -> list[bool]:
+    """Let claims hold for a whole lease again; False where one was lost."""
+    with pool().connection() as connection:
+        rows = connection.execute(
+            _RENEW,
+            {
+                "ids": [claim.id for claim in claims],
+                "tokens": [claim.token for claim in claims],
+                "lease": LEASE,
+            },
+        ).fetchall()
+    renewed = {token for (token,) in rows}
+    return [claim.token in renewed for claim in claims]
 
 
 _RECORD = """
@@ -237,6 +272,68 @@ def record(reports: Sequence[Report]) -> list[bool]:
         ).fetchall()
     recorded = {token for (token,) in rows}
     return [report.token in recorded for report in reports]
+
+
+_POSTPONE = """
+WITH again AS MATERIALIZED (
+    SELECT timer.id, again.*
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(delays)s::interval[],
+                %(until)s::timestamptz[], %(errors)s::text[])
+         AS again (timer_id, token, delay, retry_until, error)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    WHERE outcome IS NULL
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer
+SET fired_at = NULL, claim_token = NULL, leased_until = NULL,
+    queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
+    connect_failures = connect_failures + 1,
+    retry_until = again.retry_until, error = again.error
+FROM again WHERE timer.id = again.id AND claim_token = token
+RETURNING token
+"""
+
+
+def postpone(timers: Sequence[Postponement]) -> list[bool]:
+    """Open claimed timers again, for a later try; False where lost.
+
+    Their `next_at` moves, so that nothing takes them for overdue.
+    """
+    with pool().connection() as connection:
+        rows = connection.execute(
+            _POSTPONE,
+            {
+                "ids": [timer.id for timer in timers],
+                "tokens": [timer.token for timer in timers],
+                "delays": [timer.delay for timer in timers],
+                "until": [timer.retry_until for timer in timers],
+                "errors": [timer.error for timer in timers],
+            },
+        ).fetchall()
+    postponed = {token for (token,) in rows}
+    return [timer.token in postponed for timer in timers]
+
+
+_CANCEL = f"""
+UPDATE timer
+SET outcome = '{Outcome.CANCELLED.value}', queued_at = NULL
+WHERE id = %s AND {_WAITING} AND sent_at IS NULL
+RETURNING id
+"""
+
+
+def cancel(timer_id: UUID) -> bool:
+    """Cancel a waiting timer; False when it isn't waiting any more.
+
+    Nor can one be cancelled that waits to be sent once more (at least
+    once): cancelled means never called.
+
+    The claim re-checks `outcome` under the row's lock, so of a cancel and
+    a claim at the same time exactly one succeeds.
+    """
+    with pool().connection() as connection:
+        return bool(connection.execute(_CANCEL, [timer_id]).rowcount)
 
 
 _MARK_SENT = """
@@ -376,11 +473,16 @@ def lost(*, idle: bool, limit: int) -> list[Near]:
 # Each CASE reads the state that the lock protects. A timer that gave up
 # or may have been sent keeps its token, so that a late record still finds
 # it; one that is opened again does not, so that a late record does not.
+# It keeps its `sent_at`, though: it can't be cancelled any more, and if
+# it gives up later, it may have been received.
 _TAKE_OVER = f"""
 WITH ended AS MATERIALIZED (
-    SELECT id, CASE WHEN sent_at IS NOT NULL THEN '{Outcome.UNKNOWN.value}'
-                    WHEN claims > %(most)s THEN '{Outcome.FAILED.value}'
-               END AS verdict
+    SELECT id,
+           CASE WHEN sent_at IS NOT NULL
+                     AND (claims > %(most)s OR NOT at_least_once)
+                THEN '{Outcome.UNKNOWN.value}'
+                WHEN claims > %(most)s THEN '{Outcome.FAILED.value}'
+           END AS verdict
     FROM timer
     WHERE leased_until < now()
       AND now() - pg_postmaster_start_time() > %(settle)s
@@ -407,8 +509,9 @@ RETURNING timer.id, verdict
 def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
     """End or open again the claims whose lease has ended.
 
-    A request that had left is not sent again (`unknown`). One that had
-    not is: the timer is open again (None), up to five times.
+    A request that had left is not sent again (`unknown`), unless the
+    timer asks for that. One that had not is: the timer is open again
+    (None), up to five times.
     """
     with pool().connection() as connection:
         rows = connection.execute(
