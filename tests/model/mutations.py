@@ -1,0 +1,139 @@
+"""Guards of the store and of firing, and how to take each away."""
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from unittest import mock
+
+from apps.timers import firing, store
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Text of a module's SQL or function, and what takes its place."""
+
+    module: ModuleType
+    name: str
+    changes: tuple[tuple[str, str], ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Run without the guard."""
+        found = getattr(self.module, self.name)
+        is_sql = isinstance(found, str)
+        text = found if is_sql else textwrap.dedent(inspect.getsource(found))
+        for old, new in self.changes:
+            assert old in text, f"{old!r} is not in {self.name}"
+            text = text.replace(old, new)
+        if not is_sql:
+            scope: dict[str, object] = {}
+            # Its globals stay the module's own, with what is patched there.
+            exec(text, vars(self.module), scope)
+            text = scope[self.name]
+        with mock.patch.object(self.module, self.name, text):
+            yield
+
+
+def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(store, name, changes)
+
+
+def _code(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(firing, name, changes)
+
+
+_TOKEN = " AND claim_token = token"
+_OUTCOME = "WHERE outcome IS NULL\n"
+
+#: Without any one of these the model finds a promise broken.
+MUTATIONS = {
+    "a claim looks at the outcome": _sql(
+        "_CLAIM", ("WHERE outcome IS NULL\n      AND", "WHERE"),
+    ),
+    "a claim looks for other claims": _sql(
+        "_CLAIM", ("OR fired_at IS NULL AND", "OR"),
+    ),
+    "a claim looks at the time": _sql(
+        "_CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
+    ),
+    "a claim repeated with its token succeeds": _sql(
+        "_CLAIM", ("claim_token = wish.token\n           OR ", ""),
+    ),
+    "a record matches the token": _sql("_RECORD", (_TOKEN, "")),
+    "a mark looks at the outcome": _sql("_MARK_SENT", (_OUTCOME, "")),
+    "a renewal matches the token": _sql("_RENEW", (_TOKEN, "")),
+    "a renewal looks at the outcome": _sql("_RENEW", (_OUTCOME, "")),
+    "a renewal renews": _sql(
+        "_RENEW", ("clock_timestamp() + %(lease)s", "leased_until"),
+    ),
+    "a postponement matches the token": _sql("_POSTPONE", (_TOKEN, "")),
+    "a postponement looks at the outcome": _sql("_POSTPONE", (_OUTCOME, "")),
+    "a postponement ends the claim": _sql(
+        "_POSTPONE", ("fired_at = NULL, ", ""),
+    ),
+    "a postponement takes the token away": _sql(
+        "_POSTPONE", ("claim_token = NULL, ", ""),
+    ),
+    "a postponement takes the lease away": _sql(
+        "_POSTPONE", ("leased_until = NULL,", ""),
+    ),
+    "a postponement is no crash": _sql("_POSTPONE", ("claims = 0, ", "")),
+    "a cancel looks for claims": _sql(
+        "_CANCEL", (store._WAITING, "outcome IS NULL"),
+    ),
+    "a cancel looks at the mark": _sql(
+        "_CANCEL", (" AND sent_at IS NULL", ""),
+    ),
+    "taking over looks at the mark": _sql(
+        "_TAKE_OVER", ("NOT at_least_once", "false"),
+    ),
+    "taking over looks at the wish to send again": _sql(
+        "_TAKE_OVER", ("NOT at_least_once", "true"),
+    ),
+    "taking over looks at the lease": _sql(
+        "_TAKE_OVER", ("leased_until < now()", "leased_until IS NOT NULL"),
+    ),
+    "taking over waits after Postgres's start": _sql(
+        "_TAKE_OVER",
+        ("AND now() - pg_postmaster_start_time() > %(settle)s",
+         "AND %(settle)s::interval IS NOT NULL"),
+    ),
+    "opening again takes the token away": _sql(
+        "_TAKE_OVER",
+        ("CASE WHEN verdict IS NOT NULL THEN claim_token END", "claim_token"),
+    ),
+    "opening again ends the claim": _sql(
+        "_TAKE_OVER",
+        ("CASE WHEN verdict IS NOT NULL THEN fired_at END", "fired_at"),
+    ),
+    "opening again has an end": _sql(
+        "_TAKE_OVER", ("WHEN claims > %(most)s THEN", "WHEN false THEN"),
+    ),
+    "what was lost is looked for": _sql(
+        "_LOST", ("queued_at IS NOT NULL", "false"),
+    ),
+    "a worker waits until it is due": _code(
+        "_fire_claimed", ("start - time.monotonic()", "0"),
+    ),
+    "a worker looks at its lease": _code(
+        "_fire_claimed",
+        ("lease_clock() - asked_at > _RENEW_AFTER", "False"),
+        ("left < settings.WEBHOOK_TIMEOUT", "False"),
+    ),
+    "a worker looks at its lease after a renewal": _code(
+        "_fire_claimed", ("left < settings.WEBHOOK_TIMEOUT", "False"),
+    ),
+    "a lost claim is not renewed": _code("_renew", ("not renewed", "False")),
+    "a lease runs from before the question": _code(
+        "_claim", ("timeout=_WRITE_TIMEOUT), asked_at",
+                   "timeout=_WRITE_TIMEOUT), lease_clock()"),
+    ),
+    "tries end": _code("_postponed", ("now + delay > until", "False")),
+    "a request that left is marked": _code(
+        "_fire_claimed",
+        ("mark_writer().add(Mark(claim.id, claim.token, sent_at))", "pass"),
+    ),
+}

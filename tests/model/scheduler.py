@@ -1,0 +1,178 @@
+"""The adversarial scheduler: it plays a list of moves, good and bad.
+
+Hypothesis makes the lists up, and shortens one that breaks a promise. A
+move that has nothing to act upon gives way to one that has.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from apps.timers import store
+from tests.model.postgres import Postgres
+from tests.model.worker import Worker
+from tests.model.world import World
+
+#: A move's name and two numbers that say which, how much, how.
+Move = tuple[str, int, int]
+#: The names, and how often each is played.
+_WEIGHTS = {
+    "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
+    "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
+    "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
+    "suspend": 1, "restart_postgres": 1, "wipe_rabbitmq": 1,
+}
+_NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
+#: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
+_DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
+_DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
+#: How far a worker comes in one move; a whole call takes ten steps.
+_STEPS = [1, 2, 3, 4, 6, 12]
+_TROUBLES = ["", "", "", "", "refused", "dies"]
+_MOST_OPEN = 2
+
+
+def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
+    """Return a strategy of lists of so many moves."""
+    number = st.integers(0, 5)
+    move = st.tuples(st.sampled_from(_NAMES), number, number)
+    return st.lists(move, min_size=least, max_size=most)
+
+
+def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
+    """Play the moves, then have all be well; raise Violation."""
+    world = World(postgres, most_reopenings)
+    try:
+        scheduler = Scheduler(world)
+        scheduler.create(0, 0)
+        for name, which, how in game:
+            getattr(scheduler, name)(which, how)
+            world.observe()
+        world.drain()
+    finally:
+        world.close()
+
+
+def _pick(choices: list[Any], number: int) -> Any:
+    return choices[number % len(choices)]
+
+
+class Scheduler:
+    """One method for each move."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _busy(self) -> list[Worker]:
+        return [w for w in self._world.workers if w.request is not None]
+
+    def _open(self) -> list[UUID]:
+        """Return the timers without an outcome, else all."""
+        world = self._world
+        ended = world.checker.has_ended
+        return [t for t in world.timers if not ended(t)] or world.timers
+
+    def create(self, which: int, how: int) -> None:
+        """Store a timer, unless there are enough."""
+        ended = self._world.checker.has_ended
+        timers = self._world.timers
+        if sum(not ended(timer) for timer in timers) < _MOST_OPEN:
+            self._world.create(
+                _DELAYS[which], again=bool(how & 1), queued=how in (2, 3),
+            )
+
+    def deliver(self, which: int, how: int) -> None:
+        """Deliver a message, real or repeated, early or late."""
+        idle = [w for w in self._world.workers if w.request is None]
+        if not idle:
+            return self.work(which, how)
+        timers = self._world.timers if how == 0 else self._open()
+        worker = _pick(idle, how)
+        self._world.deliver(worker, _pick(timers, which), True)
+        return self._go_on(worker, _STEPS[how] - 1, prompt=which > 2)
+
+    def work(self, which: int, how: int) -> None:
+        """Let a worker go on."""
+        busy = self._busy()
+        if not busy:
+            return self.deliver(which, how)
+        worker = _pick(busy, which)
+        return self._go_on(worker, _STEPS[how], prompt=which > 2)
+
+    def _go_on(self, worker: Worker, steps: int, *, prompt: bool) -> None:
+        """Let a worker do some steps, and write its marks at once or not."""
+        for _ in range(steps):
+            if worker.request is not None:
+                self._world.step(worker, well=True)
+                self._world.observe()
+            if prompt and worker.marks:
+                worker.flying += worker.marks.values()
+                worker.marks.clear()
+                self._world.write_marks(worker, well=True)
+
+    def stumble(self, which: int, how: int) -> None:
+        """Lose a write, its answer, a connection, the receiver's answer."""
+        if busy := self._busy():
+            self._world.step(_pick(busy, which), well=False)
+
+    def write_group(self, which: int, how: int) -> None:
+        """Have writes of several workers go together."""
+        if groups := self._world.groups():
+            self._world.execute(_pick(groups, which))
+
+    def arrive_late(self, which: int, how: int) -> None:
+        """Have a write arrive that its client has given up."""
+        if late := self._world.late:
+            write = _pick(late, which)
+            late.remove(write)
+            self._world.execute([write])
+
+    def take_marks(self, which: int, how: int) -> None:
+        """Have a writer of marks begin to write."""
+        if writers := [w for w in self._world.workers if w.marks]:
+            writer = _pick(writers, which)
+            writer.flying += writer.marks.values()
+            writer.marks.clear()
+
+    def write_marks(self, which: int, how: int) -> None:
+        """Have it be done, or fail."""
+        self.take_marks(which, how)
+        if writers := [w for w in self._world.workers if w.flying]:
+            self._world.write_marks(_pick(writers, which), well=how > 0)
+
+    def crash(self, which: int, how: int) -> None:
+        """Kill a worker's process."""
+        if busy := self._busy():
+            self._world.crash(_pick(busy, which))
+
+    def advance(self, which: int, how: int) -> None:
+        """Let time pass, while Postgres is away or nobody gets to run."""
+        self._world.advance(_DURATIONS[which])
+
+    def lapse(self, which: int, how: int) -> None:
+        """Let leases end, and be found to have ended."""
+        self._world.advance(_DURATIONS[max(4, which)] if how else 3.0)
+        store.take_over(limit=10)
+
+    def dispatch(self, which: int, how: int) -> None:
+        """Have a dispatcher make a pass."""
+        self._world.busy = bool(which & 1)
+        self._world.dispatch(_TROUBLES[how])
+
+    def cancel(self, which: int, how: int) -> None:
+        """Cancel a timer."""
+        self._world.cancel(_pick(self._open(), which))
+
+    def suspend(self, which: int, how: int) -> None:
+        """Suspend the workers' machine."""
+        if self._world.can_suspend():
+            self._world.suspend(_DURATIONS[which])
+
+    def restart_postgres(self, which: int, how: int) -> None:
+        """Have Postgres be away for a while, then start."""
+        self._world.restart_postgres(_DURATIONS[which])
+
+    def wipe_rabbitmq(self, which: int, how: int) -> None:
+        """Lose all messages."""
+        self._world.messages.clear()

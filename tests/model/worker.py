@@ -1,0 +1,48 @@
+"""A worker process, and what it writes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from apps.timers.records import Mark
+from tests.model.task import Task
+
+
+@dataclass
+class Write:
+    """A write on its way to Postgres."""
+
+    kind: str
+    item: Any
+    worker: "Worker"
+    asked_at: float
+    done: bool = False
+    answer: Any = None
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process with one thread and one writer of marks."""
+
+    #: How far its machine's clock is from the model's.
+    skew: float
+    task: Task | None = None
+    timer: UUID | None = None
+    token: UUID | None = None
+    #: Whether a message is to be given back if it dies.
+    holds_message: bool = False
+    marks: dict[UUID, Mark] = field(default_factory=dict)
+    flying: list[Mark] = field(default_factory=list)
+
+    def add(self, mark: Mark) -> None:
+        """Stand in for MarkWriter."""
+        self.marks[mark.token] = mark
+
+    def discard(self, token: UUID) -> None:
+        """Stand in for MarkWriter: what is being written is."""
+        self.marks.pop(token, None)
+
+    @property
+    def request(self) -> Any:
+        """What its thread has stopped for."""
+        return self.task.request if self.task else None
