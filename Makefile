@@ -7,7 +7,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stack test lint lock clean
+.PHONY: help run stack test chaos lint lock clean
 
 # Another project's modules have no place in this environment.
 unexport PYTHONHOME
@@ -32,6 +32,10 @@ stack: ## the same with RabbitMQ: web, worker and dispatcher
 test: ## the whole test suite, with the servers it needs
 	@$(VENV) dev
 	@exec $(PY) -m deploy.local test -m "not chaos and not load" $(ARGS)
+
+chaos: ## kill, stop and partition everything; prints what became of timers
+	@$(VENV) dev
+	@exec $(PY) -m deploy.local test -m chaos tests/chaos $(ARGS)
 
 lint: ## ruff, mypy and pycodestyle over everything
 	@$(VENV) dev

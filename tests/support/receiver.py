@@ -1,6 +1,7 @@
 """A real HTTP receiver on a free port, which remembers its calls."""
 
 import json
+import random
 import socket
 import socketserver
 import threading
@@ -37,6 +38,7 @@ class Call:
 class Receiver(socketserver.ThreadingTCPServer):
     """Answers every POST with `status`, after `delay` seconds.
 
+    Up to `jitter` seconds more are added at random.
     While `gate` is cleared, calls that have arrived are not answered. One
     that is `deaf` lets nobody connect until it is told to listen.
     """
@@ -45,12 +47,14 @@ class Receiver(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, *, deaf: bool = False) -> None:
+    def __init__(
+        self, *, deaf: bool = False, host: str = "127.0.0.1"
+    ) -> None:
         if deaf:
             self.request_queue_size = 0
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((host, 0), _Handler)
         self.status = 200
-        self.delay = 0.0
+        self.delay = self.jitter = 0.0
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[Call] = []
@@ -83,7 +87,8 @@ class Receiver(socketserver.ThreadingTCPServer):
 
     def url(self, path: str = "/hook") -> str:
         """Return a URL of this receiver."""
-        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}{path}"
 
     def counts(self) -> Counter[str]:
         """Return how often each timer was called."""
@@ -114,7 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
             Call(arrived, self.path, headers, json.loads(body))
         )
         self.server.gate.wait(60)
-        time.sleep(self.server.delay)
+        time.sleep(
+            self.server.delay + random.uniform(0, self.server.jitter)
+        )
         self.send_response(self.server.status)
         self.send_header("content-length", "0")
         self.end_headers()

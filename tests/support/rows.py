@@ -19,11 +19,13 @@ def new_timers(
     *,
     url: str = "http://127.0.0.1:9/",
     queued: bool = False,
+    at_least_once: bool = False,
 ) -> list[UUID]:
     """Store timers that are due in so many seconds, past or future."""
+    delay = timedelta(seconds=seconds)
     timers = [
         NewTimer(
-            uuid_utils.compat.uuid7(), url, timedelta(seconds=seconds), queued
+            uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
         )
         for _ in range(count)
     ]
@@ -73,12 +75,12 @@ def claimed(timer_id: UUID, token: UUID | None = None) -> Claim:
 
 
 def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
-    """Return a report of a claim's call: answered 200, or refused."""
+    """Return a report of a claim's call: answered 200, or unreadably."""
     if outcome is Outcome.DELIVERED:
         sent_at = claim.clock.database
         return Report(claim.id, claim.token, outcome, sent_at, 200, None)
     return Report(
-        claim.id, claim.token, outcome, None, None, "refused: nobody there"
+        claim.id, claim.token, outcome, None, None, "protocol: not HTTP"
     )
 
 

@@ -1,0 +1,260 @@
+"""One fault, the timers that live through it, and what became of each.
+
+The reference checker: it knows what was answered 201 or 204, and what the
+receiver saw, and takes nobody's word for anything else.
+"""
+
+import http.client
+import itertools
+import json
+import random
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from tests.support.receiver import Call, Receiver
+from tests.support.waiting import eventually
+
+#: A call that is later than this is not "normal", in seconds.
+NORMAL = 1.0
+#: So many creates and cancels are under way at the same time.
+_CLIENTS = 16
+#: A client gives up on an answer after so many seconds.
+_PATIENCE = 5.0
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A timer that was answered 201; times are the machine's clock."""
+
+    id: str
+    asked: float
+    answered: float
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of an experiment's timers; times in seconds."""
+
+    fault: str
+    timers: int
+    #: Created, not cancelled, and never called.
+    lost: int
+    #: Called more than once.
+    twice: int
+    #: Called once or never, and the service says that it does not know.
+    unknown: int
+    #: Of each timer's first call.
+    late_p50: float
+    late_p99: float
+    #: From the fault's end to the last call that was over a second late.
+    normal_after: float
+    #: Creates that were not answered 201, each tried again.
+    refused: int
+    outcomes: Counter[str] = field(compare=False)
+
+
+class Experiment:
+    """Sets timers through some web processes, and judges their calls."""
+
+    def __init__(
+        self,
+        fault: str,
+        webs: Sequence[Address],
+        receiver: Receiver,
+        database_url: str,
+        *,
+        enter: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Take what the table will call it, and whom to talk to.
+
+        `enter` is called first on each thread that talks to a web process.
+        """
+        self.fault = fault
+        self.receiver = receiver
+        self.created: dict[str, Created] = {}
+        self.cancelled: set[str] = set()
+        self.refused = 0
+        self._webs = itertools.cycle(webs)
+        self._database_url = database_url
+        self._enter = enter
+        self._lock = threading.Lock()
+        self._clients: list[threading.Thread] = []
+        self._healed_at = time.time()
+
+    def set_timers(
+        self,
+        count: int,
+        *,
+        rate: float,
+        seconds: Sequence[int],
+        url: str = "",
+        delivery: str = "once",
+    ) -> None:
+        """Begin to create `count` timers, `rate` a second; return at once.
+
+        Each is due in one of `seconds`, at random. A create that fails is
+        tried again, with another web process, until it is answered 201.
+        """
+        numbers = itertools.count()
+        start = time.monotonic()
+
+        def client() -> None:
+            self._enter()
+            while (number := next(numbers)) < count:
+                time.sleep(max(0, start + number / rate - time.monotonic()))
+                self._create(
+                    {
+                        "hours": 0,
+                        "minutes": 0,
+                        "seconds": random.choice(seconds),
+                        "url": url or self.receiver.url(),
+                        "delivery": delivery,
+                    }
+                )
+
+        started = [threading.Thread(target=client) for _ in range(_CLIENTS)]
+        for thread in started:
+            thread.start()
+        self._clients += started
+
+    def all_set(self, *, within: float = 120.0) -> None:
+        """Wait until every timer is created."""
+        deadline = time.monotonic() + within
+        for thread in self._clients:
+            thread.join(max(0, deadline - time.monotonic()))
+            assert not thread.is_alive(), "timers can't be created"
+        self._clients.clear()
+
+    def cancel(self, timer: str) -> int:
+        """Cancel a timer; return the status, 0 if there was no answer."""
+        try:
+            status, _ = self.request("DELETE", f"/timer/{timer}")
+        except (OSError, http.client.HTTPException):
+            return 0
+        if status == 204:
+            self.cancelled.add(timer)
+        return status
+
+    def healed(self) -> None:
+        """Note that the fault has ended."""
+        self._healed_at = time.time()
+
+    def request(
+        self, method: str, path: str, body: object = None
+    ) -> tuple[int, Any]:
+        """Send one request to the next web process."""
+        with self._lock:
+            host, port = next(self._webs)
+        link = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+        try:
+            link.request(
+                method, path, None if body is None else json.dumps(body),
+                {"content-type": "application/json"},
+            )
+            answer = link.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        finally:
+            link.close()
+
+    def _create(self, body: dict[str, Any]) -> None:
+        while True:
+            asked = time.time()
+            try:
+                status, answer = self.request("POST", "/timer", body)
+            except (OSError, http.client.HTTPException):
+                status, answer = 0, None
+            if status == 201:
+                made = Created(
+                    answer["id"], asked, time.time(), body["seconds"]
+                )
+                self.created[made.id] = made
+                return
+            assert status in (0, 503), (status, answer)
+            with self._lock:
+                self.refused += 1
+            time.sleep(random.uniform(0.05, 0.2))
+
+    def judge(self, *, within: float) -> Row:
+        """Wait until every timer has ended; check its calls; count.
+
+        No worker can claim a timer that has an outcome, so who was called
+        once by then is called once for ever. Raises AssertionError for
+        what may never happen: a call that is early, or of a cancelled
+        timer.
+        """
+        self.all_set()
+        eventually(lambda: self._unended() == 0, within=within, every=0.25)
+        calls = self._calls()
+        for timer, made in self.created.items():
+            self._check(made, calls[timer])
+        late = sorted(c[0].late for t, c in calls.items() if t in self.created)
+        parts = statistics.quantiles(late, n=100) if len(late) > 1 else late
+        abnormal = [
+            call[0].arrived for call in calls.values() if call[0].late > NORMAL
+        ]
+        outcomes = self._outcomes()
+        return Row(
+            fault=self.fault,
+            timers=len(self.created),
+            lost=sum(
+                not calls[timer]
+                for timer in self.created
+                if timer not in self.cancelled
+            ),
+            twice=sum(len(calls[timer]) > 1 for timer in self.created),
+            unknown=outcomes["unknown"],
+            late_p50=parts[len(parts) // 2],
+            late_p99=parts[-1],
+            normal_after=max([0.0, *(t - self._healed_at for t in abnormal)]),
+            refused=self.refused,
+            outcomes=outcomes,
+        )
+
+    def _calls(self) -> dict[str, list[Call]]:
+        calls: dict[str, list[Call]] = defaultdict(list)
+        for call in list(self.receiver.calls):
+            assert call.headers["webhook-id"] == call.timer
+            calls[call.timer].append(call)
+        return calls
+
+    def _check(self, made: Created, calls: Sequence[Call]) -> None:
+        assert not (calls and made.id in self.cancelled), (
+            "a cancelled timer was called"
+        )
+        for call in calls:
+            due = call.arrived - call.late
+            assert call.late >= 0, f"called {call.late} s early"
+            assert made.asked <= due - made.seconds <= made.answered, (
+                "the time that the call says is not the one that was set"
+            )
+
+    def _unended(self) -> int:
+        """Count the timers without an outcome; -1 when nobody answers."""
+        with suppress(psycopg.OperationalError):
+            ((count,),) = self._query(
+                "SELECT count(*) FROM timer WHERE outcome IS NULL"
+            )
+            return int(count)
+        return -1
+
+    def _outcomes(self) -> Counter[str]:
+        rows = self._query("SELECT id, outcome FROM timer")
+        return Counter(
+            outcome for timer, outcome in rows if str(timer) in self.created
+        )
+
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._database_url, connect_timeout=2) as link:
+            return link.execute(query).fetchall()
