@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from deploy.local.needs import rabbitmq_server
 from deploy.local.output import Output
@@ -39,6 +42,13 @@ class _Server:
         self._child.ask_to_stop()
         assert self._child.wait(30)
         self.kill()
+
+    def pids(self) -> list[int]:
+        """Return the ids of its processes; Postgres's have own groups."""
+        if self._child is None:
+            return []
+        head = psutil.Process(self._child.pid)
+        return [head.pid, *(c.pid for c in head.children(recursive=True))]
 
     def kill(self) -> None:
         """SIGKILL it, and what it has started."""
@@ -84,11 +94,17 @@ class OwnRabbitMQ(_Server):
 
 
 class OwnPostgres(_Server):
-    """The wheel's PostgreSQL, its data in `directory`."""
+    """The wheel's PostgreSQL, its data in `directory`.
 
-    def __init__(self, directory: Path) -> None:
+    The `settings` are PostgreSQL's own, over those that it has anyway.
+    """
+
+    def __init__(self, directory: Path, **settings: str) -> None:
         self._postgres = Postgres(directory, os.environ)
-        super().__init__(self._postgres.service(), self._postgres.is_ready)
+        usual = self._postgres.service()
+        options = [f"--{key}={value}" for key, value in settings.items()]
+        service = replace(usual, command=[*usual.command, *options])
+        super().__init__(service, self._postgres.is_ready)
         self.url = self._postgres.url
 
     def close(self) -> None:
