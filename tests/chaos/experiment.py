@@ -28,6 +28,8 @@ NORMAL = 1.0
 _CLIENTS = 16
 #: A client gives up on an answer after so many seconds.
 _PATIENCE = 5.0
+#: How far from a fault a call may be that the fault is held to explain.
+_SLACK = 0.5
 
 Address = tuple[str, int]
 
@@ -90,6 +92,7 @@ class Experiment:
         self._enter = enter
         self._lock = threading.Lock()
         self._clients: list[threading.Thread] = []
+        self._struck_at: list[float] = []
         self._healed_at = time.time()
 
     def set_timers(
@@ -113,20 +116,54 @@ class Experiment:
             self._enter()
             while (number := next(numbers)) < count:
                 time.sleep(max(0, start + number / rate - time.monotonic()))
-                self._create(
-                    {
-                        "hours": 0,
-                        "minutes": 0,
-                        "seconds": random.choice(seconds),
-                        "url": url or self.receiver.url(),
-                        "delivery": delivery,
-                    }
+                self.set_timer(
+                    random.choice(seconds), url=url, delivery=delivery
                 )
 
         started = [threading.Thread(target=client) for _ in range(_CLIENTS)]
         for thread in started:
             thread.start()
         self._clients += started
+
+    def set_timer(
+        self, seconds: int, *, url: str = "", delivery: str = "once"
+    ) -> Created:
+        """Create one timer, however often that has to be tried."""
+        body = {
+            "hours": 0,
+            "minutes": 0,
+            "seconds": seconds,
+            "url": url or self.receiver.url(),
+            "delivery": delivery,
+        }
+        while True:
+            asked = time.time()
+            try:
+                status, answer = self.request("POST", "/timer", body)
+            except (OSError, http.client.HTTPException):
+                status, answer = 0, None
+            if status == 201:
+                made = Created(answer["id"], asked, time.time(), seconds)
+                self.created[made.id] = made
+                return made
+            assert status in (0, 503), (status, answer)
+            with self._lock:
+                self.refused += 1
+            time.sleep(random.uniform(0.05, 0.2))
+
+    def store_overdue(self, count: int, *, seconds: int) -> None:
+        """Write timers to Postgres whose time passed while nothing ran."""
+        asked = time.time()
+        rows = self._query(
+            "INSERT INTO timer (id, url, created_at, due_at, next_at)"
+            f" SELECT gen_random_uuid(), '{self.receiver.url()}', now(),"
+            f" now() - interval '{seconds} s', now() - interval '{seconds} s'"
+            f" FROM generate_series(1, {count}) RETURNING id"
+        )
+        answered = time.time()
+        for (timer,) in rows:
+            made = Created(str(timer), asked, answered, -seconds)
+            self.created[made.id] = made
 
     def all_set(self, *, within: float = 120.0) -> None:
         """Wait until every timer is created."""
@@ -145,6 +182,14 @@ class Experiment:
         if status == 204:
             self.cancelled.add(timer)
         return status
+
+    def struck(self) -> None:
+        """Note that a worker is hit now, or whatever ends its calls.
+
+        An experiment that notes it has each timer that is `unknown` or
+        called twice explained: its call was under way at such a moment.
+        """
+        self._struck_at.append(time.time())
 
     def healed(self) -> None:
         """Note that the fault has ended."""
@@ -168,58 +213,39 @@ class Experiment:
         finally:
             link.close()
 
-    def _create(self, body: dict[str, Any]) -> None:
-        while True:
-            asked = time.time()
-            try:
-                status, answer = self.request("POST", "/timer", body)
-            except (OSError, http.client.HTTPException):
-                status, answer = 0, None
-            if status == 201:
-                made = Created(
-                    answer["id"], asked, time.time(), body["seconds"]
-                )
-                self.created[made.id] = made
-                return
-            assert status in (0, 503), (status, answer)
-            with self._lock:
-                self.refused += 1
-            time.sleep(random.uniform(0.05, 0.2))
-
     def judge(self, *, within: float) -> Row:
         """Wait until every timer has ended; check its calls; count.
 
         No worker can claim a timer that has an outcome, so who was called
         once by then is called once for ever. Raises AssertionError for
         what may never happen: a call that is early, or of a cancelled
-        timer.
+        timer; no call, though the service says that the request left.
         """
         self.all_set()
         eventually(lambda: self._unended() == 0, within=within, every=0.25)
-        calls = self._calls()
+        calls, outcomes = self._calls(), self._outcomes()
         for timer, made in self.created.items():
-            self._check(made, calls[timer])
+            self._check(made, outcomes[timer], calls.get(timer, []))
         late = sorted(c[0].late for t, c in calls.items() if t in self.created)
         parts = statistics.quantiles(late, n=100) if len(late) > 1 else late
         abnormal = [
             call[0].arrived for call in calls.values() if call[0].late > NORMAL
         ]
-        outcomes = self._outcomes()
         return Row(
             fault=self.fault,
             timers=len(self.created),
             lost=sum(
-                not calls[timer]
+                timer not in calls
                 for timer in self.created
                 if timer not in self.cancelled
             ),
-            twice=sum(len(calls[timer]) > 1 for timer in self.created),
-            unknown=outcomes["unknown"],
+            twice=sum(len(calls.get(t, [])) > 1 for t in self.created),
+            unknown=list(outcomes.values()).count("unknown"),
             late_p50=parts[len(parts) // 2],
             late_p99=parts[-1],
             normal_after=max([0.0, *(t - self._healed_at for t in abnormal)]),
             refused=self.refused,
-            outcomes=outcomes,
+            outcomes=Counter(outcomes.values()),
         )
 
     def _calls(self) -> dict[str, list[Call]]:
@@ -229,7 +255,9 @@ class Experiment:
             calls[call.timer].append(call)
         return calls
 
-    def _check(self, made: Created, calls: Sequence[Call]) -> None:
+    def _check(
+        self, made: Created, outcome: str, calls: Sequence[Call]
+    ) -> None:
         assert not (calls and made.id in self.cancelled), (
             "a cancelled timer was called"
         )
@@ -239,6 +267,21 @@ class Experiment:
             assert made.asked <= due - made.seconds <= made.answered, (
                 "the time that the call says is not the one that was set"
             )
+        if outcome in ("delivered", "unknown"):
+            assert calls, f"{outcome}, and never called"
+        if self._struck_at and (outcome == "unknown" or len(calls) > 1):
+            assert self._was_struck(calls[0]), f"{outcome}, {calls}: why?"
+
+    def _was_struck(self, call: Call) -> bool:
+        """Tell whether a fault hit while the call may have been under way.
+
+        A busy receiver notes calls late, and takes longer to answer.
+        """
+        longest = self.receiver.delay + self.receiver.jitter
+        return any(
+            -_SLACK < struck - call.arrived < longest + _SLACK
+            for struck in self._struck_at
+        )
 
     def _unended(self) -> int:
         """Count the timers without an outcome; -1 when nobody answers."""
@@ -249,11 +292,13 @@ class Experiment:
             return int(count)
         return -1
 
-    def _outcomes(self) -> Counter[str]:
+    def _outcomes(self) -> dict[str, str]:
         rows = self._query("SELECT id, outcome FROM timer")
-        return Counter(
-            outcome for timer, outcome in rows if str(timer) in self.created
-        )
+        return {
+            str(timer): outcome
+            for timer, outcome in rows
+            if str(timer) in self.created
+        }
 
     def _query(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._database_url, connect_timeout=2) as link:

@@ -47,6 +47,8 @@ class Process:
         self, name: str, command: list[str], env: dict[str, str], log: Path
     ) -> None:
         self.name = name
+        self.command = command
+        self.env = env
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
@@ -130,9 +132,14 @@ class Service:
         self.processes.append(process)
         return process
 
-    def start_web(self, **env: str) -> Process:
-        """Start the web process and wait until it answers."""
-        return self._wait_for_web(self._begin_web(**env))
+    def start_again(self, ended: Process) -> Process:
+        """Start another process like one that has ended; don't wait."""
+        assert not ended.is_running()
+        return self.start(ended.name, *ended.command, **ended.env)
+
+    def start_web(self, port: int = 0, **env: str) -> Process:
+        """Start a web process and wait until it answers."""
+        return self._wait_for_web(self._begin_web(port, **env), port)
 
     def start_worker(self, *, processes: int = 1, threads: int = 16,
                      **env: str) -> Process:
@@ -156,18 +163,18 @@ class Service:
         self._wait_for_web(web)
         return started
 
-    def _begin_web(self, **env: str) -> Process:
+    def _begin_web(self, port: int = 0, **env: str) -> Process:
         return self.start(
             "web", "-m", "granian", "--interface", "wsgi",
-            "--host", "127.0.0.1", "--port", str(self.port),
+            "--host", "127.0.0.1", "--port", str(port or self.port),
             "--http", "1", "--no-ws", "--log-level", "error",
             "--blocking-threads", "16", "--backpressure", "256",
             "config.wsgi:application",
             **env,
         )
 
-    def _wait_for_web(self, web: Process) -> Process:
-        eventually(lambda: self._answers(web), within=30)
+    def _wait_for_web(self, web: Process, port: int = 0) -> Process:
+        eventually(lambda: self._answers(web, port), within=30)
         return web
 
     def _begin_worker(
@@ -224,19 +231,19 @@ class Service:
         """Return what all processes have logged so far."""
         return "".join(process.output() for process in self.processes)
 
-    def _answers(self, web: Process) -> bool:
+    def _answers(self, web: Process, port: int) -> bool:
         assert web.is_running(), web.output()
         try:
-            return self.request("GET", "/livez")[0] == 200
+            return self.request("GET", "/livez", port=port)[0] == 200
         except OSError:
             return False
 
     def request(
-        self, method: str, path: str, body: object = None
+        self, method: str, path: str, body: object = None, *, port: int = 0
     ) -> tuple[int, dict[str, Any]]:
         """Send a request; return the status and the JSON answer."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
+            f"http://127.0.0.1:{port or self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json"},
