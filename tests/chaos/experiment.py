@@ -59,6 +59,7 @@ class Row:
     #: Of each timer's first call.
     late_p50: float
     late_p99: float
+    late_max: float
     #: From the fault's end to the last call that was over a second late.
     normal_after: float
     #: Creates that were not answered 201, each tried again.
@@ -243,6 +244,7 @@ class Experiment:
             unknown=list(outcomes.values()).count("unknown"),
             late_p50=parts[len(parts) // 2],
             late_p99=parts[-1],
+            late_max=late[-1],
             normal_after=max([0.0, *(t - self._healed_at for t in abnormal)]),
             refused=self.refused,
             outcomes=Counter(outcomes.values()),

@@ -103,13 +103,20 @@ class Process:
 class Service:
     """A set of processes over the test's database.
 
-    With `rabbitmq_url` empty it is the standalone shape.
+    With `rabbitmq_url` empty it is the standalone shape. `host` is the
+    address that web listens on.
     """
 
     def __init__(
-        self, directory: Path, rabbitmq_url: str, **settings: str
+        self,
+        directory: Path,
+        rabbitmq_url: str,
+        *,
+        host: str = "127.0.0.1",
+        **settings: str,
     ) -> None:
         self.directory = directory
+        self.host = host
         self.port = free_port()
         self.env = {
             **os.environ,
@@ -166,7 +173,7 @@ class Service:
     def _begin_web(self, port: int = 0, **env: str) -> Process:
         return self.start(
             "web", "-m", "granian", "--interface", "wsgi",
-            "--host", "127.0.0.1", "--port", str(port or self.port),
+            "--host", self.host, "--port", str(port or self.port),
             "--http", "1", "--no-ws", "--log-level", "error",
             "--blocking-threads", "16", "--backpressure", "256",
             "config.wsgi:application",
@@ -243,7 +250,7 @@ class Service:
     ) -> tuple[int, dict[str, Any]]:
         """Send a request; return the status and the JSON answer."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port or self.port}{path}",
+            f"http://{self.host}:{port or self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json"},
