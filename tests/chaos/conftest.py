@@ -110,11 +110,11 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def experiment(
     service: Service, postgres: OwnPostgres, receiver: Receiver
-) -> Callable[[str], Experiment]:
-    """Make an experiment over the service's one web process."""
+) -> Callable[..., Experiment]:
+    """Make experiments over the service's one web process, or over more."""
 
-    def make(fault: str) -> Experiment:
-        webs = [("127.0.0.1", service.port)]
+    def make(fault: str, *ports: int) -> Experiment:
+        webs = [("127.0.0.1", port) for port in ports or [service.port]]
         return Experiment(fault, webs, receiver, postgres.url)
 
     return make

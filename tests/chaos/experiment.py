@@ -64,7 +64,7 @@ class Row:
     normal_after: float
     #: Creates that were not answered 201, each tried again.
     refused: int
-    outcomes: Counter[str] = field(compare=False)
+    outcomes: Counter[str | None] = field(compare=False)
 
 
 class Experiment:
@@ -214,6 +214,15 @@ class Experiment:
         finally:
             link.close()
 
+    def outcomes(self) -> dict[str, str | None]:
+        """Return how each timer has ended, None while it has not."""
+        rows = self._query("SELECT id, outcome FROM timer")
+        return {
+            str(timer): outcome
+            for timer, outcome in rows
+            if str(timer) in self.created
+        }
+
     def judge(self, *, within: float) -> Row:
         """Wait until every timer has ended; check its calls; count.
 
@@ -224,7 +233,7 @@ class Experiment:
         """
         self.all_set()
         eventually(lambda: self._unended() == 0, within=within, every=0.25)
-        calls, outcomes = self._calls(), self._outcomes()
+        calls, outcomes = self._calls(), self.outcomes()
         for timer, made in self.created.items():
             self._check(made, outcomes[timer], calls.get(timer, []))
         late = sorted(c[0].late for t, c in calls.items() if t in self.created)
@@ -258,7 +267,7 @@ class Experiment:
         return calls
 
     def _check(
-        self, made: Created, outcome: str, calls: Sequence[Call]
+        self, made: Created, outcome: str | None, calls: Sequence[Call]
     ) -> None:
         assert not (calls and made.id in self.cancelled), (
             "a cancelled timer was called"
@@ -293,14 +302,6 @@ class Experiment:
             )
             return int(count)
         return -1
-
-    def _outcomes(self) -> dict[str, str]:
-        rows = self._query("SELECT id, outcome FROM timer")
-        return {
-            str(timer): outcome
-            for timer, outcome in rows
-            if str(timer) in self.created
-        }
 
     def _query(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._database_url, connect_timeout=2) as link:
