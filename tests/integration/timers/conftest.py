@@ -1,6 +1,9 @@
 """Fixtures for what runs in the test's own process."""
 
+import threading
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from socketserver import ThreadingTCPServer
 from typing import Any
 
 import dramatiq
@@ -9,10 +12,11 @@ from pytest_django import Settings
 
 from apps.broker.memory import MemoryBroker
 from apps.broker.rabbitmq import LadderBroker
-from apps.timers import database
+from apps.timers import database, firing
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.outages import POSTGRES, PUBLISHING
 from tests.support.rabbitmq import Management
+from tests.support.receiver import Receiver
 from tests.support.service import free_port
 
 
@@ -34,6 +38,27 @@ def memory_broker(
         broker.declare_queue(queue)
     monkeypatch.setattr(dramatiq.broker, "global_broker", broker)
     return broker
+
+
+@pytest.fixture
+def local_calls(
+    memory_broker: MemoryBroker, settings: Settings
+) -> Iterator[None]:
+    """Let this process fire, at this machine and nowhere else."""
+    settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
+    firing._client.forget()
+    yield
+    firing.stopping.clear()
+    firing._client().close()
+    firing._client.forget()
+
+
+@pytest.fixture
+def absent() -> Iterator["AbsentReceiver"]:
+    """Return a receiver that refuses connections until it listens."""
+    receiver = AbsentReceiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture
@@ -69,6 +94,32 @@ def postgres(db_pool: None) -> Iterator["Postgres"]:
     switch = Postgres()
     yield switch
     switch.comes_back()
+
+
+class AbsentReceiver(Receiver):
+    """Holds its port, and refuses connections until it is to listen."""
+
+    def __init__(self) -> None:
+        self._listens = threading.Event()
+        super().__init__()
+
+    def server_activate(self) -> None:
+        """Leave that to `listen`."""
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve, once there is something to serve."""
+        self._listens.wait()
+        super().serve_forever(poll_interval)
+
+    def listen(self) -> None:
+        """Take connections from now on."""
+        ThreadingTCPServer.server_activate(self)
+        self._listens.set()
+
+    def close(self) -> None:
+        """Stop listening, for which it has to have begun."""
+        self.listen()
+        super().close()
 
 
 class Postgres:

@@ -3,10 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,23 +15,18 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import firing, store
 from tests.integration.timers.conftest import Postgres
+from tests.integration.webhooks.receivers import (
+    Connection,
+    Script,
+    answering,
+    hanging,
+)
+from tests.integration.webhooks.receivers import receiver as bad_receiver
 from tests.support.receiver import Receiver
 from tests.support.rows import change, claimed, new_timer, new_timers, row
-from tests.support.service import free_port
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def local_calls(
-    memory_broker: MemoryBroker, settings: Settings
-) -> Iterator[None]:
-    """Let calls go to this machine and nowhere else."""
-    settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
-    firing._client.forget()
-    yield
-    firing.stopping.clear()
-    firing._client().close()
-    firing._client.forget()
+pytestmark = pytest.mark.usefixtures("local_calls")
 
 
 def fire_in_thread(pool: ThreadPoolExecutor, timer_id: UUID) -> Any:
@@ -91,29 +84,33 @@ def test_an_answer_of_2xx_is_delivered_and_any_other_failed(
     assert len(receiver.calls) == 1
 
 
-def no_answer() -> dict[str, tuple[Callable[[Receiver], str], bool]]:
-    """Return kinds of failure: the URL for each, and whether it was sent."""
-    return {
-        "refused": (lambda _: f"http://127.0.0.1:{free_port()}/", False),
-        "blocked": (lambda _: "http://10.1.2.3/", False),
-        "timeout": (lambda receiver: receiver.url(), True),
-        "tls": (lambda r: r.url().replace("http:", "https:"), False),
-    }
+def dropping(connection: Connection) -> None:
+    """Read the request, and close."""
+    connection.read_request()
 
 
-@pytest.mark.parametrize("kind", no_answer())
-def test_without_an_answer_the_kind_of_failure_is_kept(
-    kind: str, receiver: Receiver, settings: Settings
+@pytest.mark.parametrize(
+    ("kind", "is_sent"),
+    [("blocked", False), ("timeout", True), ("reset", True),
+     ("protocol", True)],
+)
+def test_a_failure_that_no_later_try_would_mend_is_final(
+    kind: str, is_sent: bool, settings: Settings
 ) -> None:
-    # Given a receiver that cannot be called, or is silent
+    # Given a receiver that may not be called, or answers nothing of use
     settings.WEBHOOK_TIMEOUT = 0.5
-    receiver.gate.clear()
-    url, is_sent = no_answer()[kind]
-    timer_id = new_timer(-1, url=url(receiver))
+    scripts: dict[str, Script] = {
+        "timeout": hanging,
+        "reset": dropping,
+        "protocol": answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+    }
+    with bad_receiver(scripts.get(kind, hanging)) as bad:
+        url = "http://10.1.2.3/" if kind == "blocked" else bad.url()
+        timer_id = new_timer(-1, url=url)
 
-    # When its timer is fired
-    began = time.monotonic()
-    firing.fire(timer_id)
+        # When its timer is fired
+        began = time.monotonic()
+        firing.fire(timer_id)
 
     # Then it has failed, by the deadline, and says how
     assert time.monotonic() - began < 3
@@ -121,6 +118,8 @@ def test_without_an_answer_the_kind_of_failure_is_kept(
     assert (found["outcome"], found["status_code"]) == ("failed", None)
     assert found["error"].startswith(f"{kind}: ")
     assert (found["sent_at"] is not None) == is_sent
+    assert found["connect_failures"] == 0
+    assert bad.accepted == is_sent
 
 
 def test_a_message_that_comes_twenty_times_makes_one_call(
@@ -240,36 +239,6 @@ def test_an_answer_that_is_quicker_than_the_mark_discards_it(
     assert firing.mark_writer()._pending == {}
     assert sum(written) <= 2
     assert len(receiver.calls) == 10
-
-
-def test_a_claim_that_would_not_outlive_the_call_is_not_used(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    # Given a machine that slept for 11 of the claim's 20 seconds
-    times = iter([1000.0, 1011.0])
-    monkeypatch.setattr(firing, "lease_clock", lambda: next(times))
-    timer_id = new_timer(-1, url=receiver.url())
-
-    # When the timer is fired
-    firing.fire(timer_id)
-
-    # Then nothing was sent, and the claim runs out by itself
-    assert receiver.calls == []
-    found = row(timer_id)
-    assert (found["outcome"], found["sent_at"]) == (None, None)
-    assert found["leased_until"] is not None
-    assert "its claim was about to end" in caplog.text
-
-
-def test_a_claim_that_is_just_old_enough_is_used(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    times = iter([1000.0, 1009.9])
-    monkeypatch.setattr(firing, "lease_clock", lambda: next(times))
-    timer_id = new_timer(-1, url=receiver.url())
-    firing.fire(timer_id)
-    assert row(timer_id)["outcome"] == "delivered"
 
 
 def test_the_log_tells_of_each_outcome_in_one_line(
