@@ -7,12 +7,13 @@ receiver saw, and takes nobody's word for anything else.
 import http.client
 import itertools
 import json
+import math
 import random
 import statistics
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ NORMAL = 1.0
 _CLIENTS = 16
 #: A client gives up on an answer after so many seconds.
 _PATIENCE = 5.0
+#: A web process that has failed is let alone for so many seconds.
+_REST = 1.0
 #: How far from a fault a call may be that the fault is held to explain.
 _SLACK = 0.5
 
@@ -76,21 +79,17 @@ class Experiment:
         webs: Sequence[Address],
         receiver: Receiver,
         database_url: str,
-        *,
-        enter: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take what the table will call it, and whom to talk to.
-
-        `enter` is called first on each thread that talks to a web process.
-        """
+        """Take what the table will call it, and whom to talk to."""
         self.fault = fault
         self.receiver = receiver
         self.created: dict[str, Created] = {}
         self.cancelled: set[str] = set()
         self.refused = 0
-        self._webs = itertools.cycle(webs)
+        self._webs = webs
+        self._turns = itertools.cycle(webs)
+        self._failed_at = dict.fromkeys(webs, -math.inf)
         self._database_url = database_url
-        self._enter = enter
         self._lock = threading.Lock()
         self._clients: list[threading.Thread] = []
         self._struck_at: list[float] = []
@@ -114,7 +113,6 @@ class Experiment:
         start = time.monotonic()
 
         def client() -> None:
-            self._enter()
             while (number := next(numbers)) < count:
                 time.sleep(max(0, start + number / rate - time.monotonic()))
                 self.set_timer(
@@ -200,9 +198,9 @@ class Experiment:
         self, method: str, path: str, body: object = None
     ) -> tuple[int, Any]:
         """Send one request to the next web process."""
-        with self._lock:
-            host, port = next(self._webs)
-        link = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+        web = self._next_web()
+        link = http.client.HTTPConnection(*web, timeout=_PATIENCE)
+        status = 0
         try:
             link.request(
                 method, path, None if body is None else json.dumps(body),
@@ -210,9 +208,23 @@ class Experiment:
             )
             answer = link.getresponse()
             text = answer.read()
-            return answer.status, json.loads(text) if text else None
+            status = answer.status
+            return status, json.loads(text) if text else None
         finally:
             link.close()
+            if status in (0, 503):
+                self._failed_at[web] = time.monotonic()
+
+    def _next_web(self) -> Address:
+        """Return whose turn it is, as a load balancer would find.
+
+        One that has just failed is passed over while there are others.
+        """
+        with self._lock:
+            for web in itertools.islice(self._turns, len(self._webs)):
+                if time.monotonic() - self._failed_at[web] > _REST:
+                    break
+            return web
 
     def outcomes(self) -> dict[str, str | None]:
         """Return how each timer has ended, None while it has not."""
