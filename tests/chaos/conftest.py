@@ -88,6 +88,9 @@ def service(
     tmp_path: Path,
 ) -> Iterator[Service]:
     """Return a service of which nothing runs yet, without timers."""
+    # The experiment before may have failed while one was down.
+    postgres.start()
+    rabbitmq.start()
     for queue in management.queues():
         management.delete_queue(queue)
     service = Service(tmp_path, rabbitmq.url, DATABASE_URL=postgres.url)

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import ssl
-import threading
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -15,6 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
+
+from tests.support.line import BadLine
 
 
 class Management:
@@ -57,6 +58,10 @@ class Management:
         """Delete a queue with what is in it."""
         self.call("DELETE", f"/queues/{{vhost}}/{name}")
 
+    def purge(self, name: str) -> None:
+        """Empty a queue, but for what consumers have in hand."""
+        self.call("DELETE", f"/queues/{{vhost}}/{name}/contents")
+
     def queues(self) -> dict[str, dict[str, Any]]:
         """Return the queues by name; their depths are seconds old."""
         return {q["name"]: q for q in self.call("GET", "/queues/{vhost}")}
@@ -66,11 +71,14 @@ class Management:
         found = self.call("GET", "/vhosts/{vhost}/connections")
         return [connection["name"] for connection in found]
 
-    def close_connections(self) -> None:
-        """Close every connection from RabbitMQ's side."""
+    def close_connections(self) -> int:
+        """Close every connection from RabbitMQ's side; count them."""
+        closed = 0
         for name in self.connections():
             with suppress(urllib.error.HTTPError):
                 self.call("DELETE", f"/connections/{quote(name)}")
+                closed += 1
+        return closed
 
 
 @contextmanager
@@ -92,80 +100,14 @@ def virtual_host(
         api.call("DELETE", "/vhosts/{vhost}")
 
 
-class Proxy:
-    """A TCP proxy before RabbitMQ that can swallow everything."""
+class Proxy(BadLine):
+    """A bad line to the RabbitMQ at `url`; its own URL is without TLS."""
 
     def __init__(
         self, url: str, context: ssl.SSLContext | None = None
     ) -> None:
         parts = urlsplit(url)
-        self._upstream = (parts.hostname, parts.port)
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
+        upstream = (parts.hostname, parts.port)
+        super().__init__(lambda: socket.create_connection(upstream), context)
         user = f"{parts.username}:{parts.password}"
-        self.url = f"amqp://{user}@127.0.0.1:{port}{parts.path}"
-        #: How many connections there have been.
-        self.accepted = 0
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self._sockets: list[socket.socket] = []
-        self._clients: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def black_hole(self) -> None:
-        """From now on nothing gets through, in either direction."""
-        self._flowing.clear()
-
-    def restore(self) -> None:
-        """Let through what was held back, and all that comes."""
-        self._flowing.set()
-
-    def send_to_clients(self, data: bytes) -> None:
-        """Say something in RabbitMQ's name."""
-        for client in self._clients:
-            client.sendall(data)
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._flowing.set()
-        for each in (self._listener, *self._sockets):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            threading.Thread(
-                target=self._serve, args=(client,), daemon=True
-            ).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        self._sockets.append(client)
-        if self._context is not None:
-            try:
-                client = self._context.wrap_socket(client, server_side=True)
-            except OSError:
-                return
-        self._flowing.wait()
-        upstream = socket.create_connection(self._upstream)
-        self._sockets += [client, upstream]
-        self._clients.append(client)
-        threading.Thread(
-            target=self._pump, args=(client, upstream), daemon=True
-        ).start()
-        self._pump(upstream, client)
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                sink.sendall(data)
-        self._flowing.wait()
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+        self.url = f"amqp://{user}@127.0.0.1:{self.port}{parts.path}"

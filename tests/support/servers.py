@@ -1,6 +1,7 @@
 """RabbitMQ and PostgreSQL of a test's own, to be stopped and killed."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+from psycopg.conninfo import conninfo_to_dict
 
 from deploy.local.needs import rabbitmq_server
 from deploy.local.output import Output
-from deploy.local.postgres import Postgres
+from deploy.local.postgres import DATABASE, USER, Postgres
 from deploy.local.processes import Child, Service, Tether
 from deploy.local.rabbitmq import RabbitMQ
+from tests.support.line import BadLine
 from tests.support.waiting import eventually
 
 
@@ -29,7 +32,10 @@ class _Server:
         self._child: Child | None = None
 
     def start(self) -> None:
-        """Start it and wait until clients can log in."""
+        """Start it unless it runs; wait until clients can log in."""
+        if self._child is not None and not self._child.has_ended():
+            return
+        self.kill()
         # It writes to a file of its own; nothing is forwarded.
         output = Output(sys.stderr.buffer, as_json=False)
         self._child = Child(self._service, output)
@@ -72,8 +78,15 @@ class OwnRabbitMQ(_Server):
         super().__init__(broker, node.is_ready)
         self.url = node.url
         self.management_url = node.management_url
+        self._booted = directory / "rabbitmq" / "booted"
         self._epmd = _Server(epmd, lambda: True)
         self._epmd.start()
+
+    def wipe(self) -> None:
+        """SIGKILL it, and delete all of its data."""
+        self.kill()
+        # The next start sees a node that never was.
+        self._booted.unlink()
 
     def control(self, *command: str) -> None:
         """Run rabbitmqctl."""
@@ -107,7 +120,26 @@ class OwnPostgres(_Server):
         super().__init__(service, self._postgres.is_ready)
         self.url = self._postgres.url
 
+    def connect(self) -> socket.socket:
+        """Return a new connection, on which nothing was said yet."""
+        where = conninfo_to_dict(self.url)
+        link = socket.socket(socket.AF_UNIX)
+        try:
+            link.connect(f"{where['host']}/.s.PGSQL.{where['port']}")
+        except OSError:
+            link.close()
+            raise
+        return link
+
     def close(self) -> None:
         """Leave nothing running, and no data."""
         super().close()
         self._postgres.remove()
+
+
+class PostgresLine(BadLine):
+    """A bad line to a Postgres of a test's own."""
+
+    def __init__(self, server: OwnPostgres) -> None:
+        super().__init__(server.connect)
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/{DATABASE}"
