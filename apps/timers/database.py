@@ -26,6 +26,10 @@ UNAVAILABLE = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 
+#: One connection for each kind of write that a worker does at the same
+#: time, so that marks wait for none of the others.
+_MOST = 6
+
 
 def connection_arguments() -> dict[str, Any]:
     """Return libpq's arguments for the database that Django uses now."""
@@ -52,7 +56,7 @@ def pool() -> ConnectionPool[Connection]:
     return ConnectionPool(
         kwargs={**connection_arguments(), "autocommit": True},
         min_size=1,
-        max_size=4,
+        max_size=_MOST,
         timeout=1,
         reconnect_timeout=1,
         check=ConnectionPool.check_connection,

@@ -13,6 +13,7 @@ from apps.broker.current import get_broker
 from apps.timers import store
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.models import Outcome
+from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publish
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,13 @@ def _sweep(done: Pass, *, idle: bool) -> None:
 
 
 def take_over() -> int:
-    """End or open again every claim whose lease has ended; count them."""
+    """End or open again every claim whose lease has ended; count them.
+
+    None soon after this process could not reach Postgres: it may be that
+    nobody could, and then marks and answers are still on their way.
+    """
+    if POSTGRES.ended_within(store.SETTLE.total_seconds()):
+        return 0
     count = 0
     while True:
         ended = store.take_over(limit=_BATCH)

@@ -19,6 +19,7 @@ class Outage:
         self._ends = ends
         self._lock = threading.Lock()
         self._since: float | None = None
+        self._ended: float | None = None
         self._failures = 0
 
     def failed(self, *, count: int = 1, **details: object) -> None:
@@ -38,14 +39,23 @@ class Outage:
             return
         with self._lock:
             since, self._since = self._since, None
+            self._ended = now = time.monotonic()
         if since is not None:
             logger.info(
                 self._ends,
                 extra={
-                    "after_s": round(time.monotonic() - since, 1),
+                    "after_s": round(now - since, 1),
                     "failures": self._failures,
                 },
             )
+
+    def ended_within(self, seconds: float) -> bool:
+        """Tell whether it lasts, or ended no more than so many seconds ago."""
+        with self._lock:
+            if self._since is not None:
+                return True
+            ended = self._ended
+        return ended is not None and time.monotonic() - ended <= seconds
 
 
 POSTGRES = Outage(

@@ -11,7 +11,7 @@ from apps.timers.database import (
     Connection,
     connection_arguments,
 )
-from apps.timers.store import CHANNEL
+from apps.timers.sql import CHANNEL
 
 logger = logging.getLogger(__name__)
 

@@ -83,8 +83,8 @@ class Checker:
         due = now + timer.delay.total_seconds()
         self.lives[timer.id] = Life(timer.at_least_once, due)
 
-    def restarted(self, away_since: float, now: float) -> None:
-        """Note a start of Postgres: what it kept waiting comes first."""
+    def returned(self, away_since: float, now: float) -> None:
+        """Note that Postgres is back: what it kept waiting comes first."""
         self._away_since, self._settled = away_since, now + _SETTLE
 
     def granted(self, claim: Claim, now: float) -> None:
@@ -212,7 +212,7 @@ class Checker:
             now > life.grants[life.holder].lease_end,
             "taken over before the lease's end",
         )
-        must(now > self._settled, "taken over right after Postgres's start")
+        must(now > self._settled, "taken over right after Postgres came back")
         if outcome is None:
             life.holder = None
             life.reopenings += 1

@@ -9,18 +9,20 @@ from tests.model.scheduler import Move
 _STEP: Move = ("work", 0, 0)
 _REFUSED: Move = ("stumble", 0, 0)
 
+#: A worker of an `at_least_once` timer dies after its mark.
+_MARKED_AND_LOST: list[Move] = [
+    ("create", 0, 1), ("deliver", 1, 1), _STEP, _STEP, _STEP, _STEP,
+    ("write_marks", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
+]
+
 GAMES: dict[str, tuple[int, list[Move]]] = {
     "a claim repeated with its token succeeds": (
         1, [("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
     ),
     "a cancel looks at the mark": (
-        1,
-        [
-            ("create", 0, 1), ("deliver", 1, 1), _STEP, _STEP, _STEP, _STEP,
-            ("write_marks", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
-            ("cancel", 1, 0),
-        ],
+        1, [*_MARKED_AND_LOST, ("cancel", 1, 0)],
     ),
+    "taking over looks at the wish to send again": (1, _MARKED_AND_LOST),
     # The mark is late by more than the lease, and the timer given up.
     "a mark looks at the outcome": (
         1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from unittest import mock
 
-from apps.timers import firing, store
+from apps.timers import dispatcher, firing, sql
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Mutation:
 
 
 def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
-    return Mutation(store, name, changes)
+    return Mutation(sql, name, changes)
 
 
 def _code(name: str, *changes: tuple[str, str]) -> Mutation:
@@ -51,69 +51,74 @@ _OUTCOME = "WHERE outcome IS NULL\n"
 #: Without any one of these the model finds a promise broken.
 MUTATIONS = {
     "a claim looks at the outcome": _sql(
-        "_CLAIM", ("WHERE outcome IS NULL\n      AND", "WHERE"),
+        "CLAIM", ("WHERE outcome IS NULL\n      AND", "WHERE"),
     ),
     "a claim looks for other claims": _sql(
-        "_CLAIM", ("OR fired_at IS NULL AND", "OR"),
+        "CLAIM", ("OR fired_at IS NULL AND", "OR"),
     ),
     "a claim looks at the time": _sql(
-        "_CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
+        "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
     "a claim repeated with its token succeeds": _sql(
-        "_CLAIM", ("claim_token = wish.token\n           OR ", ""),
+        "CLAIM", ("claim_token = wish.token\n           OR ", ""),
     ),
-    "a record matches the token": _sql("_RECORD", (_TOKEN, "")),
-    "a mark looks at the outcome": _sql("_MARK_SENT", (_OUTCOME, "")),
-    "a renewal matches the token": _sql("_RENEW", (_TOKEN, "")),
-    "a renewal looks at the outcome": _sql("_RENEW", (_OUTCOME, "")),
+    "a record matches the token": _sql("RECORD", (_TOKEN, "")),
+    "a mark looks at the outcome": _sql("MARK_SENT", (_OUTCOME, "")),
+    "a renewal matches the token": _sql("RENEW", (_TOKEN, "")),
+    "a renewal looks at the outcome": _sql("RENEW", (_OUTCOME, "")),
     "a renewal renews": _sql(
-        "_RENEW", ("clock_timestamp() + %(lease)s", "leased_until"),
+        "RENEW", ("clock_timestamp() + %(lease)s", "leased_until"),
     ),
-    "a postponement matches the token": _sql("_POSTPONE", (_TOKEN, "")),
-    "a postponement looks at the outcome": _sql("_POSTPONE", (_OUTCOME, "")),
+    "a postponement matches the token": _sql("POSTPONE", (_TOKEN, "")),
+    "a postponement looks at the outcome": _sql("POSTPONE", (_OUTCOME, "")),
     "a postponement ends the claim": _sql(
-        "_POSTPONE", ("fired_at = NULL, ", ""),
+        "POSTPONE", ("fired_at = NULL, ", ""),
     ),
     "a postponement takes the token away": _sql(
-        "_POSTPONE", ("claim_token = NULL, ", ""),
+        "POSTPONE", ("claim_token = NULL, ", ""),
     ),
     "a postponement takes the lease away": _sql(
-        "_POSTPONE", ("leased_until = NULL,", ""),
+        "POSTPONE", ("leased_until = NULL,", ""),
     ),
-    "a postponement is no crash": _sql("_POSTPONE", ("claims = 0, ", "")),
+    "a postponement is no crash": _sql("POSTPONE", ("claims = 0, ", "")),
     "a cancel looks for claims": _sql(
-        "_CANCEL", (store._WAITING, "outcome IS NULL"),
+        "CANCEL", (sql._WAITING, "outcome IS NULL"),
     ),
     "a cancel looks at the mark": _sql(
-        "_CANCEL", (" AND sent_at IS NULL", ""),
+        "CANCEL", (" AND sent_at IS NULL", ""),
     ),
     "taking over looks at the mark": _sql(
-        "_TAKE_OVER", ("NOT at_least_once", "false"),
+        "TAKE_OVER", ("NOT at_least_once", "false"),
     ),
     "taking over looks at the wish to send again": _sql(
-        "_TAKE_OVER", ("NOT at_least_once", "true"),
+        "TAKE_OVER", ("NOT at_least_once", "true"),
     ),
     "taking over looks at the lease": _sql(
-        "_TAKE_OVER", ("leased_until < now()", "leased_until IS NOT NULL"),
+        "TAKE_OVER", ("leased_until < now()", "leased_until IS NOT NULL"),
     ),
     "taking over waits after Postgres's start": _sql(
-        "_TAKE_OVER",
+        "TAKE_OVER",
         ("AND now() - pg_postmaster_start_time() > %(settle)s",
          "AND %(settle)s::interval IS NOT NULL"),
     ),
+    "taking over waits after an outage": Mutation(
+        dispatcher,
+        "take_over",
+        (("POSTGRES.ended_within(store.SETTLE.total_seconds())", "False"),),
+    ),
     "opening again takes the token away": _sql(
-        "_TAKE_OVER",
+        "TAKE_OVER",
         ("CASE WHEN verdict IS NOT NULL THEN claim_token END", "claim_token"),
     ),
     "opening again ends the claim": _sql(
-        "_TAKE_OVER",
+        "TAKE_OVER",
         ("CASE WHEN verdict IS NOT NULL THEN fired_at END", "fired_at"),
     ),
     "opening again has an end": _sql(
-        "_TAKE_OVER", ("WHEN claims > %(most)s THEN", "WHEN false THEN"),
+        "TAKE_OVER", ("WHEN claims > %(most)s THEN", "WHEN false THEN"),
     ),
     "what was lost is looked for": _sql(
-        "_LOST", ("queued_at IS NOT NULL", "false"),
+        "LOST", ("queued_at IS NOT NULL", "false"),
     ),
     "a worker waits until it is due": _code(
         "_fire_claimed", ("start - time.monotonic()", "0"),

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from apps.timers import store
+from apps.timers import dispatcher
 from tests.model.postgres import Postgres
 from tests.model.worker import Worker
 from tests.model.world import World
@@ -21,7 +21,7 @@ _WEIGHTS = {
     "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
-    "suspend": 1, "restart_postgres": 1, "wipe_rabbitmq": 1,
+    "suspend": 1, "restart_postgres": 1, "cut_off": 1, "wipe_rabbitmq": 1,
 }
 _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
@@ -153,7 +153,7 @@ class Scheduler:
     def lapse(self, which: int, how: int) -> None:
         """Let leases end, and be found to have ended."""
         self._world.advance(_DURATIONS[max(4, which)] if how else 3.0)
-        store.take_over(limit=10)
+        dispatcher.take_over()
 
     def dispatch(self, which: int, how: int) -> None:
         """Have a dispatcher make a pass."""
@@ -172,6 +172,10 @@ class Scheduler:
     def restart_postgres(self, which: int, how: int) -> None:
         """Have Postgres be away for a while, then start."""
         self._world.restart_postgres(_DURATIONS[which])
+
+    def cut_off(self, which: int, how: int) -> None:
+        """Have nobody reach Postgres for a while."""
+        self._world.cut_off(_DURATIONS[which])
 
     def wipe_rabbitmq(self, which: int, how: int) -> None:
         """Lose all messages."""

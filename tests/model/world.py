@@ -56,6 +56,7 @@ class World:
         self.refusing: Callable[[], None] | None = None
         self.busy = False
         self._suspended = 0.0
+        self._cut_off_until = -1e9
         self._running = self.workers[0]
         self._stack = ExitStack()
         self._patch(most_reopenings)
@@ -86,6 +87,7 @@ class World:
             (publishing, "time", clock),
             (publishing, "get_broker", lambda: self),
             (dispatcher, "get_broker", lambda: self),
+            (dispatcher, "POSTGRES", self),
             (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
         ]
         replacements += [
@@ -169,6 +171,10 @@ class World:
             ready = self.now + delay / 1000
             self.messages.append((UUID(message.args[0]), ready))
         return [None] * len(messages)
+
+    def ended_within(self, duration: float) -> bool:
+        """Stand in for the dispatcher's outages."""
+        return self.now - self._cut_off_until <= duration
 
     # What the scheduler does.
 
@@ -328,7 +334,14 @@ class World:
         away_since = self.now
         self.advance(duration)
         self.postgres.set_clock("started", self.now)
-        self.checker.restarted(away_since, self.now)
+        self.checker.returned(away_since, self.now)
+
+    def cut_off(self, duration: float) -> None:
+        """Have nobody reach Postgres for a while."""
+        away_since = self.now
+        self.advance(duration)
+        self._cut_off_until = self.now
+        self.checker.returned(away_since, self.now)
 
     def drain(self) -> None:
         """Have all be well from now on: every timer ends in time."""

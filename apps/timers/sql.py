@@ -1,0 +1,260 @@
+"""The statements that create, change and find timers.
+
+Postgres's clock decides everything; `clock_timestamp()` is used where a
+statement may have waited for a lock, `now()` where an index must serve
+(a volatile function can't be an index condition). Rows are locked in the
+order of their ids, since two groups that lock in opposite orders
+deadlock. Every UPDATE re-checks, under its lock, the state that it is for.
+"""
+
+from apps.timers.models import Outcome
+
+#: Listened to by whoever feeds timers to the workers.
+CHANNEL = "timers_near"
+
+_WAITING = "fired_at IS NULL AND outcome IS NULL"
+
+CREATE = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now,
+           CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
+),
+stored AS (
+    INSERT INTO timer (id, url, created_at, due_at, next_at, queued_at,
+                       at_least_once)
+    SELECT id, url, now, now + delay, now + delay,
+           CASE WHEN queued THEN now END, at_least_once
+    FROM clock, unnest(%(ids)s::uuid[], %(urls)s::text[],
+                       %(delays)s::interval[], %(queued)s::boolean[],
+                       %(again)s::boolean[])
+         AS new (id, url, delay, queued, at_least_once)
+)
+SELECT now FROM clock
+"""
+
+GET = """
+SELECT id, url,
+       greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
+       created_at, due_at, fired_at, sent_at, outcome, status_code, error,
+       at_least_once, connect_failures
+FROM timer WHERE id = %s
+"""
+
+# A repeated claim with the same token succeeds again: its answer may have
+# been lost. Of two wishes for one free timer in a group, an UPDATE takes
+# one. The clock is read once: the statement may wait for a lock, and what
+# comes due meanwhile would be neither claimed nor early, that is, dropped.
+CLAIM = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() + %(lead)s AS within
+),
+wish AS MATERIALIZED (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[])
+         AS wish (id, token)
+),
+free AS MATERIALIZED (
+    SELECT timer.id, wish.token
+    FROM wish JOIN timer USING (id)
+    WHERE outcome IS NULL
+      AND (claim_token = wish.token
+           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock))
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+),
+claimed AS (
+    UPDATE timer
+    SET fired_at = greatest(next_at, clock_timestamp()),
+        claim_token = free.token,
+        leased_until = clock_timestamp() + %(lease)s,
+        claims = claims
+            + (claim_token IS DISTINCT FROM free.token)::int::smallint
+    FROM free WHERE timer.id = free.id
+    RETURNING timer.id, claim_token, url, created_at, due_at, next_at,
+              connect_failures, retry_until
+)
+SELECT claim_token, NULL AS wait, claimed.* FROM claimed
+UNION ALL
+SELECT token, next_at - clock_timestamp(), id,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM wish JOIN timer USING (id)
+WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
+"""
+
+RENEW = """
+WITH kept AS MATERIALIZED (
+    SELECT timer.id, wish.token
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS wish (timer_id, token)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    WHERE outcome IS NULL
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer SET leased_until = clock_timestamp() + %(lease)s
+FROM kept WHERE timer.id = kept.id AND claim_token = token
+RETURNING token
+"""
+
+RECORD = """
+WITH report AS MATERIALIZED (
+    SELECT timer.id, report.*
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(outcomes)s::text[],
+                %(sent)s::timestamptz[], %(codes)s::smallint[],
+                %(errors)s::text[])
+         AS report (timer_id, token, outcome, sent_at, status_code, error)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer
+SET outcome = report.outcome, status_code = report.status_code,
+    error = report.error, leased_until = NULL,
+    sent_at = coalesce(report.sent_at, timer.sent_at)
+FROM report WHERE timer.id = report.id AND claim_token = token
+RETURNING token
+"""
+
+POSTPONE = """
+WITH again AS MATERIALIZED (
+    SELECT timer.id, again.*
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(delays)s::interval[],
+                %(until)s::timestamptz[], %(errors)s::text[])
+         AS again (timer_id, token, delay, retry_until, error)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    WHERE outcome IS NULL
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer
+SET fired_at = NULL, claim_token = NULL, leased_until = NULL,
+    queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
+    connect_failures = connect_failures + 1,
+    retry_until = again.retry_until, error = again.error
+FROM again WHERE timer.id = again.id AND claim_token = token
+RETURNING token
+"""
+
+CANCEL = f"""
+UPDATE timer
+SET outcome = '{Outcome.CANCELLED.value}', queued_at = NULL
+WHERE id = %s AND {_WAITING} AND sent_at IS NULL
+RETURNING id
+"""
+
+MARK_SENT = """
+WITH mark AS MATERIALIZED (
+    SELECT timer.id, mark.token, mark.sent_at
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(sent)s::timestamptz[])
+         AS mark (timer_id, token, sent_at)
+    JOIN timer ON timer.id = timer_id AND claim_token = token
+    WHERE outcome IS NULL
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+)
+UPDATE timer SET sent_at = mark.sent_at
+FROM mark WHERE timer.id = mark.id AND claim_token = token
+"""
+
+UNQUEUE = f"""
+WITH unsent AS MATERIALIZED (
+    SELECT id FROM timer WHERE id = ANY(%(ids)s) AND {_WAITING}
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
+"""
+
+# What is overdue and what is ahead are asked for apart, so that a backlog
+# of the one never stands before the other.
+_OVERDUE = "next_at < now() - %(overdue_after)s"
+_AHEAD = (
+    "next_at >= now() - %(overdue_after)s AND next_at < now() + %(ahead)s"
+)
+
+
+def _promote_sql(span: str) -> str:
+    return f"""
+    WITH near AS MATERIALIZED (
+        SELECT id FROM timer
+        WHERE {_WAITING} AND queued_at IS NULL AND {span}
+        ORDER BY next_at LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE timer SET queued_at = clock_timestamp()
+    FROM near WHERE timer.id = near.id
+    RETURNING timer.id, next_at
+    """
+
+
+def _due_sql(span: str) -> str:
+    return f"""
+    SELECT id, next_at FROM timer
+    WHERE {_WAITING} AND queued_at IS NULL AND {span}
+    ORDER BY next_at LIMIT %(limit)s
+    """
+
+
+PROMOTE = {True: _promote_sql(_OVERDUE), False: _promote_sql(_AHEAD)}
+DUE = {True: _due_sql(_OVERDUE), False: _due_sql(_AHEAD)}
+
+LOST = f"""
+WITH lost AS MATERIALIZED (
+    SELECT id FROM timer
+    WHERE {_WAITING} AND queued_at IS NOT NULL
+      AND next_at < now() - %(lost_after)s
+      AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
+          END < now() - %(requeue_after)s
+    ORDER BY next_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE timer SET queued_at = clock_timestamp()
+FROM lost WHERE timer.id = lost.id
+RETURNING timer.id, next_at
+"""
+
+# Each CASE reads the state that the lock protects. A timer that gave up
+# or may have been sent keeps its token, so that a late record still finds
+# it; one that is opened again does not, so that a late record does not.
+# It keeps its `sent_at`, though: it can't be cancelled any more, and if
+# it gives up later, it may have been received.
+TAKE_OVER = f"""
+WITH ended AS MATERIALIZED (
+    SELECT id,
+           CASE WHEN sent_at IS NOT NULL
+                     AND (claims > %(most)s OR NOT at_least_once)
+                THEN '{Outcome.UNKNOWN.value}'
+                WHEN claims > %(most)s THEN '{Outcome.FAILED.value}'
+           END AS verdict
+    FROM timer
+    WHERE leased_until < now()
+      AND now() - pg_postmaster_start_time() > %(settle)s
+    ORDER BY leased_until LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE timer
+SET leased_until = NULL,
+    queued_at = NULL,
+    outcome = verdict,
+    error = CASE verdict
+        WHEN '{Outcome.UNKNOWN.value}'
+            THEN 'unknown: the worker died after the request had left'
+        WHEN '{Outcome.FAILED.value}'
+            THEN 'worker_lost: ' || claims || ' workers died before the call'
+        END,
+    fired_at = CASE WHEN verdict IS NOT NULL THEN fired_at END,
+    claim_token = CASE WHEN verdict IS NOT NULL THEN claim_token END
+FROM ended WHERE timer.id = ended.id
+RETURNING timer.id, verdict
+"""
+
+# Two halves, since each of the two partial indexes serves only one.
+COUNT = f"""
+SELECT count(*) FILTER (WHERE next_at < now()),
+       count(*) FILTER (WHERE next_at >= now())
+FROM (
+    SELECT next_at FROM timer
+    WHERE {_WAITING} AND queued_at IS NULL AND next_at < now() + %(ahead)s
+    UNION ALL
+    SELECT next_at FROM timer
+    WHERE {_WAITING} AND queued_at IS NOT NULL AND next_at < now() + %(ahead)s
+) AS near
+"""
