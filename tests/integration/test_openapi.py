@@ -9,6 +9,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from schemathesis.checks import CHECKS
+from schemathesis.core.result import Ok
 
 from config.api import api
 from tests.support.service import Service
@@ -39,3 +40,18 @@ def test_the_service_keeps_to_its_document(
     case.call_and_validate(
         base_url=f"http://127.0.0.1:{web.port}", excluded_checks=[unsaid]
     )
+
+
+def test_every_operation_is_tried() -> None:
+    tried = {
+        f"{found.ok().method.upper()} {found.ok().path}"
+        for found in schema.get_all_operations()
+        if isinstance(found, Ok)
+    }
+    assert tried == {
+        "POST /timer",
+        "GET /timer/{timer_uuid}",
+        "DELETE /timer/{timer_uuid}",
+        "GET /livez",
+        "GET /readyz",
+    }

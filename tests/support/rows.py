@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from apps.timers import store
 from apps.timers.database import pool
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, NewTimer, Report, Wish
+from apps.timers.records import Claim, NewTimer, Postponement, Report, Wish
 
 
 def new_timers(
@@ -81,6 +81,17 @@ def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
         return Report(claim.id, claim.token, outcome, sent_at, 200, None)
     return Report(
         claim.id, claim.token, outcome, None, None, "protocol: not HTTP"
+    )
+
+
+def postponement(claim: Claim, seconds: float = 0) -> Postponement:
+    """Return that a claim's call was refused, and is to be tried again."""
+    return Postponement(
+        claim.id,
+        claim.token,
+        timedelta(seconds=seconds),
+        claim.retry_until or claim.clock.database + timedelta(minutes=15),
+        "refused: nobody there",
     )
 
 

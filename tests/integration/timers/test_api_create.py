@@ -51,9 +51,19 @@ def test_a_timer_is_stored_and_can_be_looked_at() -> None:
     assert found.pop("time_left") in (total, total - 1)
     assert found == {
         "id": created["id"], "status": "scheduled", "url": HOOK,
-        "fired_at": None, "late_ms": None, "status_code": None, "error": None,
+        "delivery": "once", "fired_at": None, "late_ms": None,
+        "status_code": None, "error": None,
     }
     assert row(UUID(created["id"]))["queued_at"] is None
+
+
+@pytest.mark.parametrize("delivery", ["once", "at_least_once"])
+def test_a_timer_says_how_it_is_delivered(delivery: str) -> None:
+    answer = create(delivery=delivery)
+    assert answer.status_code == 201
+    assert Client().get(answer["Location"]).json()["delivery"] == delivery
+    stored = row(UUID(answer.json()["id"]))
+    assert stored["at_least_once"] == (delivery == "at_least_once")
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,25 @@ def test_a_url_that_cannot_be_called_is_refused_with_the_remedy(
     assert b"secret" not in answer.content
 
 
+@pytest.mark.parametrize(
+    "delivery", ["", "twice", "Once", "at-least-once", None, True, 1, ["once"]]
+)
+def test_a_delivery_that_is_none_is_refused_with_what_there_is(
+    delivery: Any,
+) -> None:
+    answer = create(delivery=delivery)
+    assert refused(answer) == {"delivery"}
+    message = answer.json()["errors"][0]["message"]
+    assert "'once' or 'at_least_once'" in message
+
+
 def test_missing_and_unknown_fields_are_named() -> None:
     assert refused(post("{}")) == {"hours", "minutes", "seconds", "url"}
     assert refused(create(Seconds=1, delay=2)) == {"Seconds", "delay"}
     assert refused(create(hours=None, secs=1)) == {"hours", "secs"}
     assert refused(create(**{"": 1})) == {""}
     message = create(delay=1).json()["errors"][0]["message"]
-    assert "hours, minutes, seconds, url" in message
+    assert "hours, minutes, seconds, url, delivery" in message
 
 
 def test_a_field_name_that_no_text_can_hold_is_refused() -> None:

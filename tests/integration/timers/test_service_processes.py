@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.integration.timers.conftest import AbsentReceiver
 from tests.support.rabbitmq import Management, Proxy
 from tests.support.receiver import Receiver
 from tests.support.service import Service
@@ -152,6 +153,27 @@ def test_what_a_killed_worker_had_begun(
     deaf.close()
 
 
+def test_a_receiver_that_is_away_at_first_is_called_when_it_is_back(
+    service: Service, absent: AbsentReceiver
+) -> None:
+    # Given a timer that comes due while its receiver is away
+    service.start_all()
+    timer_id = service.set_timer(0, absent.url())
+    eventually(lambda: service.timer(timer_id)["status"] == "retrying")
+    assert service.timer(timer_id)["error"].startswith("refused: ")
+
+    # When the receiver is back after some tries, about 3 s later
+    tries = "SELECT connect_failures FROM timer WHERE id = %s"
+    eventually(lambda: value_of(tries, timer_id) == 3)
+    absent.listen()
+
+    # Then it is called, once
+    each_called_once(absent, {timer_id}, within=15)
+    assert service.timer(timer_id)["status"] == "delivered"
+    assert service.timer(timer_id)["error"] is None
+    assert value_of(tries, timer_id) == 3
+
+
 @pytest.mark.chaos
 def test_a_worker_that_slept_past_its_lease_calls_nobody(
     service: Service, receiver: Receiver
@@ -175,7 +197,7 @@ def test_a_worker_that_slept_past_its_lease_calls_nobody(
     # that slept makes none when it goes on
     sleeper.send_all(signal.SIGCONT)
     receiver.gate.set()
-    eventually(lambda: "its claim was about to end" in sleeper.output())
+    eventually(lambda: "the claim was taken over" in sleeper.output())
     each_called_once(deaf, {unsent}, within=5)
     each_called_once(receiver, {sent}, within=5)
     deaf.close()

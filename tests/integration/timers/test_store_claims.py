@@ -20,6 +20,7 @@ from tests.support.rows import (
     claimed,
     new_timer,
     new_timers,
+    postponement,
     report,
     row,
 )
@@ -167,6 +168,12 @@ def writes() -> dict[str, Callable[[list[Claim]], object]]:
         ),
         "record": lambda claims: store.record(
             [report(claim) for claim in claims]
+        ),
+        "renew": lambda claims: store.renew(
+            [Wish(claim.id, claim.token) for claim in claims]
+        ),
+        "postpone": lambda claims: store.postpone(
+            [postponement(claim) for claim in claims]
         ),
         "mark": lambda claims: store.mark_sent(
             [Mark(c.id, c.token, c.clock.database) for c in claims]

@@ -277,6 +277,38 @@ def test_a_sent_claim_ends_as_unknown_until_its_answer_comes() -> None:
 
 
 @pytest.mark.usefixtures("settled")
+def test_a_sent_claim_is_opened_again_when_the_timer_wants_that() -> None:
+    # Given a timer to be delivered at least once
+    timer_id = new_timer(-5, at_least_once=True)
+    sent = None
+    for _ in range(5):
+        # When its request has left, and its worker dies
+        mine = claimed(timer_id)
+        now = database_clock()
+        store.mark_sent([Mark(mine.id, mine.token, now)])
+        lose(mine)
+
+        # Then it is open again, and knows that it may have been received
+        assert store.take_over(limit=9) == [(timer_id, None)]
+        found = row(timer_id)
+        assert (found["fired_at"], found["claim_token"]) == (None, None)
+        assert found["sent_at"] == now != sent
+        assert not store.cancel(timer_id)
+        sent = now
+
+    # When that happens once more, even before the request has left
+    last = claimed(timer_id)
+    lose(last)
+
+    # Then nobody knows, until the answer comes
+    assert store.take_over(limit=9) == [(timer_id, Outcome.UNKNOWN)]
+    assert row(timer_id)["sent_at"] == sent
+    assert promote(True) == []
+    assert store.record([report(last)]) == [True]
+    assert row(timer_id)["outcome"] == "delivered"
+
+
+@pytest.mark.usefixtures("settled")
 def test_a_late_record_of_a_reopened_claim_is_refused() -> None:
     mine = claimed(new_timer(-5))
     lose(mine)
