@@ -51,7 +51,8 @@ class Timer(models.Model):
     connect_failures = models.SmallIntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
 
-    #: When the request's last byte left; set, it is not sent again.
+    #: When the request's last byte left; set, it is not sent again, unless
+    #: that is asked for (`at_least_once`).
     sent_at = models.DateTimeField(null=True)
     outcome = models.TextField(null=True, choices=Outcome.choices)
     status_code = models.SmallIntegerField(null=True)
