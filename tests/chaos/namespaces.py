@@ -77,7 +77,8 @@ class Network:
             for name in (HUB, *servers):
                 _ip("netns", "add", _full(name))
                 _ip_in(name, ["link set lo up"])
-            _ip_in(HUB, [f"addr add {a}/32 dev lo" for a in ADDRESSES.values()])
+            for address in ADDRESSES.values():
+                _ip_in(HUB, [f"addr add {address}/32 dev lo"])
             for server, link in self._numbers:
                 self._connect(server, link)
         except BaseException:
@@ -110,7 +111,7 @@ class Network:
     @contextmanager
     def cut(self, *links: Link) -> Iterator[None]:
         """Lose what is sent on these links of a server's, until the end."""
-        self._at_ends(links, "replace {to} lladdr %s dev {dev}" % _NOBODY)
+        self._at_ends(links, f"replace {{to}} lladdr {_NOBODY} dev {{dev}}")
         try:
             yield
         finally:
