@@ -119,7 +119,10 @@ class Experiment:
                     random.choice(seconds), url=url, delivery=delivery
                 )
 
-        started = [threading.Thread(target=client) for _ in range(_CLIENTS)]
+        started = [
+            threading.Thread(target=client, daemon=True)
+            for _ in range(_CLIENTS)
+        ]
         for thread in started:
             thread.start()
         self._clients += started
