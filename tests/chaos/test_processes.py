@@ -68,9 +68,9 @@ def test_everything_is_killed_at_random(
     timers.healed()
     row = note(timers.judge(within=90))
     assert row.lost == 0
-    # About four workers are killed with 30 calls under way, of which one
-    # in a hundred has left, and its mark has not been committed.
-    assert row.twice <= 4
+    # About four workers are killed. A mark takes 1 ms, seldom 10, and each
+    # makes 55 calls a second: half a timer per kill at the very worst.
+    assert row.twice <= 3
     assert row.outcomes.keys() <= EXPLAINED
 
 
@@ -120,7 +120,8 @@ def test_workers_sleep_past_their_leases(
         timers.struck()
         sleeper.send_all(signal.SIGSTOP)
     time.sleep(33)
-    assert "unknown" in timers.outcomes().values()
+    left = list(timers.outcomes().values()).count("unknown")
+    assert left, "no call was under way"
     for sleeper in sleepers:
         sleeper.send_all(signal.SIGCONT)
     timers.healed()
@@ -129,5 +130,9 @@ def test_workers_sleep_past_their_leases(
     assert [sleeper.stop() for sleeper in sleepers] == [0, 0, 0]
     row = note(timers.judge(within=30))
     assert row.lost == 0
-    # One in a hundred of the calls had left, and its mark had not.
-    assert row.twice <= 3
+    # As above: three are paused, and each makes 25 to 100 calls a second.
+    assert row.twice <= 2
+    # Who slept past its call's deadline can't tell what was answered: its
+    # report is that of a time-out, and it is no longer `unknown`.
+    assert row.outcomes.keys() <= {"delivered", "failed"}, row.outcomes
+    assert row.outcomes["failed"] <= left, row.outcomes
