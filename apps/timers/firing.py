@@ -54,6 +54,11 @@ _renewals: GroupCommit[Wish, bool] = GroupCommit(store.renew)
 _records: GroupCommit[Report, bool] = GroupCommit(store.record)
 _postponements: GroupCommit[Postponement, bool] = GroupCommit(store.postpone)
 
+#: So long a process that is to stop still tries to say what came of a
+#: call, in seconds: unsaid, it may be made again. Together with a call it
+#: must stay below what a worker is given to stop.
+_LAST_WORD = 8.0
+
 #: A request that is not out so many seconds after its claim was asked for
 #: (DNS, connect, TLS) is not sent before the claim was renewed.
 _RENEW_AFTER = 0.25
@@ -115,19 +120,26 @@ def _claim(wish: Wish) -> tuple[Claim | Early | None, float]:
     return _until_done(ask)
 
 
-def _until_done(write: Callable[[], Answer]) -> Answer:
+def _until_done(
+    write: Callable[[], Answer], *, patience: float = 0.0
+) -> Answer:
     """Repeat an idempotent write until it works or the process stops.
 
-    Raising would reject the message: an outage of Postgres would empty
-    the queue into the dead letters.
+    Then it has `patience` seconds more. Raising anything else would reject
+    the message: an outage of Postgres would empty the queue into the dead
+    letters.
     """
+    give_up_at = None
     while True:
         try:
             answer = write()
         except (*UNAVAILABLE, TimeoutError) as error:
             POSTGRES.failed(error=str(error).strip())
             if stopping.wait(random.uniform(0.1, 0.5)):
-                raise LeaveUnacknowledged from error
+                give_up_at = give_up_at or time.monotonic() + patience
+                if time.monotonic() >= give_up_at:
+                    raise LeaveUnacknowledged from error
+                time.sleep(0.2)
         else:
             POSTGRES.worked()
             return answer
@@ -178,7 +190,8 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
         return
     report = _report(claim, result, sent_at)
     recorded = _until_done(
-        lambda: _records.submit(report, timeout=_WRITE_TIMEOUT)
+        lambda: _records.submit(report, timeout=_WRITE_TIMEOUT),
+        patience=_LAST_WORD,
     )
     _log(claim, report, result, recorded)
 
@@ -211,7 +224,8 @@ def _postponed(claim: Claim, result: Result) -> bool:
     error = f"{failure.value}: {result.detail}"
     postponement = Postponement(claim.id, claim.token, delay, until, error)
     _until_done(
-        lambda: _postponements.submit(postponement, timeout=_WRITE_TIMEOUT)
+        lambda: _postponements.submit(postponement, timeout=_WRITE_TIMEOUT),
+        patience=_LAST_WORD,
     )
     logger.info(
         "timer postponed",

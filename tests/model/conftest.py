@@ -11,7 +11,13 @@ from tests.model.postgres import Postgres, still_postgres
 @pytest.fixture(scope="package")
 def postgres(django_db_setup: None) -> Iterator[Postgres]:
     """Return a Postgres whose clock stands still."""
-    logging.disable(logging.CRITICAL)
     with still_postgres() as postgres:
         yield postgres
+
+
+@pytest.fixture(autouse=True)
+def _silence() -> Iterator[None]:
+    """Log nothing: thousands of workers die."""
+    logging.disable(logging.CRITICAL)
+    yield
     logging.disable(logging.NOTSET)

@@ -300,8 +300,12 @@ def test_a_claim_waits_while_postgres_is_away(
     assert row(timer_id)["outcome"] == "delivered"
 
 
+@pytest.mark.parametrize("is_to_stop", [False, True])
 def test_a_record_waits_while_postgres_is_away(
-    receiver: Receiver, postgres: Postgres, caplog: pytest.LogCaptureFixture
+    receiver: Receiver,
+    postgres: Postgres,
+    caplog: pytest.LogCaptureFixture,
+    is_to_stop: bool,
 ) -> None:
     # Given a call under way, when Postgres goes
     receiver.gate.clear()
@@ -312,6 +316,10 @@ def test_a_record_waits_while_postgres_is_away(
         postgres.goes_away()
         receiver.gate.set()
         eventually(lambda: "trying again" in caplog.text)
+        if is_to_stop:
+            firing.stopping.set()
+            with pytest.raises(TimeoutError):
+                done.result(1)
 
         # When it is back, Then the answer is recorded, with no second call
         postgres.comes_back()
