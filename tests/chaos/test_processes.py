@@ -132,7 +132,7 @@ def test_workers_sleep_past_their_leases(
     assert row.lost == 0
     # As above: three are paused, and each makes 25 to 100 calls a second.
     assert row.twice <= 2
-    # Who slept past its call's deadline can't tell what was answered: its
-    # report is that of a time-out, and it is no longer `unknown`.
+    # An answer that came meanwhile is found there, and is no longer
+    # `unknown`; unless the pause fell between two reads: a time-out.
     assert row.outcomes.keys() <= {"delivered", "failed"}, row.outcomes
     assert row.outcomes["failed"] <= left, row.outcomes
