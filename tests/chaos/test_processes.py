@@ -68,9 +68,10 @@ def test_everything_is_killed_at_random(
     timers.healed()
     row = note(timers.judge(within=90))
     assert row.lost == 0
-    # About four workers are killed. A mark takes 1 ms, seldom 10, and each
-    # makes 55 calls a second: half a timer per kill at the very worst.
-    assert row.twice <= 3
+    # Five workers are killed or so, each makes 55 calls a second, and a
+    # mark takes 1 ms, or 20 on a busy machine: one timer per kill at most.
+    # (Without marks it would be all that is under way, 30 per kill.)
+    assert row.twice <= 6
     assert row.outcomes.keys() <= EXPLAINED
 
 
@@ -131,7 +132,7 @@ def test_workers_sleep_past_their_leases(
     row = note(timers.judge(within=30))
     assert row.lost == 0
     # As above: three are paused, and each makes 25 to 100 calls a second.
-    assert row.twice <= 2
+    assert row.twice <= 3
     # An answer that came meanwhile is found there, and is no longer
     # `unknown`; unless the pause fell between two reads: a time-out.
     assert row.outcomes.keys() <= {"delivered", "failed"}, row.outcomes
