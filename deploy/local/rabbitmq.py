@@ -46,7 +46,17 @@ log.file.rotation.count = 3
 class RabbitMQ:
     """The broker whose files are in `data_dir`/rabbitmq."""
 
-    def __init__(self, data_dir: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        env: Mapping[str, str],
+        *,
+        for_people: bool = False,
+    ) -> None:
+        """Choose its ports; `for_people` the usual one for its UI, if free.
+
+        Several that start in the same second would choose the same.
+        """
         server = rabbitmq_server()
         if server is None:
             raise LocalError(
@@ -60,9 +70,8 @@ class RabbitMQ:
         self._password = secret(self.password_file)
         ports = free_ports(5)
         self._amqp, self._node, self._epmd, self._prometheus = ports[:4]
-        self.management_port = (
-            MANAGEMENT_PORT if can_bind(MANAGEMENT_PORT) else ports[4]
-        )
+        usual = for_people and can_bind(MANAGEMENT_PORT)
+        self.management_port = MANAGEMENT_PORT if usual else ports[4]
         self._booted = self._home / "booted"
         self._env = self._environment(env)
 

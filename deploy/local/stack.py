@@ -56,7 +56,7 @@ def _start(
         rabbitmq_url = environ.get("RABBITMQ_URL") or ""
         if not rabbitmq_url:
             output.say("starting RabbitMQ")
-            rabbitmq = RabbitMQ(options.data_dir, marked)
+            rabbitmq = RabbitMQ(options.data_dir, marked, for_people=True)
             rabbitmq_url = rabbitmq.url
             for service in rabbitmq.services():
                 supervisor.start(service)
