@@ -18,6 +18,7 @@ from apps.timers.outages import POSTGRES, PUBLISHING
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
 from tests.support.service import free_port
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,10 @@ def ladder(
     vhost: tuple[str, Management],
 ) -> LadderBroker:
     """Let the process use a virtual host of its own."""
-    return use_rabbitmq(vhost[0])
+    broker = use_rabbitmq(vhost[0])
+    # On a busy machine the first connection may take too long for a pass.
+    eventually(lambda: broker.depth(ON_TIME_QUEUE) is not None)
+    return broker
 
 
 @pytest.fixture

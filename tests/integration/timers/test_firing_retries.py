@@ -174,6 +174,7 @@ def test_putting_off_waits_for_postgres(
         return call(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(firing, "_call", call_and_lose_postgres)
+    monkeypatch.setattr(firing, "_LAST_WORD", 0.5)
 
     # When the process stops meanwhile, Then its message is left
     with pytest.raises(LeaveUnacknowledged):
