@@ -31,7 +31,9 @@ class RequestGuard:
             response = error_response(
                 405, f"Not allowed here; allowed: {allowed}.", Allow=allowed
             )
-        if not response.streaming:  # else Granian would send it chunked
+        if response.status_code == 204:  # RFC 9110, section 8.6
+            del response["Content-Type"]
+        elif not response.streaming:  # else Granian would send it chunked
             response["Content-Length"] = str(len(response.content))
         return response
 

@@ -93,4 +93,6 @@ def _status(timer: StoredTimer) -> TimerStatus:
         return cast(TimerStatus, timer.outcome)
     if timer.fired_at is not None:
         return "firing"
-    return "retrying" if timer.connect_failures else "scheduled"
+    if timer.connect_failures or timer.sent_at is not None:
+        return "retrying"
+    return "scheduled"

@@ -132,7 +132,8 @@ class TimerOut(Schema):
     )
     status: TimerStatus = Field(
         description="scheduled: waiting. retrying: the receiver could not"
-        " be connected to, and will be tried again. firing: being called."
+        " be connected to, or the worker died after the request left"
+        " (at_least_once); it will be tried again. firing: being called."
         " delivered: answered 2xx. failed: another answer, or none for the"
         " reason in `error`. unknown: the request left, then the worker"
         " died. cancelled: by DELETE, before it fired."

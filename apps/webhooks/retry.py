@@ -11,5 +11,5 @@ def backoff(failures: int) -> float:
     Doubling from one second up to a minute, less up to half of it at
     random, so that those who failed together do not come back together.
     """
-    full = min(_LONGEST, 2.0 ** (failures - 1))
+    full = min(_LONGEST, 2.0 ** min(failures - 1, 6))  # else it overflows
     return full * random.uniform(0.5, 1.0)

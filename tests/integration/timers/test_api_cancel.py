@@ -68,7 +68,7 @@ def test_a_timer_that_waits_is_cancelled_for_good(
         (f"{CLAIMED}, outcome = 'failed', error = 'refused: x'", "failed"),
         (f"{CLAIMED}, outcome = 'unknown', sent_at = now()", "unknown"),
         # Sent, its worker lost, and waiting to be sent once more
-        ("sent_at = now(), at_least_once = true, claims = 1", "scheduled"),
+        ("sent_at = now(), at_least_once = true, claims = 1", "retrying"),
     ],
 )
 def test_a_timer_that_has_fired_is_not_cancelled(

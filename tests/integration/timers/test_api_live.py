@@ -28,7 +28,7 @@ def exchange(web: Service, request: bytes) -> tuple[int, Message, bytes]:
         while (line := answer.readline()) not in (b"\r\n", b""):
             head += line
         headers = BytesParser().parsebytes(head)
-        length = int(headers["content-length"])
+        length = int(headers["content-length"] or 0)
         return status, headers, answer.read(length)
 
 
@@ -99,6 +99,16 @@ def test_every_answer_says_how_long_it_is(
     assert len(body) == int(headers["content-length"])
     if status >= 400:
         assert set(json.loads(body)) == {"detail", "errors"}
+
+
+def test_an_answer_without_a_body_has_neither_length_nor_type(
+    web: Service,
+) -> None:
+    timer = web.set_timer(60, "http://127.0.0.1:9/")
+    found, headers, body = exchange(web, head("DELETE", f"/timer/{timer}"))
+    assert (found, body) == (204, b"")
+    for name in ("content-length", "content-type", "transfer-encoding"):
+        assert headers[name] is None
 
 
 def test_a_foreign_host_is_refused(web: Service) -> None:
