@@ -6,6 +6,7 @@ process whatever the number of threads.
 """
 
 import atexit
+import time
 from typing import Any
 
 import psycopg
@@ -14,8 +15,30 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from apps.timers.once import Once
+from apps.timers.outages import POSTGRES
 
 Connection = psycopg.Connection[TupleRow]
+
+#: An answer that takes longer, in seconds, is as good as an outage.
+STALL = 3.0
+
+
+class _Watched(Connection):
+    """A connection that notes when Postgres did not answer for long.
+
+    A server that is frozen, or a pooler that is paused, fails nobody; what
+    all processes had under way arrives when it goes on.
+    """
+
+    def execute(self, *args: Any, **kwargs: Any) -> psycopg.Cursor[TupleRow]:
+        """Run a statement, as psycopg's connections do."""
+        began = time.monotonic()
+        try:
+            return super().execute(*args, **kwargs)
+        finally:
+            if time.monotonic() - began > STALL:
+                POSTGRES.stalled()
+
 
 #: What a lost, refused or overlong connection looks like, pool included
 #: (its PoolTimeout and PoolClosed are OperationalErrors), and a server that
@@ -54,6 +77,7 @@ def pool() -> ConnectionPool[Connection]:
     after a second and the next caller starts a new one.
     """
     return ConnectionPool(
+        connection_class=_Watched,
         kwargs={**connection_arguments(), "autocommit": True},
         min_size=1,
         max_size=_MOST,

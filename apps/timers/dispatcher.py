@@ -88,8 +88,9 @@ def _sweep(done: Pass, *, idle: bool) -> None:
 def take_over() -> int:
     """End or open again every claim whose lease has ended; count them.
 
-    None soon after this process could not reach Postgres: it may be that
-    nobody could, and then marks and answers are still on their way.
+    None soon after this process could not reach Postgres, or had no answer
+    from it for long: it may be that nobody had, and then marks and answers
+    are still on their way.
     """
     if POSTGRES.ended_within(store.SETTLE.total_seconds()):
         return 0

@@ -49,6 +49,11 @@ class Outage:
                 },
             )
 
+    def stalled(self) -> None:
+        """Note that one has just ended in which nothing failed."""
+        with self._lock:
+            self._ended = time.monotonic()
+
     def ended_within(self, seconds: float) -> bool:
         """Tell whether it lasts, or ended no more than so many seconds ago."""
         with self._lock:

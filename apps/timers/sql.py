@@ -227,6 +227,7 @@ WITH ended AS MATERIALIZED (
     FROM timer
     WHERE leased_until < now()
       AND now() - pg_postmaster_start_time() > %(settle)s
+      AND now() - %(asked)s < %(stall)s
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )

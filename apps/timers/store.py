@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.timers import sql
-from apps.timers.database import Connection, pool
+from apps.timers.database import STALL, Connection, pool
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Claim,
@@ -251,12 +251,23 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
 
     A request that had left is not sent again (`unknown`), unless the
     timer asks for that. One that had not is: the timer is open again
-    (None), up to five times.
+    (None), up to five times. Nothing is done by a statement that was held
+    up on its way: marks may have been, too.
     """
+    began = time.monotonic()
     with pool().connection() as connection:
+        clock = _read_clock(connection)
+        if clock.monotonic - began > STALL:
+            return []
         rows = connection.execute(
             sql.TAKE_OVER,
-            {"most": MOST_REOPENINGS, "settle": SETTLE, "limit": limit},
+            {
+                "most": MOST_REOPENINGS,
+                "settle": SETTLE,
+                "asked": clock.database,
+                "stall": timedelta(seconds=STALL),
+                "limit": limit,
+            },
         ).fetchall()
     return [
         (timer_id, Outcome(verdict) if verdict else None)

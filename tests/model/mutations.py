@@ -106,6 +106,11 @@ MUTATIONS = {
         "take_over",
         (("POSTGRES.ended_within(store.SETTLE.total_seconds())", "False"),),
     ),
+    "taking over does nothing when held up": _sql(
+        "TAKE_OVER",
+        ("AND now() - %(asked)s < %(stall)s",
+         "AND %(asked)s + %(stall)s IS NOT NULL"),
+    ),
     "opening again takes the token away": _sql(
         "TAKE_OVER",
         ("CASE WHEN verdict IS NOT NULL THEN claim_token END", "claim_token"),

@@ -21,7 +21,8 @@ _WEIGHTS = {
     "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
-    "suspend": 1, "restart_postgres": 1, "cut_off": 1, "wipe_rabbitmq": 1,
+    "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
+    "wipe_rabbitmq": 1,
 }
 _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
@@ -176,6 +177,10 @@ class Scheduler:
     def cut_off(self, which: int, how: int) -> None:
         """Have nobody reach Postgres for a while."""
         self._world.cut_off(_DURATIONS[which])
+
+    def stall(self, which: int, how: int) -> None:
+        """Have Postgres answer nobody for a while, and fail nobody."""
+        self._world.stall(_DURATIONS[max(2, which)])
 
     def wipe_rabbitmq(self, which: int, how: int) -> None:
         """Lose all messages."""

@@ -21,7 +21,7 @@ from django.conf import settings
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import dispatcher, firing, publishing, store
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, NewTimer
+from apps.timers.records import Claim, ClockReading, NewTimer
 from apps.webhooks.client import FailureKind, Result
 from tests.model.checker import Checker, must
 from tests.model.postgres import Postgres, Row, seconds
@@ -57,6 +57,7 @@ class World:
         self.busy = False
         self._suspended = 0.0
         self._cut_off_until = -1e9
+        self._hold_up = 0.0
         self._running = self.workers[0]
         self._stack = ExitStack()
         self._patch(most_reopenings)
@@ -72,12 +73,13 @@ class World:
 
     def _patch(self, most_reopenings: int) -> None:
         clock = SimpleNamespace(monotonic=self._monotonic, sleep=self._sleep)
-        take_over = store.take_over
+        take_over, read_clock = store.take_over, store._read_clock
         replacements: list[tuple[Any, str, Any]] = [
             (store, "pool", lambda: self.postgres),
             (store, "time", clock),
             (store, "MOST_REOPENINGS", most_reopenings),
             (store, "take_over", lambda **o: self._take_over(take_over, **o)),
+            (store, "_read_clock", lambda c: self._read_clock(read_clock(c))),
             (firing, "time", clock),
             (firing, "lease_clock", lambda: self.now + self._running.skew),
             (firing, "stopping", SimpleNamespace(wait=self._pause)),
@@ -342,6 +344,21 @@ class World:
         self.advance(duration)
         self._cut_off_until = self.now
         self.checker.returned(away_since, self.now)
+
+    def stall(self, duration: float) -> None:
+        """Hold up everything that is on its way to Postgres.
+
+        A dispatcher is just taking over.
+        """
+        self._hold_up = duration
+        dispatcher.take_over()
+        self._hold_up = 0.0
+
+    def _read_clock(self, reading: ClockReading) -> ClockReading:
+        duration, self._hold_up = self._hold_up, 0.0
+        if duration:
+            self.cut_off(duration)
+        return reading
 
     def drain(self) -> None:
         """Have all be well from now on: every timer ends in time."""

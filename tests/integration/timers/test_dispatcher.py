@@ -15,9 +15,10 @@ from django.test import Client
 
 from apps.broker.memory import MemoryBroker
 from apps.broker.rabbitmq import LadderBroker
-from apps.timers import dispatcher, publishing, services, store
+from apps.timers import database, dispatcher, publishing, services, store
 from apps.timers.dispatcher import Pass
 from apps.timers.management.commands.dispatch_timers import _run
+from apps.timers.outages import Outage
 from apps.timers.records import Mark, Near
 from tests.integration.timers.conftest import Postgres
 from tests.support.rabbitmq import Management
@@ -226,6 +227,40 @@ def test_what_became_of_lost_workers_claims_is_logged(
                       " not sent again",
         str(given_up.id): "timer given up: it was lost with each worker",
     }
+
+
+@pytest.mark.parametrize("trouble", ["an outage", "a stall"])
+def test_nothing_is_taken_over_soon_after_an_outage(
+    db_pool: None, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    # Given a Postgres that was away, or did not answer
+    asked: list[int] = []
+
+    def take_over(*, limit: int) -> list[object]:
+        asked.append(limit)
+        return []
+
+    monkeypatch.setattr(store, "take_over", take_over)
+    outage = Outage("away", "back")
+    monkeypatch.setattr(dispatcher, "POSTGRES", outage)
+    dispatcher.take_over()
+    assert asked.pop()
+    if trouble == "an outage":
+        outage.failed()
+        dispatcher.take_over()
+        outage.worked()
+    else:
+        monkeypatch.setattr(database, "POSTGRES", outage)
+        monkeypatch.setattr(database, "STALL", 0.05)
+        with database.pool().connection() as connection:
+            connection.execute("SELECT pg_sleep(0.1)")
+
+    # Then claims are left to their workers for so long, and no longer
+    dispatcher.take_over()
+    assert not asked
+    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    dispatcher.take_over()
+    assert asked
 
 
 # --- the commands ---------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from time import monotonic
@@ -10,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from apps.timers import store
+from apps.timers.database import STALL, Connection
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, Mark, Near, NewTimer
+from apps.timers.records import Claim, ClockReading, Mark, Near, NewTimer
 from tests.support.rows import (
     change,
     claimed,
@@ -341,6 +343,30 @@ def test_nothing_is_taken_over_soon_after_postgres_started(
     monkeypatch.setattr(store, "SETTLE", timedelta(days=36_500))
     assert store.take_over(limit=9) == []
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    assert store.take_over(limit=9) == [(mine.id, None)]
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("held_up", ["its question", "its statement"])
+def test_what_was_held_up_on_its_way_takes_nothing_over(
+    monkeypatch: pytest.MonkeyPatch, held_up: str
+) -> None:
+    # Given a taking over of which one part is late
+    mine = claimed(new_timer(-5))
+    lose(mine)
+    read_clock = store._read_clock
+
+    def late(connection: Connection) -> ClockReading:
+        found = read_clock(connection)
+        if held_up == "its question":
+            return replace(found, monotonic=found.monotonic + STALL)
+        seconds = timedelta(seconds=STALL)
+        return replace(found, database=found.database - seconds)
+
+    # Then it does nothing
+    monkeypatch.setattr(store, "_read_clock", late)
+    assert store.take_over(limit=9) == []
+    monkeypatch.setattr(store, "_read_clock", read_clock)
     assert store.take_over(limit=9) == [(mine.id, None)]
 
 
