@@ -80,9 +80,9 @@ def test_everything_is_killed_at_random_at_least_once(
 ) -> None:
     timers = experiment("the same, at least once", *two_of_each)
     timers.set_timers(
-        3_000, rate=110, seconds=range(1, 9), delivery="at_least_once"
+        2_000, rate=110, seconds=range(1, 9), delivery="at_least_once"
     )
-    at_random(service, killing(timers), seconds=25)
+    at_random(service, killing(timers), seconds=16)
     timers.healed()
     row = note(timers.judge(within=120))
     assert row.lost == 0

@@ -140,7 +140,7 @@ def test_it_is_wiped(
     service.start_all(threads=64)
     steady = Steady(service)
     timers = experiment("RabbitMQ wiped, with 10,000 near timers in it")
-    timers.set_timers(10_000, rate=1_000, seconds=range(30, 60))
+    timers.set_timers(10_000, rate=1_000, seconds=range(30, 45))
     timers.all_set()
     eventually(lambda: _messages(management) >= 10_000, within=20, every=0.5)
     rabbitmq.wipe()
