@@ -7,6 +7,8 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from apps.webhooks.signing import parse_secret
+
 Network = IPv4Network | IPv6Network
 
 
@@ -61,6 +63,17 @@ def networks(name: str) -> tuple[Network, ...]:
         raise ImproperlyConfigured(
             f"{name} must be comma-separated CIDR networks such as "
             f"10.0.0.0/8,fd00::/8: {error}."
+        ) from None
+
+
+def signing_keys(name: str) -> tuple[bytes, ...]:
+    """Return the keys of a comma-separated list of secrets."""
+    try:
+        return tuple(map(parse_secret, words(name)))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must be one or more comma-separated secrets of the form "
+            f"whsec_<base64>: {error}."
         ) from None
 
 

@@ -68,6 +68,8 @@ WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
 
 # --- Webhooks ------------------------------------------------------------
 WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
+# Every call is signed with each of them. Only workers need any.
+WEBHOOK_SIGNING_KEYS = env.signing_keys("WEBHOOK_SECRET")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
 WEBHOOK_TIMEOUT = 10.0  # seconds for a whole call, name look-up included
 # A receiver that can't be connected to got nothing: it is tried again for

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Resolves every dependency once, for Python 3.11 to 3.14 on Linux and macOS,
 # and writes the resolution in three parts, so that an image or a first run
-# installs no more than it needs. No package stands in two parts.
+# installs no more than it needs. No package stands in two parts for one
+# system.
 #
 # usage: deploy/lock.sh [extra uv options, such as --upgrade]
 set -eu
@@ -22,7 +23,7 @@ compile() {
 }
 
 names() {
-    sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/--no-emit-package \1/p' "$1"
+    sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/--no-emit-package \1/p'
 }
 
 compile --extra standalone --group dev "$@" -o "$all" > /dev/null
@@ -40,7 +41,9 @@ part() {   # part NAME PARENT [uv options]
 
 part base ""
 # shellcheck disable=SC2046  # one word per option is what is wanted
-part standalone base --extra standalone $(names requirements/base.lock)
+part standalone base --extra standalone $(names < requirements/base.lock)
+# What those have for Windows alone, this may need anywhere.
 # shellcheck disable=SC2046
 part dev standalone --extra standalone --group dev \
-    $(names requirements/base.lock) $(names requirements/standalone.lock)
+    $(sed "/sys_platform == 'win32'/d" requirements/base.lock \
+        requirements/standalone.lock | names)

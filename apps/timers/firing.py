@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import publishing, store
@@ -37,6 +38,7 @@ from apps.webhooks.client import (
     from_settings,
 )
 from apps.webhooks.retry import backoff
+from apps.webhooks.signing import sign
 from apps.webhooks.target import parse_target
 
 logger = logging.getLogger(__name__)
@@ -85,8 +87,16 @@ class ClaimLost(Exception):
 def prepare() -> None:
     """Make what the first call would have to wait for.
 
-    Raises OSError when SSL_CERT_FILE can't be loaded.
+    Raises OSError when SSL_CERT_FILE can't be loaded, ImproperlyConfigured
+    when there is no secret to sign with: receivers that verify would refuse
+    what is not signed, and under `once` that is the end of a timer. One
+    that waits for a worker is only late.
     """
+    if not settings.WEBHOOK_SIGNING_KEYS:
+        raise ImproperlyConfigured(
+            "WEBHOOK_SECRET is not set: a worker signs every webhook. Make a "
+            "secret with: echo whsec_$(openssl rand -base64 32)"
+        )
     _client()
     mark_writer()
     pool()
@@ -241,20 +251,33 @@ def _postponed(claim: Claim, result: Result) -> bool:
 def _call(
     claim: Claim, before_send: Callable[[], None], on_sent: Callable[[], None]
 ) -> Result:
-    now = claim.clock.to_database(time.monotonic())
+    body = json.dumps(_payload(claim)).encode()
     return _client().call(
         parse_target(claim.url),
-        headers={
-            "content-type": "application/json",
-            "user-agent": settings.WEBHOOK_USER_AGENT,
-            "webhook-id": str(claim.id),
-            "webhook-timestamp": str(int(now.timestamp())),
-        },
-        body=json.dumps(_payload(claim)).encode(),
+        headers=_headers(claim, body),
+        body=body,
         deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
         before_send=before_send,
         on_sent=on_sent,
     )
+
+
+def _headers(claim: Claim, body: bytes) -> dict[str, str]:
+    """Return the headers of one try; only it has this time and signature."""
+    webhook_id = str(claim.id)
+    now = claim.clock.to_database(time.monotonic())
+    timestamp = str(int(now.timestamp()))
+    return {
+        "content-type": "application/json",
+        "user-agent": settings.WEBHOOK_USER_AGENT,
+        "webhook-id": webhook_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": sign(
+            settings.WEBHOOK_SIGNING_KEYS, webhook_id, timestamp, body
+        ),
+        "timer-due-at": claim.due_at.isoformat(),
+        "timer-attempt": str(claim.attempt),
+    }
 
 
 def _payload(claim: Claim) -> dict[str, object]:

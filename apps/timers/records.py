@@ -71,6 +71,12 @@ class Claim:
     next_at: datetime
     connect_failures: int
     retry_until: datetime | None
+    claims: int
+
+    @property
+    def attempt(self) -> int:
+        """Count the tries, from 1: also those that sent nothing."""
+        return self.connect_failures + self.claims
 
 
 @dataclass(frozen=True, slots=True)

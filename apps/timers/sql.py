@@ -70,12 +70,12 @@ claimed AS (
             + (claim_token IS DISTINCT FROM free.token)::int::smallint
     FROM free WHERE timer.id = free.id
     RETURNING timer.id, claim_token, url, created_at, due_at, next_at,
-              connect_failures, retry_until
+              connect_failures, retry_until, claims
 )
 SELECT claim_token, NULL AS wait, claimed.* FROM claimed
 UNION ALL
 SELECT token, next_at - clock_timestamp(), id,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM wish JOIN timer USING (id)
 WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
 """

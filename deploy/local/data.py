@@ -8,7 +8,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -79,12 +79,14 @@ def end_leftovers(directory: Path) -> None:
     psutil.wait_procs(left, timeout=5.0)
 
 
-def secret(path: Path) -> str:
+def secret(
+    path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(48)
+) -> str:
     """Return the secret kept in `path`, made at random at first."""
     with contextlib.suppress(FileNotFoundError):
         if kept := path.read_text().strip():
             return kept
-    made = secrets.token_urlsafe(48)
+    made = make()
     write_private(path, made + "\n")
     return made
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.webhooks.signing import new_secret
 from deploy import commands
 from deploy.local.data import secret
 from deploy.local.processes import MARK, LocalError, Service
@@ -24,18 +25,22 @@ class Options:
     web_workers: int
     worker_processes: int
     worker_threads: int
+    secret_file: Path | None        # of the webhooks'; None: WEBHOOK_SECRET
 
     @classmethod
     def read(cls, shape: str, environ: Mapping[str, str]) -> "Options":
         """Read the environment; LocalError names the variable that's wrong."""
         many = 2 if shape == "stack" else 1
+        directory = data_dir(environ)
+        given = environ.get("WEBHOOK_SECRET", "").strip()
         return cls(
             shape=shape,
             port=_number(environ, "PORT", 8000, 65535),
-            data_dir=data_dir(environ),
+            data_dir=directory,
             web_workers=_number(environ, "WEB_WORKERS", many, 256),
             worker_processes=_number(environ, "WORKER_PROCESSES", many, 256),
             worker_threads=_number(environ, "WORKER_THREADS", 64, 1024),
+            secret_file=None if given else directory / "webhook-secret",
         )
 
 
@@ -64,6 +69,8 @@ def environment(
     env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
     if not env.get("SECRET_KEY"):
         env["SECRET_KEY"] = secret(options.data_dir / "secret-key")
+    if options.secret_file:
+        env["WEBHOOK_SECRET"] = secret(options.secret_file, new_secret)
     return env
 
 
@@ -103,6 +110,7 @@ def _number(
 def welcome(options: Options, management: str | None) -> str:
     """Return what to show once the service answers."""
     address = f"http://{HOST}:{options.port}"
+    signed_with = options.secret_file or "WEBHOOK_SECRET"
     lines = [
         "",
         f"  The timer service answers on {address}",
@@ -116,6 +124,7 @@ def welcome(options: Options, management: str | None) -> str:
         "",
         f"  API documentation: {address}/api/docs",
         *([management] if management else []),
+        f"  Webhooks are signed with the secret in {signed_with}",
         f"  Data: {options.data_dir}",
         "  Ctrl-C drains and stops it.",
         "",

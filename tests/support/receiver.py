@@ -21,6 +21,7 @@ class Call:
     arrived: float
     path: str
     headers: dict[str, str]
+    body: bytes
     payload: dict[str, Any]
 
     @property
@@ -116,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {key.lower(): value for key, value in self.headers.items()}
         self.server.calls.append(
-            Call(arrived, self.path, headers, json.loads(body))
+            Call(arrived, self.path, headers, body, json.loads(body))
         )
         self.server.gate.wait(60)
         time.sleep(

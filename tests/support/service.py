@@ -17,9 +17,12 @@ from typing import Any
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from apps.webhooks.signing import new_secret
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Which the webhooks are signed with, unless a test gives another.
+SECRET = new_secret()
 
 
 def free_port() -> int:
@@ -124,6 +127,7 @@ class Service:
             "RABBITMQ_URL": rabbitmq_url,
             "DATA_DIR": str(directory),
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "WEBHOOK_SECRET": SECRET,
             "PYTHONUNBUFFERED": "1",
             "dramatiq_restart_delay": "500",
             **settings,

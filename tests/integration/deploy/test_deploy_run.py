@@ -105,6 +105,10 @@ def test_timers_outlive_a_power_cut(
     url, calls = receiver
     first = service.start()
     wait_until(service.is_ready, 60)
+    file = service.directory / "webhook-secret"
+    secret, said = file.read_text(), service.log.read_text()
+    assert str(file) in said
+    assert secret.strip() not in said
     created = [service.set_timer(2, url) for _ in range(10)]
     tree = psutil.Process(first.pid).children(recursive=True)
     first.kill()
@@ -120,6 +124,7 @@ def test_timers_outlive_a_power_cut(
     wait_until(service.is_ready, 60)
     wait_until(lambda: len(calls) >= 10, 10)
     assert sorted(calls) == sorted(created)
+    assert file.read_text() == secret
 
     tree = psutil.Process(second.pid).children(recursive=True)
     second.terminate()

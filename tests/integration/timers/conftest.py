@@ -15,9 +15,10 @@ from apps.broker.rabbitmq import LadderBroker
 from apps.timers import database, firing
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.outages import POSTGRES, PUBLISHING
+from apps.webhooks.signing import parse_secret
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
-from tests.support.service import free_port
+from tests.support.service import SECRET, free_port
 from tests.support.waiting import eventually
 
 
@@ -47,6 +48,7 @@ def local_calls(
 ) -> Iterator[None]:
     """Let this process fire, at this machine and nowhere else."""
     settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
+    settings.WEBHOOK_SIGNING_KEYS = (parse_secret(SECRET),)
     firing._client.forget()
     yield
     firing.stopping.clear()

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pytest_django import Settings
+from standardwebhooks import Webhook
 
 from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
@@ -24,6 +25,7 @@ from tests.integration.webhooks.receivers import (
 from tests.integration.webhooks.receivers import receiver as bad_receiver
 from tests.support.receiver import Receiver
 from tests.support.rows import change, claimed, new_timer, new_timers, row
+from tests.support.service import SECRET
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("local_calls")
@@ -59,6 +61,9 @@ def test_the_receiver_gets_what_the_timer_is(
     }
     assert call.headers["webhook-id"] == str(timer_id)
     assert abs(int(call.headers["webhook-timestamp"]) - time.time()) < 3
+    assert Webhook(SECRET).verify(call.body, call.headers) == call.payload
+    assert call.headers["timer-due-at"] == stored["due_at"].isoformat()
+    assert call.headers["timer-attempt"] == "1"
     assert call.headers["content-type"] == "application/json"
     assert call.headers["user-agent"] == f"timer-service/{settings.VERSION}"
     assert "authorization" not in call.headers
@@ -361,6 +366,30 @@ def test_a_process_that_stops_still_records_when_it_can(
         receiver.gate.set()
         done.result(5)
     assert row(timer_id)["outcome"] == "delivered"
+
+
+def test_a_second_send_is_signed_anew(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a timer that was sent, and whose worker then died
+    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    timer_id = new_timer(-1, url=receiver.url(), at_least_once=True)
+    firing.fire(timer_id)
+    change(timer_id, "outcome = NULL, leased_until = now()")
+    assert store.take_over(limit=9) == [(timer_id, None)]
+    sent_at = int(receiver.calls[0].headers["webhook-timestamp"])
+    eventually(lambda: time.time() > sent_at + 1)
+
+    # When it is sent again
+    firing.fire(timer_id)
+
+    # Then it is the same webhook, at another time
+    first, second = (call.headers for call in receiver.calls)
+    assert first["webhook-id"] == second["webhook-id"]
+    assert int(second["webhook-timestamp"]) > sent_at
+    assert first["webhook-signature"] != second["webhook-signature"]
+    assert (first["timer-attempt"], second["timer-attempt"]) == ("1", "2")
+    Webhook(SECRET).verify(receiver.calls[1].body, second)
 
 
 def test_times_in_the_payload_are_utc(receiver: Receiver) -> None:

@@ -61,7 +61,9 @@ def test_a_refused_call_is_made_once_the_receiver_listens(
     fire_again(timer_id)
     firing.fire(timer_id)
     assert absent.counts() == {str(timer_id): 1}
-    assert absent.calls[0].headers["webhook-id"] == str(timer_id)
+    (call,) = absent.calls
+    assert call.headers["webhook-id"] == str(timer_id)
+    assert call.headers["timer-attempt"] == "4"
     found = row(timer_id)
     assert (found["outcome"], found["error"]) == ("delivered", None)
     assert found["sent_at"] is not None

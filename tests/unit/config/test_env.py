@@ -23,6 +23,8 @@ def read_words(name: str) -> object:
 
 
 Reader = Callable[[str], Any]
+NEW = "whsec_bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4="
+OLD = "whsec_b29vb29vb29vb29vb29vb29vb29vb29v"
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
 
@@ -79,6 +81,26 @@ def test_a_bad_value_names_its_variable(
     with pytest.raises(ImproperlyConfigured, match="A_SETTING") as caught:
         read("A_SETTING")
     assert "secret" not in str(caught.value)
+
+
+def test_signing_keys_come_in_the_order_of_their_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("A_SETTING", raising=False)
+    assert env.signing_keys("A_SETTING") == ()
+    monkeypatch.setenv("A_SETTING", f"{NEW}, {OLD},")
+    assert env.signing_keys("A_SETTING") == (b"n" * 32, b"o" * 24)
+
+
+@pytest.mark.parametrize("raw", [OLD[6:], f"{NEW},{OLD[:-1]}", NEW[:20]])
+def test_a_bad_secret_is_not_told(
+    raw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    told = r"^A_SETTING .+ of the form whsec_<base64>: "
+    with pytest.raises(ImproperlyConfigured, match=told) as caught:
+        env.signing_keys("A_SETTING")
+    assert raw[6:12] not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.webhooks.signing import parse_secret
 from deploy.local import services
 from deploy.local.data import free_ports, secret
 from deploy.local.processes import LocalError
@@ -72,6 +73,29 @@ def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert len(first) >= 32
     assert secret(path) == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_webhooks_are_signed_with_a_secret_that_stays(tmp_path: Path) -> None:
+    options = read("run", tmp_path)
+    env = services.environment(options, {}, "x", "")
+    again = services.environment(options, {}, "x", "")
+    file = tmp_path / "webhook-secret"
+    assert env["WEBHOOK_SECRET"] == again["WEBHOOK_SECRET"]
+    assert env["WEBHOOK_SECRET"] == file.read_text().strip()
+    assert len(parse_secret(env["WEBHOOK_SECRET"])) == 32
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = services.welcome(options, None)
+    assert f"secret in {file}" in shown
+    assert env["WEBHOOK_SECRET"] not in shown
+
+
+def test_a_secret_that_is_given_is_not_stored(tmp_path: Path) -> None:
+    given = {"WEBHOOK_SECRET": "whsec_given"}
+    options = read("run", tmp_path, **given)
+    env = services.environment(options, given, "x", "")
+    assert env["WEBHOOK_SECRET"] == "whsec_given"
+    assert not (tmp_path / "webhook-secret").exists()
+    assert "the secret in WEBHOOK_SECRET" in services.welcome(options, None)
 
 
 def test_ports_are_outside_the_range_of_outgoing_ones() -> None:

@@ -1,10 +1,13 @@
 """What every service of the compose file must have."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from apps.webhooks.signing import parse_secret
 
 FILE = Path(__file__).resolve().parents[3] / "docker-compose.yml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())[
@@ -50,6 +53,15 @@ def test_what_may_be_scaled_publishes_no_port() -> None:
     published = {name for name in SERVICES if "ports" in SERVICES[name]}
 
     assert published == {"proxy", "rabbitmq"}
+
+
+def test_webhooks_are_signed_out_of_the_box() -> None:
+    secret = SERVICES["worker"]["environment"]["WEBHOOK_SECRET"]
+
+    found = re.fullmatch(r"\$\{WEBHOOK_SECRET:-(.+)\}", secret)
+
+    assert found
+    assert parse_secret(found[1])
 
 
 def test_durability_of_postgres_is_left_on() -> None:
