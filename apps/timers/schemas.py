@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.target import InvalidURL, parse_target
 
 TimerStatus = Literal[
@@ -44,13 +45,19 @@ def _url(value: Any) -> Any:
 
 
 def _callable_url(value: str) -> str:
+    guard = Guard(settings.WEBHOOK_ALLOWED_NETWORKS)
     try:
-        parse_target(value)
+        guard.check_host(parse_target(value).host)
     except InvalidURL as error:
-        raise PydanticCustomError(
-            "url", "{reason}", {"reason": str(error)}
-        ) from None
-    return value
+        reason = str(error)
+    except Refused as error:
+        reason = (
+            f"{error}; it can be called only if the server's setting"
+            f" WEBHOOK_ALLOWED_NETWORKS has {error.allowed_by}."
+        )
+    else:
+        return value
+    raise PydanticCustomError("url", "{reason}", {"reason": reason})
 
 
 # The bound stands next to its type, else the API's document has it wrong.
@@ -85,7 +92,8 @@ class TimerIn(Schema):
     seconds: Amount = Field(description="May exceed 59.")
     url: CallableURL = Field(
         description="Absolute http or https URL, called exactly as given:"
-        " at most 2,048 characters, no user:password."
+        " at most 2,048 characters, no user:password, a public host (or one"
+        " in the server's WEBHOOK_ALLOWED_NETWORKS)."
     )
     delivery: Delivery = Field(
         default="once",

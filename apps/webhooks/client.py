@@ -44,8 +44,7 @@ class Policy:
 
     allowed_networks  may be called although not public (see Guard)
     proxy             an egress proxy, http://host:port, or None. It resolves
-                      the names, so the guard judges only targets that are
-                      addresses.
+                      the names, so the guard judges the URLs' hosts only.
     ca_file           PEM certificates to trust besides certifi's roots
     """
 

@@ -5,10 +5,10 @@ import socket
 from collections.abc import Sequence
 
 from apps.webhooks.exchange import Exchange, Failed, FailureKind
-from apps.webhooks.guard import AddressRefused, Guard
+from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.resolver import Resolver
 from apps.webhooks.sockets import DeadlineSocket
-from apps.webhooks.target import Target, is_ip_literal
+from apps.webhooks.target import Target
 
 _MAX_ADDRESSES = 8
 _ATTEMPT_SECONDS = 2.0
@@ -25,7 +25,7 @@ class Dialer:
     """Open connections to addresses that the guard has passed, to no other.
 
     With a proxy, connections go to the proxy, which resolves the names; the
-    guard then sees only targets that are addresses.
+    guard then sees the target's host and no address of it.
     """
 
     def __init__(
@@ -38,13 +38,15 @@ class Dialer:
     def dial(self, exchange: Exchange) -> DeadlineSocket:
         """Return a connected socket; raise Failed if there is none."""
         target = exchange.target
+        try:
+            self._guard.check_host(target.host)
+        except Refused as error:
+            raise Failed(FailureKind.blocked, error) from None
         if self.proxy is None:
             port = target.port
             addresses = self._passed(self._resolve(exchange, target.host))
         else:
             port = self.proxy.port
-            if is_ip_literal(target.host):
-                self._passed([target.host])
             addresses = self._resolve(exchange, self.proxy.host)
         return _first_connected(exchange, addresses[:_MAX_ADDRESSES], port)
 
@@ -61,7 +63,7 @@ class Dialer:
         for address in addresses:
             try:
                 self._guard.check(address)
-            except AddressRefused as error:
+            except Refused as error:
                 refusal = refusal or str(error)
             else:
                 passed.append(address)

@@ -16,7 +16,7 @@ class FailureKind(StrEnum):
     """Why a call brought no answer."""
 
     dns = "dns"  # no address for the name
-    blocked = "blocked"  # the guard let none of its addresses pass
+    blocked = "blocked"  # the guard let neither host nor addresses pass
     refused = "refused"
     connect_timeout = "connect_timeout"
     unreachable = "unreachable"

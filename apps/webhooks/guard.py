@@ -1,10 +1,14 @@
-"""Which addresses may be called: public ones, and those that are allowed.
+"""Which hosts may be called: public ones, and those that are allowed.
+
+It sees a URL's host when a timer is set, so that its user hears of it, and
+host and addresses when one is dialled: a public name may lead anywhere.
 
 Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries, and IANA's
 IPv6 Address Space (only 2000::/3 is global unicast). The tables stand here
 because `ipaddress.is_global` differs between patch releases of Python.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import (
     IPv4Address,
@@ -14,6 +18,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+
+from apps.webhooks.target import is_ip_literal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -46,7 +52,13 @@ _NOT_PUBLIC = tuple(
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052, how DNS64 writes IPv4
-_COMPATIBLE = IPv6Network("::/96")  # RFC 4291, deprecated
+_IPV4_AT_THE_END = (
+    _NAT64,
+    IPv6Network("64:ff9b:1::/48"),  # RFC 8215, a network's own NAT64
+    IPv6Network("::ffff:0:0:0/96"),  # RFC 2765, translated
+    IPv6Network("::/96"),  # RFC 4291, compatible, deprecated
+)
+_LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 # They hand out credentials to whoever asks; one of them is public.
 _METADATA = frozenset(
@@ -54,59 +66,105 @@ _METADATA = frozenset(
         ip_address,
         (
             "169.254.169.254",  # AWS, Azure, Google, OpenStack and others
-            "169.254.170.2",  # AWS ECS
-            "169.254.170.23",  # AWS EKS
-            "169.254.0.23",  # Tencent
-            "169.254.42.42",  # Scaleway
-            "100.100.100.200",  # Alibaba
-            "168.63.129.16",  # Azure's wire server
-            "192.0.0.192",  # Oracle
-            "fd00:ec2::254",  # AWS
-            "fd00:ec2::23",  # AWS EKS
+            *("169.254.170.2", "169.254.170.23"),  # AWS ECS, EKS
+            *("fd00:ec2::254", "fd00:ec2::23"),  # AWS, its EKS
             "fd20:ce::254",  # Google
-            "fd00:42::42",  # Scaleway
-            "fd00:c1::a9fe:a9fe",  # Oracle
+            "168.63.129.16",  # Azure's wire server
+            *("192.0.0.192", "fd00:c1::a9fe:a9fe"),  # Oracle
+            "100.100.100.200",  # Alibaba
+            *("169.254.42.42", "fd00:42::42"),  # Scaleway
+            "169.254.0.23",  # Tencent
             "fe80::a9fe:a9fe",  # OpenStack
         ),
     )
 )
+_METADATA_NAME = re.compile(
+    r"metadata\.(google\.internal|goog|tencentyun\.com|packet\.net"
+    r"|platformequinix\.com)"
+    r"|api\.metadata\.cloud\.ibm\.com|instance-data\.ec2\.internal"
+)
+# Single labels, and what no public DNS has: RFC 6761's registry (IANA's
+# Special-Use Domain Names), RFC 6762, appendix G, what ICANN reserved or will
+# not delegate (internal, corp, home, mail), what clusters have of their own.
+_PRIVATE_NAME = re.compile(
+    r"[^.]+|(.+\.)?(alt|corp|example|home|home\.arpa|internal|intranet|invalid"
+    r"|lan|local|localdomain6?|mail|onion|private|svc|test)"
+)
 
 
-class AddressRefused(Exception):
-    """The address must not be called; the text names it and says why."""
+class Refused(Exception):
+    """The host must not be called; the text names it and says why.
+
+    allowed_by  what would have to be among the allowed networks
+    """
+
+    def __init__(self, reason: str, allowed_by: str = "its network") -> None:
+        super().__init__(reason)
+        self.allowed_by = allowed_by
 
 
 class Guard:
-    """Judge addresses, one at a time, right before they are dialled."""
+    """Judge the hosts of URLs, and the addresses that names lead to."""
 
     def __init__(self, allowed_networks: Iterable[Network]) -> None:
         self._allowed = tuple(allowed_networks)
 
+    def check_host(self, host: str) -> None:
+        """Raise Refused for a Target's host that can't be public.
+
+        An address is judged as by check(). Of names, single labels and those
+        of private use need some allowed network, `localhost` one with a
+        loopback address, a cloud's metadata names one metadata address.
+        """
+        if is_ip_literal(host):
+            self.check(host)
+            return
+        name = host.removesuffix(".")
+        if _METADATA_NAME.fullmatch(name):
+            if not any(
+                network.num_addresses == 1 and network[0] in _METADATA
+                for network in self._allowed
+            ):
+                raise Refused(
+                    f"{host} is a cloud metadata service",
+                    "its exact address, 169.254.169.254/32",
+                )
+        elif f".{name}".endswith(".localhost"):
+            if not any(
+                allowed.overlaps(loopback)
+                for allowed in self._allowed
+                for loopback in _LOOPBACK
+            ):
+                raise Refused(f"{host} is the caller itself", "127.0.0.0/8")
+        elif _PRIVATE_NAME.fullmatch(name) and not self._allowed:
+            raise Refused(f"{host} is not a public name")
+
     def check(self, address: str) -> None:
-        """Raise AddressRefused unless this IP address may be called.
+        """Raise Refused unless this IP address may be called.
 
         It may be if it is a public unicast address or lies in an allowed
         network. An IPv4 address inside an IPv6 one (mapped, compatible,
-        NAT64, 6to4, Teredo) must pass by itself as well; a mapped one is
-        nothing but its IPv4 address. A cloud metadata address passes only
-        if an allowed network names exactly that address.
+        translated, NAT64, 6to4, Teredo, ISATAP) must pass by itself as well;
+        a mapped one is nothing but its IPv4 address. A cloud metadata
+        address passes only if an allowed network names exactly that address.
         """
         try:
             given = ip_address(address)
         except ValueError:
-            raise AddressRefused(f"{address!r} is no IP address") from None
+            raise Refused(f"{address!r} is no IP address") from None
         if isinstance(given, IPv6Address) and given.scope_id is not None:
-            raise AddressRefused(f"{address} is bound to an interface")
+            raise Refused(f"{address} is bound to an interface")
         for judged in (_unmapped(given), *_embedded(given)):
             self._judge(judged)
 
     def _judge(self, address: Address) -> None:
         allowed = [network for network in self._allowed if address in network]
+        exact = f"{address}/{address.max_prefixlen}"
         if address in _METADATA:
             if not any(net.num_addresses == 1 for net in allowed):
-                raise AddressRefused(f"{address} is a cloud metadata address")
+                raise Refused(f"{address} is a cloud metadata address", exact)
         elif not allowed and not _is_public(address):
-            raise AddressRefused(f"{address} is not a public address")
+            raise Refused(f"{address} is not a public address", exact)
 
 
 def _is_public(address: Address) -> bool:
@@ -128,8 +186,13 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
     """Give the IPv4 addresses that packets to an IPv6 one would end at."""
     if isinstance(address, IPv4Address):
         return
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
-        yield IPv4Address(int(address) & 0xFFFFFFFF)
+    number = int(address)
+    if number > 1 and (
+        any(address in network for network in _IPV4_AT_THE_END)
+        # RFC 5214, ISATAP: its interface identifier, in whatever network.
+        or number >> 32 & 0xFDFFFFFF == 0x5EFE
+    ):
+        yield IPv4Address(number & 0xFFFFFFFF)
     if address.sixtofour is not None:
         yield address.sixtofour
     if address.teredo is not None:

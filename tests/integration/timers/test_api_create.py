@@ -4,6 +4,7 @@ import json
 import re
 import string
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from apps.timers.models import Timer
+from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.target import InvalidURL, parse_target
 from tests.support.api import GOOD, HOOK, create, post, refused
 from tests.support.rows import row
@@ -101,9 +103,9 @@ def test_how_far_is_a_setting(settings: Settings) -> None:
     [
         "http://example.com",
         "HTTPS://EXAMPLE.com:8443/a%2fb/../c?x=|[]{}&y=%zz#fragment",
-        "http://[2001:db8::1]:80/?",
-        "http://192.0.2.1?query",
-        "http://münchen.example/",
+        "http://[2606:4700::1]:80/?",
+        "http://8.8.8.8?query",
+        "http://münchen.example.com/",
         "http://example.com/" + "a" * 2029,
     ],
 )
@@ -111,6 +113,27 @@ def test_a_url_is_kept_as_given(url: str) -> None:
     answer = create(url=url)
     assert answer.status_code == 201, answer.content
     assert Client().get(answer["Location"]).json()["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://127.0.0.1:9/", "127.0.0.0/8"),
+        ("http://localhost:9/", "127.0.0.0/8"),
+        ("http://[::1]:9/", "::1/128"),
+        ("http://receiver:8080/hello", "172.16.0.0/12"),
+        ("http://192.168.0.1/", "192.168.0.0/16"),
+        ("http://a.svc.cluster.local/", "10.0.0.0/8"),
+    ],
+)
+def test_a_url_of_an_allowed_network_is_taken(
+    url: str, allowed: str, settings: Settings
+) -> None:
+    message = create(url=url).json()["errors"][0]["message"]
+    assert "WEBHOOK_ALLOWED_NETWORKS" in message
+
+    settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network(allowed),)
+    assert create(url=url).status_code == 201
 
 
 def test_the_content_type_is_not_looked_at() -> None:
@@ -168,8 +191,8 @@ def is_url(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     try:
-        parse_target(value)
-    except InvalidURL:
+        Guard(()).check_host(parse_target(value).host)
+    except (InvalidURL, Refused):
         return False
     return True
 

@@ -1,12 +1,13 @@
 """Which addresses may be called."""
 
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.webhooks.guard import AddressRefused, Guard
+from apps.webhooks.guard import Guard, Refused
 
 
 def words(text: str) -> list[str]:
@@ -56,10 +57,15 @@ NO_ADDRESS = ["", "localhost", "127.1", "0x7f.0.0.1", "0177.0.0.1", "[::1]",
 
 
 def passes(address: str, *allowed: str) -> bool:
-    guard = Guard(tuple(map(ip_network, allowed)))
+    return judged(Guard.check, address, allowed)
+
+
+def judged(
+    check: Callable[[Guard, str], None], host: str, allowed: Iterable[str]
+) -> bool:
     try:
-        guard.check(address)
-    except AddressRefused as error:
+        check(Guard(map(ip_network, allowed)), host)
+    except Refused as error:
         assert str(error)  # noqa: PT017
         return False
     return True
@@ -122,6 +128,15 @@ def test_metadata_passes_only_if_named_exactly(address: str) -> None:
         ("2001:0:808:808::80ff:fffe", "2001::/32", False),
         ("2001:0:7f00:1::f7f7:f7f7", "2001::/32", False),
         ("fe80::1%eth0", "fe80::/10", False),
+        ("64:ff9b:1::8.8.8.8", "64:ff9b:1::/48", True),
+        ("64:ff9b:1::127.0.0.1", "64:ff9b:1::/48", False),
+        ("64:ff9b:1::169.254.169.254", "::/0", False),
+        ("::ffff:0:169.254.169.254", "::/0", False),
+        ("2606:4700::5efe:8.8.8.8", "10.0.0.0/8", True),
+        ("2606:4700::5efe:10.0.0.1", "10.0.0.0/8", True),
+        ("2606:4700::5efe:10.0.0.1", "2606:4700::/32", False),
+        ("2606:4700::200:5efe:10.0.0.1", "2606:4700::/32", False),
+        ("::5efe:127.0.0.1", "::/0", False),
     ],
 )
 def test_allowed_networks_add_to_the_public_ones(
@@ -130,12 +145,53 @@ def test_allowed_networks_add_to_the_public_ones(
     assert passes(address, allowed) is may
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed", "may"),
+    [
+        ("example.com", "", True),
+        ("example.com.", "", True),
+        ("localhost.example.com", "", True),
+        ("localhost.com", "", True),
+        ("notlocalhost.org", "", True),
+        ("my-internal.com", "", True),
+        ("internal.example.com", "", True),
+        ("metadata.google.com", "", True),
+        ("xn--mnchen-3ya.de", "", True),
+        ("8.8.8.8", "", True),
+        ("2606:4700::1", "", True),
+        ("receiver", "", False),
+        ("receiver", "172.16.0.0/12", True),
+        ("receiver.", "127.0.0.0/8", True),
+        ("db.internal", "fd00::/8", True),
+        ("db.internal.", "", False),
+        ("localhost", "127.0.0.0/8", True),
+        ("localhost", "127.0.0.1/32", True),
+        ("localhost.", "::1/128", True),
+        ("a.localhost", "0.0.0.0/0", True),
+        ("localhost", "10.0.0.0/8", False),
+        ("a.localhost", "fc00::/7", False),
+        ("metadata.google.internal", "10.0.0.0/8", False),
+        ("metadata.google.internal.", "169.254.0.0/16", False),
+        ("metadata.google.internal", "127.0.0.1/32", False),
+        ("metadata.google.internal", "169.254.169.254/32", True),
+        ("metadata.goog", "fd20:ce::254/128", True),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "127.0.0.0/8", True),
+        ("10.0.0.1", "127.0.0.0/8", False),
+    ],
+)
+def test_hosts_need_the_network_that_they_are_known_to_lead_to(
+    host: str, allowed: str, may: bool
+) -> None:
+    assert judged(Guard.check_host, host, allowed.split()) is may
+
+
 @given(st.ip_addresses(v=4))
 def test_ipv4_in_ipv6_passes_as_ipv4_does(address: IPv4Address) -> None:
-    judged = passes(str(address))
+    itself = passes(str(address))
 
-    assert passes(f"::ffff:{address}") is judged
-    assert passes(f"64:ff9b::{address}") is judged
+    assert passes(f"::ffff:{address}") is itself
+    assert passes(f"64:ff9b::{address}") is itself
 
 
 @given(st.ip_addresses(network="64:ff9b::/96") | st.ip_addresses(v=6))
