@@ -1,0 +1,45 @@
+"""A service that may call nothing inward, as real processes."""
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+
+from tests.support.inward import URLS, listeners
+from tests.support.service import Service
+from tests.support.timers import store_timers, unended
+from tests.support.waiting import eventually
+
+
+@pytest.mark.timeout(180)
+def test_inward_urls_are_neither_taken_nor_called(
+    make_service: Callable[..., Service],
+) -> None:
+    service = make_service(WEBHOOK_ALLOWED_NETWORKS="")
+    with listeners() as watched:
+        urls = [
+            url.replace("PORT", str(port))
+            for url in URLS
+            for port in watched.ports[:2]
+        ]
+
+        # When timers are to be set for them, Then each is refused
+        service.start_web()
+        for url in urls:
+            body = {"hours": 0, "minutes": 0, "seconds": 0, "url": url}
+            status, answer = service.request("POST", "/timer", body)
+            assert status == 422
+            message = answer["errors"][0]["message"]
+            assert "WEBHOOK_ALLOWED_NETWORKS" in message
+
+        # When they were set while more was allowed, Then none is called
+        timers = {timer for url in urls for timer in store_timers(url, [-1])}
+        service.start_worker()
+        eventually(lambda: unended(timers) == 0, within=60)
+        assert watched.accepted() == []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM timer WHERE sent_at IS NULL"
+            " AND outcome = 'failed' AND error LIKE 'blocked: %%'"
+        )
+        assert cursor.fetchone() == (len(urls),)
