@@ -46,8 +46,9 @@ class Timer(models.Model):
     #: when its worker died.
     at_least_once = models.BooleanField(db_default=False)
 
-    #: How often the receiver could not even be connected to, and until
-    #: when that is tried again (set by the first failure).
+    #: How often the receiver could not even be connected to (or a worker
+    #: died before that was found), and until when that is tried again (set
+    #: by the first failure).
     connect_failures = models.SmallIntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
 

@@ -113,6 +113,8 @@ FROM report WHERE timer.id = report.id AND claim_token = token
 RETURNING token
 """
 
+# Claims whose workers died before this one count as failed with it, so that
+# connect_failures + claims numbers all of a timer's claims, from 1.
 POSTPONE = """
 WITH again AS MATERIALIZED (
     SELECT timer.id, again.*
@@ -127,7 +129,7 @@ WITH again AS MATERIALIZED (
 UPDATE timer
 SET fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
-    connect_failures = connect_failures + 1,
+    connect_failures = connect_failures + claims,
     retry_until = again.retry_until, error = again.error
 FROM again WHERE timer.id = again.id AND claim_token = token
 RETURNING token

@@ -64,6 +64,7 @@ def test_a_refused_call_is_made_once_the_receiver_listens(
     (call,) = absent.calls
     assert call.headers["webhook-id"] == str(timer_id)
     assert call.headers["timer-attempt"] == "4"
+    assert call.headers["timer-due-at"] == due_at.isoformat()
     found = row(timer_id)
     assert (found["outcome"], found["error"]) == ("delivered", None)
     assert found["sent_at"] is not None

@@ -15,6 +15,9 @@ from tests.support.receiver import Call, Receiver
 from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
 
+# Whichever of them are run, there is a database, and it is left empty.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 README = Path(__file__).resolve().parents[3] / "README.md"
 
 PACKAGES = pytest.mark.parametrize(
@@ -24,14 +27,11 @@ PACKAGES = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def calls(
-    django_db_setup: None,
-    django_db_blocker: Any,
-    tmp_path_factory: pytest.TempPathFactory,
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Call]:
     """Return the calls of twenty timers, as a receiver got them."""
     receiver = Receiver()
-    with django_db_blocker.unblock():
-        service = Service(tmp_path_factory.mktemp("signing"), "")
+    service = Service(tmp_path_factory.mktemp("signing"), "")
     try:
         service.start_all()
         timers = service.set_timers(20, 0, receiver.url())

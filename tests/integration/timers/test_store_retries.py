@@ -134,9 +134,10 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
         **before,
         "next_at": found["next_at"],
         "fired_at": None, "claim_token": None, "leased_until": None,
-        "queued_at": None, "claims": 0, "connect_failures": 1,
+        "queued_at": None, "claims": 0, "connect_failures": 4,
         "retry_until": put_off.retry_until, "error": put_off.error,
     }
+    assert mine.attempt == 4
 
     # And is no more overdue than any other
     (early,) = store.claim([Wish(timer_id, uuid4())])
@@ -145,6 +146,10 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
     assert store.promote(overdue=True, limit=9) == []
     (near,) = store.promote(overdue=False, limit=9)
     assert near.id == timer_id
+
+    # And its next try has the next number
+    change(timer_id, "next_at = now()")
+    assert claimed(timer_id).attempt == 5
 
 
 def test_it_is_postponed_again_and_again() -> None:
@@ -159,6 +164,7 @@ def test_it_is_postponed_again_and_again() -> None:
         until = row(timer_id)["retry_until"]
     assert row(timer_id)["connect_failures"] == 3
     last = claimed(timer_id)
+    assert last.attempt == 4
     assert store.record([report(last)]) == [True]
     found = row(timer_id)
     assert (found["outcome"], found["error"]) == ("delivered", None)
