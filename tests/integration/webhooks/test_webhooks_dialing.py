@@ -174,10 +174,14 @@ def test_a_name_that_changes_its_address_gains_nothing(
     client = client_with(lambda host: next(answers), "127.0.0.1/32")
     results = []
     with receiver(answering(times=1)) as good:
-        url = f"http://a.example:{good.port}/"
-        for _ in range(6):
-            results.append(call(url, client=client))
-            time.sleep(0.06)
+        with socket.create_server(("127.0.0.2", good.port)) as inward:
+            inward.setblocking(False)
+            url = f"http://a.example:{good.port}/"
+            for _ in range(6):
+                results.append(call(url, client=client))
+                time.sleep(0.06)
+            with pytest.raises(BlockingIOError):
+                inward.accept()
 
     assert [result.status_code for result in results] == [
         200, None, 200, 200, None, 200
