@@ -63,7 +63,7 @@ def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
 )
 def cancel_timer(request: HttpRequest, timer_uuid: UUID) -> Status[None]:
     """Cancel a timer that has not fired: it will not be called."""
-    if services.cancel_timer(timer_uuid) is None:
+    if not services.cancel_timer(timer_uuid):
         raise Http404(f"There is no timer {timer_uuid}.")
     return Status(204, None)
 

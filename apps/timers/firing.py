@@ -231,8 +231,9 @@ def _postponed(claim: Claim, result: Result) -> bool:
     delay = timedelta(seconds=backoff(claim.connect_failures + 1))
     if now + delay > until:
         return False
-    error = f"{failure.value}: {result.detail}"
-    postponement = Postponement(claim.id, claim.token, delay, until, error)
+    postponement = Postponement(
+        claim.id, claim.token, delay, until, result.error
+    )
     _until_done(
         lambda: _postponements.submit(postponement, timeout=_WRITE_TIMEOUT),
         patience=_LAST_WORD,
@@ -241,7 +242,7 @@ def _postponed(claim: Claim, result: Result) -> bool:
         "timer postponed",
         extra={
             "timer": claim.id,
-            "error": error,
+            "error": result.error,
             "again_in_s": round(delay.total_seconds(), 1),
         },
     )
@@ -303,16 +304,13 @@ def _report(
     """Judge a call: only a 2xx answer counts as delivered."""
     code = result.status_code
     delivered = code is not None and 200 <= code < 300
-    error = None
-    if result.failure is not None:
-        error = f"{result.failure.value}: {result.detail}"
     return Report(
         claim.id,
         claim.token,
         Outcome.DELIVERED if delivered else Outcome.FAILED,
         sent_at,
         code,
-        error,
+        result.error,
     )
 
 

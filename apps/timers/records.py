@@ -106,7 +106,7 @@ class Postponement:
     token: UUID
     delay: timedelta
     retry_until: datetime
-    error: str
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

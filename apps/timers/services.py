@@ -1,6 +1,8 @@
 """What can be done with a timer from outside."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -34,6 +36,16 @@ class StoreUnavailable(Exception):
     """
 
 
+@contextmanager
+def _reaching_postgres() -> Iterator[None]:
+    """Raise StoreUnavailable for whatever says that it can't be reached."""
+    try:
+        yield
+    except (*UNAVAILABLE, TimeoutError) as error:
+        POSTGRES.failed(error=str(error).strip())
+        raise StoreUnavailable from error
+
+
 def create_timer(
     url: str, delay: timedelta, *, at_least_once: bool = False
 ) -> UUID:
@@ -47,11 +59,8 @@ def create_timer(
     timer = NewTimer(
         uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
     )
-    try:
+    with _reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)
-    except (*UNAVAILABLE, TimeoutError) as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise StoreUnavailable from error
     POSTGRES.worked()
     logger.info(
         "timer set",
@@ -64,31 +73,25 @@ def create_timer(
 
 def get_timer(timer_id: UUID) -> StoredTimer | None:
     """Return the timer, None if there is none; raise StoreUnavailable."""
-    try:
+    with _reaching_postgres():
         return store.get(timer_id)
-    except UNAVAILABLE as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise StoreUnavailable from error
 
 
 class AlreadyFired(Exception):
     """The timer was claimed, or has ended: it can't be cancelled."""
 
 
-def cancel_timer(timer_id: UUID) -> StoredTimer | None:
+def cancel_timer(timer_id: UUID) -> bool:
     """Cancel a waiting timer: from now on no node calls its URL.
 
-    Returns the timer, None if there is none. Cancelling once more is fine.
-    Raises AlreadyFired, or StoreUnavailable.
+    False if there is none. Cancelling once more is fine. Raises
+    AlreadyFired, or StoreUnavailable.
     """
-    try:
-        cancelled = store.cancel(timer_id)
+    with _reaching_postgres():
+        if store.cancel(timer_id):
+            logger.info("timer cancelled", extra={"timer": timer_id})
+            return True
         timer = store.get(timer_id)
-    except UNAVAILABLE as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise StoreUnavailable from error
-    if cancelled:
-        logger.info("timer cancelled", extra={"timer": timer_id})
     if timer is not None and timer.outcome != Outcome.CANCELLED:
         raise AlreadyFired
-    return timer
+    return timer is not None

@@ -80,80 +80,66 @@ FROM wish JOIN timer USING (id)
 WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
 """
 
-RENEW = """
-WITH kept AS MATERIALIZED (
-    SELECT timer.id, wish.token
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS wish (timer_id, token)
-    JOIN timer ON timer.id = timer_id AND claim_token = token
-    WHERE outcome IS NULL
-    ORDER BY timer.id
-    FOR UPDATE OF timer
-)
-UPDATE timer SET leased_until = clock_timestamp() + %(lease)s
-FROM kept WHERE timer.id = kept.id AND claim_token = token
-RETURNING token
-"""
 
-RECORD = """
-WITH report AS MATERIALIZED (
-    SELECT timer.id, report.*
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(outcomes)s::text[],
-                %(sent)s::timestamptz[], %(codes)s::smallint[],
-                %(errors)s::text[])
-         AS report (timer_id, token, outcome, sent_at, status_code, error)
-    JOIN timer ON timer.id = timer_id AND claim_token = token
-    ORDER BY timer.id
-    FOR UPDATE OF timer
+def _by_holder(changes: str, *, ended_too: bool = False, **given: str) -> str:
+    """Return the UPDATE of claims that their holders' tokens still match.
+
+    `given` are the names and types of what is given for each claim, besides
+    its id and token. The statement returns the tokens that it found.
+    """
+    arrays = "".join(f", %({name})s::{kind}[]" for name, kind in given.items())
+    names = "".join(f", {name}" for name in given)
+    return f"""
+    WITH given AS MATERIALIZED (
+        SELECT timer.id, given.*
+        FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]{arrays})
+             AS given (timer_id, token{names})
+        JOIN timer ON timer.id = timer_id AND claim_token = token
+        {"" if ended_too else "WHERE outcome IS NULL"}
+        ORDER BY timer.id
+        FOR UPDATE OF timer
+    )
+    UPDATE timer SET {changes}
+    FROM given WHERE timer.id = given.id AND claim_token = token
+    RETURNING token
+    """
+
+
+RENEW = _by_holder("leased_until = clock_timestamp() + %(lease)s")
+
+MARK_SENT = _by_holder("sent_at = given.sent_at", sent_at="timestamptz")
+
+RECORD = _by_holder(
+    """
+    outcome = given.outcome, status_code = given.status_code,
+    error = given.error, leased_until = NULL,
+    sent_at = coalesce(given.sent_at, timer.sent_at)
+    """,
+    ended_too=True,
+    outcome="text",
+    sent_at="timestamptz",
+    status_code="smallint",
+    error="text",
 )
-UPDATE timer
-SET outcome = report.outcome, status_code = report.status_code,
-    error = report.error, leased_until = NULL,
-    sent_at = coalesce(report.sent_at, timer.sent_at)
-FROM report WHERE timer.id = report.id AND claim_token = token
-RETURNING token
-"""
 
 # Claims whose workers died before this one count as failed with it, so that
 # connect_failures + claims numbers all of a timer's claims, from 1.
-POSTPONE = """
-WITH again AS MATERIALIZED (
-    SELECT timer.id, again.*
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(delays)s::interval[],
-                %(until)s::timestamptz[], %(errors)s::text[])
-         AS again (timer_id, token, delay, retry_until, error)
-    JOIN timer ON timer.id = timer_id AND claim_token = token
-    WHERE outcome IS NULL
-    ORDER BY timer.id
-    FOR UPDATE OF timer
-)
-UPDATE timer
-SET fired_at = NULL, claim_token = NULL, leased_until = NULL,
+POSTPONE = _by_holder(
+    """
+    fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
     connect_failures = connect_failures + claims,
-    retry_until = again.retry_until, error = again.error
-FROM again WHERE timer.id = again.id AND claim_token = token
-RETURNING token
-"""
+    retry_until = given.retry_until, error = given.error
+    """,
+    delay="interval",
+    retry_until="timestamptz",
+    error="text",
+)
 
 CANCEL = f"""
 UPDATE timer
 SET outcome = '{Outcome.CANCELLED.value}', queued_at = NULL
 WHERE id = %s AND {_WAITING} AND sent_at IS NULL
-RETURNING id
-"""
-
-MARK_SENT = """
-WITH mark AS MATERIALIZED (
-    SELECT timer.id, mark.token, mark.sent_at
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(sent)s::timestamptz[])
-         AS mark (timer_id, token, sent_at)
-    JOIN timer ON timer.id = timer_id AND claim_token = token
-    WHERE outcome IS NULL
-    ORDER BY timer.id
-    FOR UPDATE OF timer
-)
-UPDATE timer SET sent_at = mark.sent_at
-FROM mark WHERE timer.id = mark.id AND claim_token = token
 """
 
 UNQUEUE = f"""

@@ -127,7 +127,9 @@ def _claim_answer(
 
 
 def _matched(
-    query: str, items: Sequence[Wish | Report | Postponement], **values: Any
+    query: str,
+    items: Sequence[Wish | Mark | Report | Postponement],
+    **values: Any,
 ) -> list[bool]:
     """Run a query that returns the tokens of the claims that it found."""
     values["ids"] = [item.id for item in items]
@@ -152,10 +154,10 @@ def record(reports: Sequence[Report]) -> list[bool]:
     return _matched(
         sql.RECORD,
         reports,
-        outcomes=[report.outcome.value for report in reports],
-        sent=[report.sent_at for report in reports],
-        codes=[report.status_code for report in reports],
-        errors=[report.error for report in reports],
+        outcome=[report.outcome.value for report in reports],
+        sent_at=[report.sent_at for report in reports],
+        status_code=[report.status_code for report in reports],
+        error=[report.error for report in reports],
     )
 
 
@@ -167,9 +169,9 @@ def postpone(timers: Sequence[Postponement]) -> list[bool]:
     return _matched(
         sql.POSTPONE,
         timers,
-        delays=[timer.delay for timer in timers],
-        until=[timer.retry_until for timer in timers],
-        errors=[timer.error for timer in timers],
+        delay=[timer.delay for timer in timers],
+        retry_until=[timer.retry_until for timer in timers],
+        error=[timer.error for timer in timers],
     )
 
 
@@ -188,15 +190,7 @@ def cancel(timer_id: UUID) -> bool:
 
 def mark_sent(marks: Sequence[Mark]) -> None:
     """Note that requests have left; without effect once recorded."""
-    with pool().connection() as connection:
-        connection.execute(
-            sql.MARK_SENT,
-            {
-                "ids": [mark.id for mark in marks],
-                "tokens": [mark.token for mark in marks],
-                "sent": [mark.sent_at for mark in marks],
-            },
-        )
+    _matched(sql.MARK_SENT, marks, sent_at=[mark.sent_at for mark in marks])
 
 
 def unqueue(timer_ids: Sequence[UUID]) -> None:

@@ -84,6 +84,13 @@ class Result:
     body: bytes
     duration: float
 
+    @property
+    def error(self) -> str | None:
+        """Return the failure's kind and detail, None if there is none."""
+        if self.failure is None:
+            return None
+        return f"{self.failure.value}: {self.detail}"
+
 
 class WebhookClient:
     """Call webhooks, from many threads at once; one for each process."""
