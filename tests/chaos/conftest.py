@@ -57,10 +57,8 @@ def postgres(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OwnPostgres]:
     """Start a Postgres that may be killed."""
-    server = OwnPostgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.close()
+    with OwnPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -68,10 +66,8 @@ def rabbitmq(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OwnRabbitMQ]:
     """Start a RabbitMQ that may be killed."""
-    server = OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    server.start()
-    yield server
-    server.close()
+    with OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import statistics
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -321,3 +321,8 @@ class Experiment:
     def _query(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._database_url, connect_timeout=2) as link:
             return link.execute(query).fetchall()
+
+
+#: What fixtures return: makes experiments, and puts rows into the table.
+Make = Callable[..., Experiment]
+Note = Callable[[Row], Row]

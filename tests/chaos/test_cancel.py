@@ -3,15 +3,11 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Make, Note
 from tests.support.receiver import Receiver
 from tests.support.service import Service, free_port
-
-Make = Callable[..., Experiment]
-Note = Callable[[Row], Row]
 
 ROUNDS = 1_000
 #: How far from its time a timer is cancelled, in seconds.

@@ -4,17 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Experiment, Note
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnPostgres, OwnRabbitMQ
 from tests.support.service import Service
-
-Note = Callable[[Row], Row]
 
 #: So wrong are the clocks, the one fast and the other slow, in seconds.
 SKEW = 5

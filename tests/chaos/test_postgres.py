@@ -6,21 +6,18 @@ second call, also where the request had left and its mark had not.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Make, Note
 from tests.chaos.steady import Steady
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnPostgres, OwnRabbitMQ, PostgresLine
 from tests.support.service import Service
 from tests.support.timers import depth
 from tests.support.waiting import eventually
-
-Make = Callable[[str], Experiment]
-Note = Callable[[Row], Row]
 
 #: All is normal so many seconds after Postgres is back.
 BACK_TO_NORMAL = 10.0
@@ -48,31 +45,16 @@ def other_line(postgres: OwnPostgres) -> Iterator[PostgresLine]:
     line.close()
 
 
-def test_it_is_restarted(
-    service: Service, postgres: OwnPostgres, experiment: Make, note: Note
-) -> None:
-    _is_away_for_moments(
-        service, postgres, experiment("Postgres restarted, three times"),
-        postgres.stop, note,
-    )
-
-
-def test_it_is_killed(
-    service: Service, postgres: OwnPostgres, experiment: Make, note: Note
-) -> None:
-    _is_away_for_moments(
-        service, postgres, experiment("Postgres killed, three times"),
-        postgres.kill, note,
-    )
-
-
-def _is_away_for_moments(
+@pytest.mark.parametrize("fault", ["restarted", "killed"])
+def test_it_is_away_for_moments(
     service: Service,
     postgres: OwnPostgres,
-    timers: Experiment,
-    end: Callable[[], None],
+    experiment: Make,
     note: Note,
+    fault: str,
 ) -> None:
+    end = {"restarted": postgres.stop, "killed": postgres.kill}[fault]
+    timers = experiment(f"Postgres {fault}, three times")
     service.start_all(threads=64)
     steady = Steady(service)
     timers.receiver.jitter = 0.3

@@ -9,14 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Experiment, Make, Note
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnPostgres, OwnRabbitMQ
 from tests.support.service import Service
 from tests.support.waiting import eventually
-
-Make = Callable[..., Experiment]
-Note = Callable[[Row], Row]
 
 #: How long a receiver takes to answer, in seconds.
 DELAY = 0.3

@@ -8,11 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Experiment, Make, Note
 from tests.support.service import Process, Service, free_port
-
-Make = Callable[..., Experiment]
-Note = Callable[[Row], Row]
 
 #: What a timer of these experiments may end as: its receiver answers 200.
 EXPLAINED = {"delivered", "unknown"}

@@ -5,20 +5,17 @@ timer; and since every call needs a claim, never a second call.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Experiment, Make, Note
 from tests.chaos.steady import Steady, slow_create
 from tests.support.rabbitmq import Management, Proxy
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnRabbitMQ
 from tests.support.service import Service
 from tests.support.waiting import eventually
-
-Make = Callable[[str], Experiment]
-Note = Callable[[Row], Row]
 
 #: All is normal so many seconds after RabbitMQ is back: it is noticed
 #: within a second, and what was lost is looked for every five.

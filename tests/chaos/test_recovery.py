@@ -1,18 +1,14 @@
 """Many timers are overdue, and recovered several times over."""
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Make, Note
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnRabbitMQ
 from tests.support.service import Service
 from tests.support.timers import depth
 from tests.support.waiting import eventually
-
-Make = Callable[..., Experiment]
-Note = Callable[[Row], Row]
 
 BACKLOG = 20_000
 

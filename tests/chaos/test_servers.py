@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from deploy.local.postgres import DATABASE, USER
-from tests.chaos.experiment import Experiment, Row
+from tests.chaos.experiment import Experiment, Note
 from tests.chaos.namespaces import (
     ADDRESSES,
     HUB,
@@ -29,7 +29,6 @@ from tests.support.servers import OwnPostgres, OwnRabbitMQ
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
-Note = Callable[[Row], Row]
 Start = Callable[..., list[Service]]
 
 #: A claim holds so long, and what it held goes on so soon after.
@@ -59,20 +58,16 @@ def postgres(
     network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OwnPostgres]:
     """Start a Postgres that servers reach at the hub's address for it."""
-    server = OwnPostgres(
+    with OwnPostgres(
         tmp_path_factory.mktemp("postgres"),
         listen_addresses=ADDRESSES["postgres"],
-    )
-    try:
-        server.start()
+    ) as server:
         with psycopg.connect(server.url, autocommit=True) as link:
             ((path,),) = link.execute("SHOW hba_file").fetchall()
             with Path(path).open("a") as file:
                 file.write(f"host all all {NETWORK} trust\n")
             link.execute("SELECT pg_reload_conf()")
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +77,14 @@ def rabbitmq(
     """Start a RabbitMQ that servers reach at the hub's address for it."""
     directory = tmp_path_factory.mktemp("rabbitmq")
     server = OwnRabbitMQ(directory)
-    try:
-        more = directory / "rabbitmq" / "conf.d"
-        more.mkdir()
-        port = urlsplit(server.url).port
-        (more / "listen.conf").write_text(
-            f"listeners.tcp.2 = {ADDRESSES['rabbitmq']}:{port}\n"
-        )
-        server.start()
+    more = directory / "rabbitmq" / "conf.d"
+    more.mkdir()
+    port = urlsplit(server.url).port
+    (more / "listen.conf").write_text(
+        f"listeners.tcp.2 = {ADDRESSES['rabbitmq']}:{port}\n"
+    )
+    with server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

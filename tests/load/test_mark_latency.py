@@ -41,12 +41,10 @@ FROM pg_stat_io WHERE object = 'wal' AND context = 'normal'
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[OwnPostgres]:
-    server = OwnPostgres(
+    with OwnPostgres(
         tmp_path, track_commit_timestamp="on", track_wal_io_timing="on"
-    )
-    server.start()
-    yield server
-    server.close()
+    ) as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
@@ -67,6 +68,18 @@ class _Server:
         """Leave nothing running."""
         self.kill()
         self._tether.close()
+
+    def __enter__(self) -> Self:
+        """Start it; it is closed when it can't be, too."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class OwnRabbitMQ(_Server):

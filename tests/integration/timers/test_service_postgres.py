@@ -36,10 +36,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[OwnPostgres]:
-    server = OwnPostgres(tmp_path)
-    server.start()
-    yield server
-    server.close()
+    with OwnPostgres(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(params=SHAPES)

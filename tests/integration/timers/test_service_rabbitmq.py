@@ -30,10 +30,8 @@ pytestmark = [
 def own_rabbitmq(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OwnRabbitMQ]:
-    server = OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    server.start()
-    yield server
-    server.close()
+    with OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
