@@ -57,8 +57,16 @@ def postgres(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OwnPostgres]:
     """Start a Postgres that may be killed."""
-    with OwnPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    directory = tmp_path_factory.mktemp("postgres")
+    with OwnPostgres(directory) as server:
+        migrate(server, directory)
         yield server
+
+
+def migrate(server: OwnPostgres, directory: Path) -> None:
+    """Make the tables, once for all experiments."""
+    service = Service(directory, "", DATABASE_URL=server.url)
+    service.manage("migrate", "--verbosity", "0")
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +98,6 @@ def service(
     for queue in management.queues():
         management.delete_queue(queue)
     service = Service(tmp_path, rabbitmq.url, DATABASE_URL=postgres.url)
-    service.manage("migrate", "--verbosity", "0")
     with psycopg.connect(postgres.url) as link:
         link.execute("TRUNCATE timer")
     yield service

@@ -6,14 +6,16 @@ timer; and since every call needs a claim, never a second call.
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from deploy.local.rabbitmq import NODE
 from tests.chaos.experiment import Experiment, Make, Note
 from tests.chaos.steady import Steady, slow_create
 from tests.support.rabbitmq import Management, Proxy
 from tests.support.receiver import Receiver
-from tests.support.servers import OwnRabbitMQ
+from tests.support.servers import OwnRabbitMQ, SecondNode
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -22,6 +24,15 @@ from tests.support.waiting import eventually
 BACK_TO_NORMAL = 10.0
 #: No create waits for RabbitMQ, whose shortest time-out is a second.
 FAST = 0.9
+
+
+@pytest.fixture
+def second(rabbitmq: OwnRabbitMQ, tmp_path: Path) -> Iterator[SecondNode]:
+    """Add a node to RabbitMQ's cluster."""
+    directory = tmp_path / "second"
+    directory.mkdir()
+    with SecondNode(rabbitmq, directory) as node:
+        yield node
 
 
 @pytest.fixture
@@ -45,10 +56,33 @@ def quick(receiver: Receiver) -> None:
 def test_it_is_restarted(
     service: Service, rabbitmq: OwnRabbitMQ, experiment: Make, note: Note
 ) -> None:
+    timers = experiment("RabbitMQ stopped for 17 s")
+    _is_stopped(service, rabbitmq, timers, note)
+
+
+def test_a_cluster_s_node_is_restarted(
+    service: Service,
+    rabbitmq: OwnRabbitMQ,
+    second: SecondNode,
+    management: Management,
+    experiment: Make,
+    note: Note,
+) -> None:
+    # The one that has the queues; our processes are at the other.
+    service.manage("recover_timers")
+    queues = management.queues().values()
+    assert {queue["node"] for queue in queues} == {NODE}
+    service.env["RABBITMQ_URL"] = second.url
+    timers = experiment("a cluster's node stopped for 17 s, the queues on it")
+    _is_stopped(service, rabbitmq, timers, note)
+
+
+def _is_stopped(
+    service: Service, rabbitmq: OwnRabbitMQ, timers: Experiment, note: Note
+) -> None:
     service.start_all(threads=64)
     steady = Steady(service)
     # Some come due before it stops, some while it is down, some later.
-    timers = experiment("RabbitMQ stopped for 17 s")
     timers.set_timers(2_000, rate=100, seconds=range(2, 21))
     time.sleep(6)
     began = time.time()

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from deploy.local.postgres import DATABASE, USER
+from tests.chaos.conftest import migrate
 from tests.chaos.experiment import Experiment, Note
 from tests.chaos.namespaces import (
     ADDRESSES,
@@ -58,10 +59,11 @@ def postgres(
     network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OwnPostgres]:
     """Start a Postgres that servers reach at the hub's address for it."""
+    directory = tmp_path_factory.mktemp("postgres")
     with OwnPostgres(
-        tmp_path_factory.mktemp("postgres"),
-        listen_addresses=ADDRESSES["postgres"],
+        directory, listen_addresses=ADDRESSES["postgres"]
     ) as server:
+        migrate(server, directory)
         with psycopg.connect(server.url, autocommit=True) as link:
             ((path,),) = link.execute("SHOW hba_file").fetchall()
             with Path(path).open("a") as file:
@@ -123,8 +125,6 @@ def start(
             management.delete_queue(queue)
         for name in names:
             make(name)
-        with network.inside(names[0]):
-            servers[names[0]].manage("migrate", "--verbosity", "0")
         with psycopg.connect(postgres.url) as link:
             link.execute("TRUNCATE timer")
         with ThreadPoolExecutor() as pool:

@@ -1,10 +1,11 @@
 """RabbitMQ and PostgreSQL of a test's own, to be stopped and killed."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -16,9 +17,11 @@ from deploy.local.needs import rabbitmq_server
 from deploy.local.output import Output
 from deploy.local.postgres import DATABASE, USER, Postgres
 from deploy.local.processes import Child, Service, Tether
-from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.rabbitmq import NODE, RabbitMQ
 from tests.support.line import BadLine
 from tests.support.waiting import eventually
+
+_SECOND = "second@localhost"
 
 
 class _Server:
@@ -31,6 +34,11 @@ class _Server:
         self._is_ready = is_ready
         self._tether = Tether()
         self._child: Child | None = None
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment that it runs in."""
+        return self._service.env
 
     def start(self) -> None:
         """Start it unless it runs; wait until clients can log in."""
@@ -89,6 +97,7 @@ class OwnRabbitMQ(_Server):
         node = RabbitMQ(directory, os.environ)
         epmd, broker = node.services()
         super().__init__(broker, node.is_ready)
+        self.directory = directory
         self.url = node.url
         self.management_url = node.management_url
         self._booted = directory / "rabbitmq" / "booted"
@@ -103,20 +112,52 @@ class OwnRabbitMQ(_Server):
 
     def control(self, *command: str) -> None:
         """Run rabbitmqctl."""
-        server = rabbitmq_server()
-        assert server is not None
-        subprocess.run(
-            [server.with_name("rabbitmqctl"), *command],
-            env=dict(self._service.env),
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        _rabbitmqctl(self.env, *command)
 
     def close(self) -> None:
         """Leave nothing running, its epmd included."""
         super().close()
         self._epmd.close()
+
+
+class SecondNode(_Server):
+    """Another node of a RabbitMQ's cluster, its files in `directory`."""
+
+    def __init__(self, first: OwnRabbitMQ, directory: Path) -> None:
+        self._first = first
+        home = directory / "rabbitmq"
+        home.mkdir()
+        # A cluster has one login, one cookie (in HOME) and here one epmd.
+        shutil.copy(first.directory / "rabbitmq" / "password", home)
+        node = RabbitMQ(directory, os.environ)
+        _, broker = node.services()
+        shared = {key: first.env[key] for key in ("HOME", "ERL_EPMD_PORT")}
+        env = {**broker.env, **shared, "RABBITMQ_NODENAME": _SECOND}
+        super().__init__(replace(broker, env=env), node.is_ready)
+        self.url = node.url
+
+    def start(self) -> None:
+        """Start it and have it join the cluster."""
+        super().start()
+        for command in ("stop_app",), ("join_cluster", NODE), ("start_app",):
+            _rabbitmqctl(self.env, *command)
+
+    def close(self) -> None:
+        """Leave nothing running, and the first node alone."""
+        super().close()
+        self._first.control("forget_cluster_node", _SECOND)
+
+
+def _rabbitmqctl(env: Mapping[str, str], *command: str) -> None:
+    server = rabbitmq_server()
+    assert server is not None
+    subprocess.run(
+        [server.with_name("rabbitmqctl"), *command],
+        env=dict(env),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 class OwnPostgres(_Server):
