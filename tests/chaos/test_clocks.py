@@ -90,7 +90,7 @@ def test_clocks_are_wrong(
         receiver,
         postgres.url,
     )
-    timers.set_timers(1_500, rate=75, seconds=range(1, 9))
+    timers.set_timers(1_500, rate=100, seconds=range(1, 9))
     timers.all_set()
     timers.healed()
     row = note(timers.judge(within=60))

@@ -85,7 +85,7 @@ def test_it_is_away_for_longer_than_a_lease(
     timers = experiment(f"Postgres stopped for {LONG:.0f} s")
     # Given messages for all of that time, and calls under way
     receiver.jitter = 0.1
-    timers.set_timers(1_500, rate=150, seconds=range(12, 50))
+    timers.set_timers(1_500, rate=150, seconds=range(12, 40))
     timers.all_set()
     receiver.gate.clear()
     under_way = [timers.set_timer(0) for _ in range(40)]

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -31,9 +32,8 @@ class Machine:
 
     def start(self) -> None:
         """Start what does not run, as at boot: timers are recovered."""
-        for server in reversed(self._servers):
-            if not server.pids():
-                server.start()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.start(), self._servers))
         self._service.manage("recover_timers")
         self._service.start_all(threads=64)
 
@@ -55,11 +55,10 @@ class Machine:
             server.kill()
 
     def shut_down(self) -> None:
-        """Stop every process in its order, and wait for it."""
-        for name in ("web", "dispatcher", "worker"):
-            for process in self._service.processes:
-                if process.name == name and process.is_running():
-                    assert process.stop() == 0
+        """Stop our processes, then the servers, and wait for each."""
+        ours = [p for p in self._service.processes if p.is_running()]
+        with ThreadPoolExecutor() as pool:
+            assert set(pool.map(lambda process: process.stop(), ours)) == {0}
         for server in self._servers:
             server.stop()
 

@@ -109,7 +109,7 @@ def test_workers_sleep_past_their_leases(
     # Given four workers among many timers
     service.start_all(threads=64)
     sleepers = [service.start_worker(threads=64) for _ in range(3)]
-    timers = experiment("workers paused for 33 s")
+    timers = experiment("workers paused for 26 s")
     timers.set_timers(3_000, rate=100, seconds=range(1, 9))
 
     # When three of them are paused, one after the other
@@ -117,7 +117,7 @@ def test_workers_sleep_past_their_leases(
         time.sleep(random.uniform(2, 3))
         timers.struck()
         sleeper.send_all(signal.SIGSTOP)
-    time.sleep(33)
+    time.sleep(26)
     left = list(timers.outcomes().values()).count("unknown")
     assert left, "no call was under way"
     for sleeper in sleepers:

@@ -83,7 +83,7 @@ def _is_stopped(
     service.start_all(threads=64)
     steady = Steady(service)
     # Some come due before it stops, some while it is down, some later.
-    timers.set_timers(2_000, rate=100, seconds=range(2, 21))
+    timers.set_timers(2_000, rate=200, seconds=range(2, 21))
     time.sleep(6)
     began = time.time()
     rabbitmq.stop()

@@ -196,7 +196,7 @@ def test_one_of_two_servers_is_cut_off(
 ) -> None:
     servers = start("a", "b")
     fault = f"one of two servers cut off from {' and '.join(links)} for 30 s"
-    timers = begin(fault, servers, 3_000, 75)
+    timers = begin(fault, servers, 2_500, 75)
     timers.struck()
     struck_at = time.time()
     with network.cut(*(("a", link) for link in links)):
@@ -223,7 +223,7 @@ def test_one_server_is_killed_and_another_cut_off(
 ) -> None:
     servers = start("a", "b", "c")
     fault = "of three servers one killed, one cut off for 30 s"
-    timers = begin(fault, servers, 5_000, 100)
+    timers = begin(fault, servers, 5_000, 125)
     timers.struck()
     struck_at = time.time()
     servers[0].kill()
