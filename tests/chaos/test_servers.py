@@ -223,7 +223,7 @@ def test_one_server_is_killed_and_another_cut_off(
 ) -> None:
     servers = start("a", "b", "c")
     fault = "of three servers one killed, one cut off for 30 s"
-    timers = begin(fault, servers, 5_000, 125)
+    timers = begin(fault, servers, 5_000, 100)
     timers.struck()
     struck_at = time.time()
     servers[0].kill()
