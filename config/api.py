@@ -3,7 +3,6 @@
 Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,37 +14,15 @@ from ninja.parser import Parser
 
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
-from apps.timers.schemas import TimerIn
+from apps.timers.schemas import RetryIn, TimerIn
 from apps.timers.services import AlreadyFired, StoreUnavailable
+from apps.webhooks import jsontext
 
 _FIELDS = ", ".join(TimerIn.model_fields)
+_RETRY_FIELDS = ", ".join(RetryIn.model_fields)
 _AMOUNTS = ("hours", "minutes", "seconds")
-_DIGITS = 18  # of a whole number that still fits everywhere
-
-
-class NotJSON(ValueError):
-    """The body is not JSON; the text says where it stops being it."""
-
-
-def _bounded_int(digits: str) -> int:
-    """Read a JSON integer; one of any length stays cheap to handle."""
-    if len(digits) <= _DIGITS:
-        return int(digits)
-    return -1 if digits.startswith("-") else 10**_DIGITS
-
-
-def _refuse_constant(name: str) -> Any:
-    raise NotJSON(f"{name} is not JSON")
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, refusing a name that stands in it twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise NotJSON(f"{name!a} stands twice in one object")
-        found[name] = value
-    return found
+#: So many errors are told of: an answer is no larger than what it answers.
+_MOST_ERRORS = 20
 
 
 class StrictParser(Parser):
@@ -53,19 +30,7 @@ class StrictParser(Parser):
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         """Return the parsed body; raise NotJSON with a reason."""
-        try:
-            parsed: dict[str, Any] = json.loads(
-                request.body.decode(),
-                parse_int=_bounded_int,
-                parse_constant=_refuse_constant,
-                object_pairs_hook=_refuse_twins,
-            )
-        except UnicodeDecodeError:
-            raise NotJSON("the body is not UTF-8") from None
-        except RecursionError:
-            raise NotJSON("it is nested too deeply") from None
-        except json.JSONDecodeError as error:
-            raise NotJSON(str(error)) from None
+        parsed: dict[str, Any] = jsontext.loads(request.body)
         return parsed
 
 
@@ -107,7 +72,11 @@ api.add_router("", monitoring)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
         return _not_json("it is empty")
-    errors = [pair for item in error.errors for pair in _field_errors(item)]
+    errors = [
+        pair
+        for item in error.errors[:_MOST_ERRORS]
+        for pair in _field_errors(item)
+    ]
     fields = ", ".join(dict.fromkeys(field for field, _ in errors))
     return error_response(422, f"Not valid: {fields}.", errors)
 
@@ -125,9 +94,11 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
                          f" pair; the fields are {_FIELDS}")]
     if not names:
         return [("body", f"must be a JSON object with {_FIELDS}")]
+    known = _FIELDS if len(names) == 1 else _RETRY_FIELDS
     sentences = {
         "missing": "is required",
-        "extra_forbidden": f"is not a field of a timer; those are {_FIELDS}",
+        "extra_forbidden": f"is not a field; those are {known}",
+        "list_type": "must be a list",
         "uuid_parsing": "must be a UUID, as POST /timer returned it",
     }
     return [(field, sentences.get(kind, item["msg"]))]
@@ -135,7 +106,7 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
 
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    if isinstance(error.__cause__, NotJSON):
+    if isinstance(error.__cause__, jsontext.NotJSON):
         return _not_json(str(error.__cause__))
     return error_response(error.status_code, error.message)
 

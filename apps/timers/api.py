@@ -39,7 +39,12 @@ def create_timer(
     the same.
     """
     timer_id = services.create_timer(
-        body.url, body.delay, at_least_once=body.delivery == "at_least_once"
+        body.url,
+        body.delay,
+        at_least_once=body.delivery == "at_least_once",
+        request=body.request,
+        retry=body.retry_policy,
+        max_lateness=body.lateness,
     )
     response["Location"] = f"/timer/{timer_id}"
     created = TimerCreated(id=timer_id, time_left=body.total_seconds)
