@@ -29,9 +29,14 @@ class StrictParser(Parser):
     """Takes JSON as RFC 8259 has it, in UTF-8, and nothing else."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the parsed body; raise NotJSON with a reason."""
-        parsed: dict[str, Any] = jsontext.loads(request.body)
-        return parsed
+        """Return the parsed body; raise NotJSON with a reason.
+
+        Number is for the inside of a body alone: as a whole, pydantic would
+        take it for an object with attributes.
+        """
+        parsed = jsontext.loads(request.body)
+        number = isinstance(parsed, jsontext.Number)
+        return 0 if number else parsed  # type: ignore[return-value]
 
 
 def error_response(
@@ -89,12 +94,13 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
-    if kind == "string_unicode" and not names:
-        return [("body", "has a field whose name contains half of a surrogate"
-                         f" pair; the fields are {_FIELDS}")]
+    known = _RETRY_FIELDS if names[:1] == ("retry",) else _FIELDS
+    if kind == "string_unicode":
+        return [(field or "body",
+                 "has a field whose name contains half of a surrogate pair;"
+                 f" the fields are {known}")]
     if not names:
         return [("body", f"must be a JSON object with {_FIELDS}")]
-    known = _FIELDS if len(names) == 1 else _RETRY_FIELDS
     sentences = {
         "missing": "is required",
         "extra_forbidden": f"is not a field; those are {known}",

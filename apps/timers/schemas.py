@@ -117,7 +117,7 @@ def _headers(value: Any) -> Any:
         raise _wrong('must be an object such as {"x-key": "value"}')
     if wrong := list(wrong_headers(value)):
         raise _wrong_parts(*wrong)
-    return value
+    return value or None
 
 
 def _object(value: Any) -> Any:

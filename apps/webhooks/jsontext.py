@@ -10,6 +10,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 _DIGITS = 18  # of a whole number that fits everywhere
+_CONSTANTS = {None: "null", True: "true", False: "false"}
 
 
 class NotJSON(ValueError):
@@ -78,7 +79,9 @@ def dumps(value: Any) -> str:
         return f"[{','.join(map(dumps, value))}]"
     if isinstance(value, dict):
         return f"{{{','.join(map(_member, value.items()))}}}"
-    return json.dumps(value)  # a small int, true, false, null
+    if type(value) is int:
+        return str(value)
+    return _CONSTANTS[value]
 
 
 def _member(pair: tuple[str, Any]) -> str:
