@@ -33,7 +33,7 @@ router = Router(tags=["timers"])
 def create_timer(
     request: HttpRequest, body: TimerIn, response: HttpResponse
 ) -> Status[TimerCreated]:
-    """Set a timer: when it expires, its URL is called with a POST, once.
+    """Set a timer: when it expires, its URL is called, once.
 
     201 means that it is stored durably. A 503 may have been stored all
     the same.
