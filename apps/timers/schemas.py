@@ -1,6 +1,5 @@
 """What the API takes and gives."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -8,28 +7,27 @@ from uuid import UUID
 from django.conf import settings
 from ninja import Schema
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from apps.webhooks.guard import Guard, Refused
-from apps.webhooks.jsontext import Number
-from apps.webhooks.request import (
-    MAX_HEADERS,
-    InvalidRequest,
-    WebhookRequest,
-    encode_body,
-    wrong_headers,
+from apps.timers.fields import (
+    Amount,
+    Attempts,
+    CallableURL,
+    Headers,
+    Lateness,
+    Pause,
+    wrong,
+    wrong_parts,
 )
+from apps.webhooks.request import InvalidRequest, WebhookRequest, encode_body
 from apps.webhooks.retry import RetryPolicy
-from apps.webhooks.target import InvalidURL, parse_target
 
 TimerStatus = Literal[
     "scheduled", "deferred", "retrying", "firing",
@@ -40,121 +38,10 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Failure = Literal["status", "no_answer"]
 
 
-def _whole_number(
-    least: int = 0, most: int | None = None
-) -> Callable[[Any], int]:
-    """Make a check that takes JSON's integers only, and names the fix."""
-    bounds = f"{least} or more" if most is None else f"{least} to {most:,}"
-
-    def check(value: Any) -> int:
-        if isinstance(value, Number) and value.text.isdecimal():
-            value = 10**18  # or more: it is too much for all of them
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int)
-            or not least <= value <= (most or value)
-        ):
-            raise PydanticCustomError(
-                "whole_number",
-                "must be a whole number, {bounds}, such as 5"
-                " (not a string, a fraction, true or false)",
-                {"bounds": bounds},
-            )
-        return value
-
-    return check
-
-
-def _url(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise PydanticCustomError(
-            "url", "must be a string such as \"https://example.com/hook\""
-        )
-    return value
-
-
-def _callable_url(value: str) -> str:
-    guard = Guard(settings.WEBHOOK_ALLOWED_NETWORKS)
-    try:
-        guard.check_host(parse_target(value).host)
-    except InvalidURL as error:
-        reason = str(error)
-    except Refused as error:
-        reason = (
-            f"{error}; it can be called only if the server's setting"
-            f" WEBHOOK_ALLOWED_NETWORKS has {error.allowed_by}."
-        )
-    else:
-        return value
-    raise _wrong(reason)
-
-
-def _wrong(sentence: str) -> PydanticCustomError:
-    """Return an error that says just this."""
-    return PydanticCustomError("wrong", "{sentence}", {"sentence": sentence})
-
-
-def _wrong_parts(*parts: tuple[str, str]) -> ValidationError:
-    """Return errors within a field: for each a name, or "", and a sentence.
-
-    pydantic puts the field before the names.
-    """
-    return ValidationError.from_exception_data(
-        "parts",
-        [
-            InitErrorDetails(
-                type=_wrong(sentence), loc=(name,) if name else (), input=None
-            )
-            for name, sentence in parts
-        ],
-    )
-
-
-def _headers(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise _wrong('must be an object such as {"x-key": "value"}')
-    if wrong := list(wrong_headers(value)):
-        raise _wrong_parts(*wrong)
-    return value or None
-
-
 def _object(value: Any) -> Any:
     if value is None or isinstance(value, dict):
         return value
-    raise _wrong('must be an object such as {"max_attempts": 5}')
-
-
-def _lateness(value: int) -> int:
-    return _whole_number(1, settings.MAX_TIMER_DAYS * 86_400)(value)
-
-
-# The bound stands next to its type, else the API's document has it wrong.
-Amount = Annotated[
-    int, Field(ge=0, strict=True), BeforeValidator(_whole_number())
-]
-CallableURL = Annotated[
-    str,
-    BeforeValidator(_url),
-    AfterValidator(_callable_url),
-    Field(json_schema_extra={"format": "uri", "maxLength": 2048}),
-]
-
-
-Seconds = Annotated[
-    int,
-    Field(ge=1, le=86_400, strict=True),
-    BeforeValidator(_whole_number(1, 86_400)),
-]
-Headers = Annotated[
-    dict[str, str] | None,
-    BeforeValidator(_headers),
-    Field(json_schema_extra={"maxProperties": MAX_HEADERS}),
-]
-Lateness = Annotated[
-    int, Field(ge=1, strict=True), BeforeValidator(_lateness)
-]
+    raise wrong('must be an object such as {"max_attempts": 5}')
 
 
 class RetryIn(Schema):
@@ -162,17 +49,15 @@ class RetryIn(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    max_attempts: Annotated[
-        int,
-        Field(ge=2, le=30, strict=True),
-        BeforeValidator(_whole_number(2, 30)),
-    ] = Field(description="Calls in all, the first one included.")
-    min_delay: Seconds = Field(
+    max_attempts: Attempts = Field(
+        description="Calls in all, the first one included."
+    )
+    min_delay: Pause = Field(
         default=10,
         description="Seconds before the second call, doubled for each one"
         " after it, less up to half of it at random.",
     )
-    max_delay: Seconds = Field(
+    max_delay: Pause = Field(
         default=3600,
         validate_default=True,
         description="Seconds that are not exceeded by that; a receiver's"
@@ -193,7 +78,7 @@ class RetryIn(Schema):
     def _not_below_min_delay(cls, value: int, info: ValidationInfo) -> int:
         least = info.data.get("min_delay", 0)
         if value < least:
-            raise _wrong(
+            raise wrong(
                 f"is {value:,} (left out, it is 3,600); it must be min_delay,"
                 f" {least:,}, or more"
             )
@@ -207,7 +92,7 @@ class RetryIn(Schema):
         if value is not None and (
             "status" not in value or len(set(value)) < len(value)
         ):
-            raise _wrong(
+            raise wrong(
                 'must be ["status"] or ["status", "no_answer"], or be left'
                 " out"
             )
@@ -288,7 +173,7 @@ class TimerIn(Schema):
                 info.data.get("headers"),
             )
         except InvalidRequest as error:
-            raise _wrong(str(error)) from None
+            raise wrong(str(error)) from None
 
     @field_validator("retry")
     @classmethod
@@ -297,7 +182,7 @@ class TimerIn(Schema):
     ) -> RetryIn | None:
         delivery = info.data.get("delivery")
         if value and "no_answer" in (value.on or ()) and delivery == "once":
-            raise _wrong_parts(
+            raise wrong_parts(
                 (
                     "on",
                     'has "no_answer", which needs "delivery":'
