@@ -61,14 +61,14 @@ class RetryIn(Schema):
         default=3600,
         validate_default=True,
         description="Seconds that are not exceeded by that; a receiver's"
-        " Retry-After may ask for more.",
+        " Retry-After may ask for more, up to an hour.",
     )
     on: list[Failure] | None = Field(
         default=None,
-        description="What is a failure. status: an answer that is not 2xx;"
-        " it always is one. no_answer: the request left, and the time ran"
-        " out or the connection broke; needs `at_least_once`, where it is"
-        " one unless `on` is given without it.",
+        description="What is tried again. status, always: an answer that is"
+        " neither 2xx nor 410. no_answer: the request left, and no answer"
+        " came, or none that can be read; it needs `at_least_once`, where it"
+        " belongs to it unless `on` leaves it out.",
         examples=[["status"]],
         json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
