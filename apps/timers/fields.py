@@ -93,7 +93,7 @@ def _headers(value: Any) -> Any:
         raise wrong('must be an object such as {"x-key": "value"}')
     if found := list(wrong_headers(value)):
         raise wrong_parts(*found)
-    return value or None
+    return value
 
 
 def _lateness(value: int) -> int:

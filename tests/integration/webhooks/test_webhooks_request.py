@@ -12,6 +12,7 @@ from apps.webhooks import jsontext
 from apps.webhooks.client import Result
 from apps.webhooks.request import encode_body, merged, wrong_headers
 from tests.integration.webhooks.receivers import answering, receiver
+from tests.support.jsonvalues import JSON
 
 Call = Callable[..., Result]
 
@@ -96,20 +97,8 @@ def test_headers_that_are_taken_arrive_as_they_are(
     assert head.split("\r\n")[4:] == sent
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(10**17, 10**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-).filter(lambda value: value is not None)
-
-
 @many
-@given(JSON)
+@given(JSON.filter(lambda value: value is not None))
 def test_a_receiver_gets_the_json_that_was_posted(
     call: Call, value: Any
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.webhooks import jsontext
+from tests.support.jsonvalues import JSON
 
 UNCHANGED = [
     "0", "-1", "9007199254740993", "-9223372036854775809",
@@ -35,18 +36,6 @@ def test_what_is_compact_stays_as_it_is(text: str) -> None:
 )
 def test_only_space_and_escapes_are_saved(text: str, compact: str) -> None:
     assert jsontext.dumps(jsontext.loads(text.encode())) == compact
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(10**17, 10**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
 
 
 @given(JSON, st.booleans(), st.sampled_from([None, 1]))
