@@ -16,6 +16,9 @@ from apps.timers.schemas import (
     TimerStatus,
 )
 
+#: What an error begins with while a timer waits for its host.
+_DEFERRED = ("busy:", "hanging:")
+
 router = Router(tags=["timers"])
 
 
@@ -73,15 +76,25 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
     if timer.sent_at is not None:
         late = (timer.sent_at - timer.due_at).total_seconds()
         late_ms = round(late * 1000, 3)
+    waits = timer.outcome is None and timer.fired_at is None
     return TimerOut(
         id=timer.id,
         time_left=timer.time_left,
         status=_status(timer),
         url=timer.url,
+        method=timer.method,
         delivery="at_least_once" if timer.at_least_once else "once",
+        retry=timer.retry,
+        max_lateness=(
+            None
+            if timer.max_lateness is None
+            else int(timer.max_lateness.total_seconds())
+        ),
         fire_at=timer.due_at,
+        next_at=timer.next_at if waits else None,
         created_at=timer.created_at,
         fired_at=timer.fired_at,
+        attempts=timer.attempts,
         late_ms=late_ms,
         status_code=timer.status_code,
         error=timer.error,
@@ -93,6 +106,8 @@ def _status(timer: StoredTimer) -> TimerStatus:
         return cast(TimerStatus, timer.outcome)
     if timer.fired_at is not None:
         return "firing"
-    if timer.connect_failures or timer.sent_at is not None:
+    if timer.error is not None and timer.error.startswith(_DEFERRED):
+        return "deferred"
+    if timer.attempts or timer.sent_at is not None:
         return "retrying"
     return "scheduled"

@@ -19,8 +19,8 @@ from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.target import InvalidURL, parse_target
 
 TimerStatus = Literal[
-    "scheduled", "retrying", "firing",
-    "delivered", "failed", "unknown", "cancelled",
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
 ]
 Delivery = Literal["once", "at_least_once"]
 
@@ -139,22 +139,32 @@ class TimerOut(Schema):
         description="Whole seconds, rounded up; 0 exactly when expired."
     )
     status: TimerStatus = Field(
-        description="scheduled: waiting. retrying: the receiver could not"
-        " be connected to, or the worker died after the request left"
-        " (at_least_once); it will be tried again. firing: being called."
-        " delivered: answered 2xx. failed: another answer, or none for the"
-        " reason in `error`. unknown: the request left, then the worker"
-        " died. cancelled: by DELETE, before it fired."
+        description="scheduled: waiting. deferred: its host has as many"
+        " calls as it may have at once, or answers none; see `error`."
+        " retrying: tried, and will be again at `next_at`. firing: being"
+        " called. delivered: answered 2xx. failed: another answer, or none"
+        " for the reason in `error`. unknown: the request left, then the"
+        " worker died. missed: not called within `max_lateness`."
+        " cancelled: by DELETE, before it fired, or before another retry."
     )
     url: str
+    method: str
     delivery: Delivery
+    retry: dict[str, Any] | None
+    max_lateness: int | None = Field(description="Seconds.")
     fire_at: datetime = Field(description="When it expires.")
+    next_at: datetime | None = Field(
+        description="While it waits: when it is called."
+    )
     created_at: datetime
     fired_at: datetime | None = Field(
         description="When a worker claimed it, to call the URL."
     )
+    attempts: int = Field(
+        description="How often a worker set out to call."
+    )
     late_ms: float | None = Field(
-        description="How long after `fire_at` the request had left."
+        description="How long after `fire_at` the last request had left."
     )
     status_code: int | None = Field(description="The receiver's answer.")
     error: str | None = Field(

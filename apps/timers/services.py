@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -46,18 +47,16 @@ def _reaching_postgres() -> Iterator[None]:
         raise StoreUnavailable from error
 
 
-def create_timer(
-    url: str, delay: timedelta, *, at_least_once: bool = False
-) -> UUID:
+def create_timer(url: str, delay: timedelta, **options: Any) -> UUID:
     """Store a timer and return its id; once returned, it is durable.
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. Raises StoreUnavailable.
+    feeder. `options` are NewTimer's. Raises StoreUnavailable.
     """
     queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
     timer = NewTimer(
-        uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
+        uuid_utils.compat.uuid7(), url, delay, queued, **options
     )
     with _reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)

@@ -75,6 +75,8 @@ class Result:
                  cut off half-way has not, though failure.unsent is False.
     body         the first bytes of the answer's body, <= 1 KiB, not decoded
     duration     seconds, from before the name was resolved
+    hung         whether it failed by the deadline, not by anything else
+    retry_after  the answer's header of that name, if it has one
     """
 
     status_code: int | None
@@ -83,6 +85,8 @@ class Result:
     sent: bool
     body: bytes
     duration: float
+    hung: bool = False
+    retry_after: str | None = None
 
     @property
     def error(self) -> str | None:
@@ -141,8 +145,11 @@ class WebhookClient:
         exchange = Exchange(target, deadline, before_send, on_sent)
         token = current.set(exchange)
         status, failure, detail, start = None, None, "", b""
+        retry_after = None
         try:
-            status, start = self._perform(exchange, request)
+            answer = self._perform(exchange, request)
+            status, start = answer.status, _read_start(answer)
+            retry_after = answer.headers.get("retry-after")
         except Failed as error:
             failure, detail = error.kind, _printable(error.detail)
         finally:
@@ -154,6 +161,11 @@ class WebhookClient:
             sent=exchange.sent,
             body=start,
             duration=time.monotonic() - started,
+            hung=(
+                failure not in (None, FailureKind.aborted)
+                and exchange.is_over()
+            ),
+            retry_after=retry_after,
         )
 
     def close(self) -> None:
@@ -162,7 +174,7 @@ class WebhookClient:
 
     def _perform(
         self, exchange: Exchange, request: PreparedRequest
-    ) -> tuple[int, bytes]:
+    ) -> BaseHTTPResponse:
         try:
             response = self._adapter.send(request, stream=True)
         except Failed as error:
@@ -170,7 +182,8 @@ class WebhookClient:
                 raise
             exchange.start_over()
             response = self._adapter.send(request, stream=True)
-        return response.status_code, _read_start(response.raw)
+        answer: BaseHTTPResponse = response.raw
+        return answer
 
 
 def _prepared(

@@ -47,14 +47,16 @@ def test_a_timer_is_stored_and_can_be_looked_at() -> None:
     # And it is what GET shows
     found = Client().get(answer["Location"]).json()
     fire_at = datetime.fromisoformat(found.pop("fire_at"))
+    assert datetime.fromisoformat(found.pop("next_at")) == fire_at
     created_at = datetime.fromisoformat(found.pop("created_at"))
     assert fire_at - created_at == timedelta(seconds=total)
     assert abs(created_at - before) < timedelta(seconds=5)
     assert found.pop("time_left") in (total, total - 1)
     assert found == {
         "id": created["id"], "status": "scheduled", "url": HOOK,
-        "delivery": "once", "fired_at": None, "late_ms": None,
-        "status_code": None, "error": None,
+        "method": "POST", "delivery": "once", "retry": None,
+        "max_lateness": None, "fired_at": None, "attempts": 0,
+        "late_ms": None, "status_code": None, "error": None,
     }
     assert row(UUID(created["id"]))["queued_at"] is None
 

@@ -60,7 +60,7 @@ def test_a_timer_tells_how_it_stands_all_its_life() -> None:
     assert look(timer_id)["time_left"] == 0
 
     # When it could not be sent, and waits for its next try
-    change(timer_id, "connect_failures = 1, error = 'refused: x'")
+    change(timer_id, "attempts = 1, error = 'refused: x'")
     assert look(timer_id)["status"] == "retrying"
     assert look(timer_id)["error"] == "refused: x"
 

@@ -10,7 +10,7 @@ from apps.timers import store
 from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, Mark, Report, Wish
-from tests.support.rows import change, claimed, fill, new_timers
+from tests.support.rows import attempt, change, claimed, fill, new_timers
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
 #: may then go over to a generic plan after five more.
@@ -66,7 +66,9 @@ def statements(
 ) -> dict[str, tuple[Callable[[], object], set[str]]]:
     """Return each statement, and the indexes that serve it."""
     mark = Mark(claim.id, claim.token, claim.due_at)
-    report = Report(claim.id, claim.token, Outcome.FAILED, None, 500, None)
+    failed = Report(
+        claim.id, claim.token, Outcome.FAILED, None, attempt(claim, 500)
+    )
     ahead = timedelta(seconds=2)
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
     pkey = {"timer_pkey"}
@@ -77,7 +79,7 @@ def statements(
             pkey,
         ),
         "mark": (lambda: store.mark_sent([mark]), pkey),
-        "record": (lambda: store.record([report]), pkey),
+        "record": (lambda: store.record([failed]), pkey),
         "unqueue": (lambda: store.unqueue(ids), pkey),
         "due": (
             lambda: [store.due(overdue=o, ahead=ahead, limit=BATCH)
