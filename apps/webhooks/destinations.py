@@ -6,7 +6,8 @@ when there should be room. One that hangs is called by one probe at a time,
 until one is answered.
 
 The share is a dynamic threshold, as in switches whose ports have a memory
-in common (Choudhury and Hahne, 1998, doi:10.1109/90.664262): it needs no
+in common (Choudhury and Hahne, "Dynamic queue length thresholds
+for shared-memory packet switches", 1998): it needs no
 history, so it holds in the first instant too, and a destination that is
 alone gets most slots. That it falls with the square of the free slots
 keeps some free however many destinations want all that they can get.
@@ -25,6 +26,10 @@ Origin = tuple[str, int]
 
 HUNG_IN_A_ROW = 5
 """So many calls without an answer, and none with one since: it hangs."""
+
+PATIENCE = 0.1
+"""So long a call waits for a slot where calls are quick, in seconds: a burst
+to a fast receiver is not worth a detour over Postgres."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 """Bounds of what a deferral asks for, in seconds."""
@@ -59,11 +64,15 @@ class Destinations:
     """Shares out a process's slots for calls; for any number of threads."""
 
     def __init__(
-        self, slots: int, clock: Callable[[], float] = time.monotonic
+        self,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
     ) -> None:
         self._slots = self._free = slots
         self._clock = clock
-        self._lock = threading.Lock()
+        self._patience = patience
+        self._change = threading.Condition(threading.Lock())
         self._calling: dict[Origin, _Destination] = {}
         self._idle: OrderedDict[Origin, _Destination] = OrderedDict()
 
@@ -73,39 +82,50 @@ class Destinations:
         """Take a slot for a call, which leave() must give back.
 
         None: the call may go out now. `returning` says that it has been
-        deferred before: newcomers leave room to such. Never blocks.
+        deferred before: newcomers leave room to such. It takes PATIENCE at
+        most, and that only where a slot should be free by then.
         """
-        with self._lock:
-            now = self._clock()
-            destination = (
-                self._calling.get(origin)
-                or self._idle.pop(origin, None)
-                or _Destination(origin)
-            )
-            if self._has_room(destination, now, returning):
-                self._free -= 1
-                destination.starts.append(now)
-                self._calling[origin] = destination
-                return None
-            if not destination.starts:
-                self._keep(destination)
+        with self._change:
+            began = self._clock()
+            while True:
+                now = self._clock()
+                destination = self._find(origin)
+                if self._has_room(destination, now, returning):
+                    self._free -= 1
+                    destination.starts.append(now)
+                    self._calling[origin] = destination
+                    return None
+                if not destination.starts:
+                    self._keep(destination)
+                left = self._patience - (now - began)
+                if left <= 0 or not destination.is_quick(now):
+                    break
+                self._change.wait(left)
             if destination.is_open:
                 return destination.wait_for_probe(now)
             return destination.book(now, self._share(destination))
 
-    def leave(self, origin: Origin, *, hung: bool) -> None:
+    def leave(self, origin: Origin, *, hung: bool | None) -> None:
         """Give back a slot; due after every enter() that returned None.
 
         hung  the call had no answer by its deadline, be it of connecting,
               TLS or the answer itself. Whatever else came of it shows that
-              there is somebody.
+              there is somebody; None if there was no call after all.
         """
-        with self._lock:
+        with self._change:
             destination = self._calling[origin]
             destination.leave(self._clock(), hung)
             self._free += 1
             if not destination.starts:
                 self._keep(self._calling.pop(origin))
+            self._change.notify_all()
+
+    def _find(self, origin: Origin) -> "_Destination":
+        return (
+            self._calling.get(origin)
+            or self._idle.pop(origin, None)
+            or _Destination(origin)
+        )
 
     def _has_room(
         self, destination: "_Destination", now: float, returning: bool
@@ -208,9 +228,15 @@ class _Destination:
         age = now - sum(self.starts) / len(self.starts)
         return max(self.duration, age)
 
-    def leave(self, now: float, hung: bool) -> None:
+    def is_quick(self, now: float) -> bool:
+        """Tell whether one of the calls under way should end soon."""
+        return bool(self.starts) and self.estimate(now) <= PATIENCE
+
+    def leave(self, now: float, hung: bool | None) -> None:
         """Note the end of a call."""
         start = self.starts.pop(0)
+        if hung is None:
+            return
         took = now - start
         if self.duration:
             self.duration += (took - self.duration) * _SMOOTHING

@@ -21,7 +21,7 @@ class Slots:
     def __init__(self, slots: int = 64) -> None:
         random.seed(1)
         self.now = 1000.0
-        self.destinations = Destinations(slots, lambda: self.now)
+        self.destinations = Destinations(slots, lambda: self.now, 0)
 
     def enter(
         self, origin: Origin = HOST, *, returning: bool = False
@@ -434,3 +434,45 @@ def test_threads_give_back_what_they_take() -> None:
     assert destinations._free == slots
     assert not destinations._calling
     assert not any(d.starts for d in destinations._idle.values())
+
+
+@pytest.mark.parametrize(
+    ("took", "leaves", "waits"),
+    [(0.005, True, True), (0.005, False, True), (5.0, False, False)],
+)
+def test_a_call_waits_a_moment_where_calls_are_quick(
+    took: float, leaves: bool, waits: bool
+) -> None:
+    # Given a host that has all the calls it may have, of a certain length
+    destinations = Destinations(8)
+    assert destinations.enter(HOST) is None
+    destinations._calling[HOST].starts[0] -= took
+    destinations.leave(HOST, hung=False)
+    while not (refused := destinations.enter(HOST)):
+        pass
+    assert refused.wait >= module.SHORTEST_WAIT
+
+    # When one more is to be made, Then it waits where that is of use
+    with ThreadPoolExecutor(1) as threads:
+        began = time.monotonic()
+        entering = threads.submit(destinations.enter, HOST)
+        if leaves:
+            destinations.leave(HOST, hung=False)
+        assert (entering.result() is None) == leaves
+        waited = time.monotonic() - began
+    if not leaves:
+        assert (waited >= module.PATIENCE) == waits
+
+
+def test_no_call_after_all_shows_nothing() -> None:
+    # Given a host that hangs
+    slots = Slots()
+    for _ in range(module.HUNG_IN_A_ROW):
+        slots.call(DEADLINE)
+
+    # When its probe was not sent after all, Then it hangs as before
+    slots.now += 60
+    assert slots.enter() is None
+    slots.destinations.leave(HOST, hung=None)
+    assert slots.fill() == 1
+    assert slots.refusal().hanging

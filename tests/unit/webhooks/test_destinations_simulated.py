@@ -56,7 +56,8 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[..., None], Any]] = []
         self._order = itertools.count()
         self.workers = [
-            Worker(Destinations(THREADS, lambda: self.now)) for _ in range(2)
+            Worker(Destinations(THREADS, lambda: self.now, 0))
+            for _ in range(2)
         ]
 
     def run(self, timers: Iterable[Timer], until: float = 3600.0) -> None:
