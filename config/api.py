@@ -15,10 +15,15 @@ from ninja.parser import Parser
 
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
+from apps.timers.replays import ReplayIn
 from apps.timers.schemas import TimerIn
-from apps.timers.services import AlreadyFired, StoreUnavailable
+from apps.timers.services import (
+    AlreadyFired,
+    NotGivenUp,
+    StoreUnavailable,
+    UnknownPlace,
+)
 
-_FIELDS = ", ".join(TimerIn.model_fields)
 _AMOUNTS = ("hours", "minutes", "seconds")
 _DIGITS = 18  # of a whole number that still fits everywhere
 
@@ -106,28 +111,44 @@ api.add_router("", monitoring)
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
-        return _not_json("it is empty")
-    errors = [pair for item in error.errors for pair in _field_errors(item)]
+        return _not_json(request, "it is empty")
+    takes = _body_fields(request)
+    errors = [
+        pair for item in error.errors for pair in _field_errors(item, takes)
+    ]
     fields = ", ".join(dict.fromkeys(field for field, _ in errors))
     return error_response(422, f"Not valid: {fields}.", errors)
 
 
-def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
+def _body_fields(request: HttpRequest) -> str:
+    """Name the fields of the body that is posted there."""
+    taken = ReplayIn if request.path == "/timers/replay" else TimerIn
+    return ", ".join(
+        field.alias or name for name, field in taken.model_fields.items()
+    )
+
+
+def _field_errors(item: dict[str, Any], takes: str) -> list[tuple[str, str]]:
     """Turn one of pydantic's errors into fields and what to do."""
-    # ("body", parameter, field…) for a body, ("path", name) for a path
-    names = item["loc"][2:] if item["loc"][0] == "body" else item["loc"][1:]
+    # ("body", parameter, field…) for a body, ("path", name) for a path; for
+    # a query the one or, within a list, the other
+    source, *names = item["loc"]
+    if source == "body" or len(names) > 1:
+        names = names[1:]
     field = ".".join(str(name) for name in names)
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
     if kind == "string_unicode" and not names:
         return [("body", "has a field whose name contains half of a surrogate"
-                         f" pair; the fields are {_FIELDS}")]
+                         f" pair; the fields are {takes}")]
+    if kind == "which_timers":
+        return [("body", item["msg"])]
     if not names:
-        return [("body", f"must be a JSON object with {_FIELDS}")]
+        return [("body", f"must be a JSON object with {takes}")]
     sentences = {
         "missing": "is required",
-        "extra_forbidden": f"is not a field of a timer; those are {_FIELDS}",
+        "extra_forbidden": f"is not a field; those are {takes}",
         "uuid_parsing": "must be a UUID, as POST /timer returned it",
     }
     return [(field, sentences.get(kind, item["msg"]))]
@@ -136,13 +157,15 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, NotJSON):
-        return _not_json(str(error.__cause__))
+        return _not_json(request, str(error.__cause__))
     return error_response(error.status_code, error.message)
 
 
-def _not_json(reason: str) -> HttpResponse:
+def _not_json(request: HttpRequest, reason: str) -> HttpResponse:
     return error_response(
-        400, f"The body must be a JSON object with {_FIELDS}: {reason}."
+        400,
+        f"The body must be a JSON object with {_body_fields(request)}:"
+        f" {reason}.",
     )
 
 
@@ -166,3 +189,18 @@ def _unavailable(
 @api.exception_handler(AlreadyFired)
 def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
+
+
+@api.exception_handler(NotGivenUp)
+def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
+    return error_response(
+        409,
+        "The timer did not give up; only one that is failed, unknown or"
+        " missed is replayed.",
+    )
+
+
+@api.exception_handler(UnknownPlace)
+def _unknown_place(request: HttpRequest, error: UnknownPlace) -> HttpResponse:
+    errors = [("after", "is no timer; it must be an answer's `next`")]
+    return error_response(422, "Not valid: after.", errors)
