@@ -12,9 +12,18 @@ from apps.broker.memory import MemoryBroker
 from apps.timers import feeder, store
 from apps.timers.database import pool
 from apps.timers.feeder import Feeder
+from apps.timers.models import Outcome
+from apps.timers.records import FailedSet
 from apps.timers.wakeups import Wakeups
 from tests.integration.timers.conftest import Postgres
-from tests.support.rows import change, new_timer, row
+from tests.support.rows import (
+    change,
+    claimed,
+    given_up,
+    new_timer,
+    report,
+    row,
+)
 from tests.support.waiting import eventually
 
 
@@ -181,6 +190,17 @@ def test_a_near_timer_that_nobody_queued_is_news(
 def test_notify_is_news(wakeups: Wakeups) -> None:
     store.notify()
     assert seconds_waited(wakeups, 10) < 5
+
+
+def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
+    failed = FailedSet([Outcome.FAILED])
+    for _ in range(2):
+        given_up()
+        (timer_id,) = store.replay_failed(failed, limit=9)
+        assert seconds_waited(wakeups, 10) < 5
+        store.record([report(claimed(timer_id), Outcome.FAILED)])
+        assert store.replay([timer_id]) == [timer_id]
+        assert seconds_waited(wakeups, 10) < 5
 
 
 def test_an_outage_costs_no_more_than_the_wait(wakeups: Wakeups) -> None:

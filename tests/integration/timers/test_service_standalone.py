@@ -1,5 +1,7 @@
 """The standalone shape as real processes: web and worker, no RabbitMQ."""
 
+import time
+
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.waiting import eventually
@@ -19,3 +21,26 @@ def test_a_timer_fires_on_time_and_once(
     assert 0 <= call.late < 0.5
     assert call.path == "/hook?a=%2f"
     assert call.headers["webhook-id"] == call.payload["id"] == timer_id
+
+
+def test_what_failed_fires_at_once_when_it_is_replayed(
+    standalone: Service, receiver: Receiver
+) -> None:
+    # Given a timer that failed
+    receiver.status = 500
+    timer_id = standalone.set_timer(0, receiver.url())
+    eventually(lambda: standalone.timer(timer_id)["status"] == "failed")
+
+    # When its receiver is mended, and it is replayed
+    receiver.status = 200
+    began = time.monotonic()
+    status, answer = standalone.request(
+        "POST", "/timers/replay", {"host": receiver.url("")[len("http://"):]}
+    )
+    assert (status, answer["replayed"]) == (202, 1)
+
+    # Then it is called long before the worker would look by itself
+    eventually(lambda: len(receiver.calls) == 2)
+    assert time.monotonic() - began < 0.5
+    eventually(lambda: standalone.timer(timer_id)["status"] == "delivered")
+    assert receiver.counts() == {timer_id: 2}
