@@ -132,8 +132,8 @@ def _field_errors(item: dict[str, Any], takes: str) -> list[tuple[str, str]]:
     """Turn one of pydantic's errors into fields and what to do."""
     # ("body", parameter, field…) for a body, ("path", name) for a path; for
     # a query the one or, within a list, the other
-    source, *names = item["loc"]
-    if source == "body" or len(names) > 1:
+    names = item["loc"][1:]
+    if item["loc"][0] == "body" or len(names) > 1:
         names = names[1:]
     field = ".".join(str(name) for name in names)
     kind = item["type"]

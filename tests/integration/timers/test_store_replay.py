@@ -95,7 +95,7 @@ def test_who_did_not_give_up_is_not_replayed() -> None:
 
     # When all are replayed, Then nothing happens
     assert store.replay([*timers, uuid4()]) == []
-    assert store.replay_failed(FailedSet(GAVE_UP), limit=9) == []
+    assert store.replay_failed(FailedSet(list(Outcome)), limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
 
 
