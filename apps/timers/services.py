@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -122,11 +121,6 @@ class UnknownPlace(Exception):
     """There is no timer to go on after."""
 
 
-def _check_place(of: FailedSet) -> None:
-    if of.after is not None and store.get(of.after) is None:
-        raise UnknownPlace
-
-
 def list_failed(
     of: FailedSet, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
@@ -135,7 +129,8 @@ def list_failed(
     Raises UnknownPlace, or StoreUnavailable.
     """
     with _reaching_postgres():
-        _check_place(of)
+        if of.after is not None and store.get(of.after) is None:
+            raise UnknownPlace
         found = store.failed(of, limit=limit + 1)
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
@@ -150,10 +145,10 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     with _reaching_postgres():
         replayed = store.replay([timer_id])
         timer = store.get(timer_id)
-    if timer is not None and not replayed:
-        raise NotGivenUp
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
+    elif timer is not None:
+        raise NotGivenUp
     return timer
 
 
@@ -163,7 +158,7 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     Raises StoreUnavailable.
     """
     with _reaching_postgres():
-        replayed = set(store.replay(timer_ids))
+        replayed = store.replay(timer_ids)
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
@@ -171,15 +166,10 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
 def replay_failed(of: FailedSet, limit: int) -> tuple[int, UUID | None]:
     """Replay the first timers of a set, up to `limit`.
 
-    Returns how many, and after which there are more, if any: a timer that
-    gave up once more meanwhile is not in the way of those. Raises
-    UnknownPlace, or StoreUnavailable.
+    Returns how many, and after which there are more, if any: so what gave
+    up once more meanwhile is not in the way of those. Raises UnknownPlace,
+    or StoreUnavailable.
     """
-    with _reaching_postgres():
-        _check_place(of)
-        replayed = store.replay_failed(of, limit=limit)
-        last = replayed[-1] if len(replayed) == limit else None
-        if last and not store.failed(replace(of, after=last), limit=1):
-            last = None
-    logger.info("timers replayed", extra={"timers": len(replayed)})
-    return len(replayed), last
+    found, after = list_failed(of, limit)
+    others = replay_timers([timer.id for timer in found])
+    return len(found) - len(others), after

@@ -331,52 +331,39 @@ _GAVE_UP = "outcome IN ({})".format(
     ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
 )
 # A bound that is not given is one that all keep, not an OR, which no index
-# could serve.
-_FAILED_SET = f"""
-    {_GAVE_UP} AND outcome = ANY(%(outcomes)s) AND url ~* %(url)s
-    AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
-    AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
-    AND (due_at, id) > (
-        coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
-        coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
-    )
-    ORDER BY due_at, id LIMIT %(limit)s
+# could serve. A bare pattern is taken for one that next to nothing matches,
+# and to find that, all that sleep would be read.
+FAILED = f"""
+SELECT {_SHOWN} FROM timer
+WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
+  AND coalesce(url ~* %(url)s, false)
+  AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+  AND (due_at, id) > (
+      coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
+      coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+  )
+ORDER BY due_at, id LIMIT %(limit)s
 """
 
-FAILED = f"SELECT {_SHOWN} FROM timer WHERE {_FAILED_SET}"
-
-
-def _replay_sql(which: str) -> str:
-    """Return the UPDATE that opens timers again that gave up.
-
-    A late record of the old claim is one of a lost claim from now on: the
-    token is gone. The numbers of the attempts go on.
-    """
-    return f"""
-    WITH clock AS MATERIALIZED (
-        SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
-    ),
-    given_up AS MATERIALIZED (
-        SELECT id FROM timer WHERE {which}
-    ),
-    replayed AS (
-        UPDATE timer
-        SET outcome = NULL, error = NULL, status_code = NULL,
-            fired_at = NULL, claim_token = NULL, leased_until = NULL,
-            queued_at = NULL, sent_at = NULL,
-            retries = 0, connect_failures = 0, retry_until = NULL,
-            attempts = attempts + claims, claims = 0,
-            next_at = now, replayed_at = now
-        FROM clock, given_up WHERE timer.id = given_up.id
-        RETURNING timer.id, due_at
-    )
-    SELECT id FROM replayed ORDER BY due_at, id
-    """
-
-
-# Whoever names timers is told of each what became of it, and so waits for
-# who else is changing one. A filter takes what is free, and waits for none.
-REPLAY = _replay_sql(
-    f"{_GAVE_UP} AND id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+# The numbers of the attempts go on. A late record, or mark, is that of a
+# lost claim from now on: the token is gone.
+REPLAY = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
+),
+given_up AS MATERIALIZED (
+    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)s)
+    ORDER BY id
+    FOR UPDATE
 )
-REPLAY_FAILED = _replay_sql(f"{_FAILED_SET} FOR UPDATE SKIP LOCKED")
+UPDATE timer
+SET outcome = NULL, error = NULL, status_code = NULL,
+    fired_at = NULL, claim_token = NULL, leased_until = NULL,
+    queued_at = NULL, sent_at = NULL,
+    retries = 0, connect_failures = 0, retry_until = NULL,
+    attempts = attempts + claims, claims = 0,
+    next_at = now, replayed_at = now
+FROM clock, given_up WHERE timer.id = given_up.id
+RETURNING timer.id
+"""

@@ -325,10 +325,14 @@ def attempts(timer_id: UUID) -> list[Attempt]:
 
 def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
     """Return timers that gave up, in the order of `due_at`, then `id`."""
-    return [StoredTimer(*row) for row in _of_set(sql.FAILED, of, limit)]
+    values = asdict(of) | {"limit": limit}
+    values["outcomes"] = [outcome.value for outcome in of.outcomes]
+    with pool().connection() as connection:
+        rows = connection.execute(sql.FAILED, values).fetchall()
+    return [StoredTimer(*row) for row in rows]
 
 
-def replay(timer_ids: Sequence[UUID]) -> list[UUID]:
+def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
     """Open timers again that gave up, due now; return which did.
 
     Of two at the same time one has a timer.
@@ -337,17 +341,4 @@ def replay(timer_ids: Sequence[UUID]) -> list[UUID]:
         rows = connection.execute(
             sql.REPLAY, {"ids": list(timer_ids)}
         ).fetchall()
-    return [timer_id for (timer_id,) in rows]
-
-
-def replay_failed(of: FailedSet, *, limit: int) -> list[UUID]:
-    """Do that to the first timers of a set; return them, in its order."""
-    return [timer_id for (timer_id,) in _of_set(sql.REPLAY_FAILED, of, limit)]
-
-
-def _of_set(query: str, of: FailedSet, limit: int) -> list[tuple[Any, ...]]:
-    """Run a query for timers that gave up."""
-    values = asdict(of) | {"limit": limit}
-    values["outcomes"] = [outcome.value for outcome in of.outcomes]
-    with pool().connection() as connection:
-        return connection.execute(query, values).fetchall()
+    return {timer_id for (timer_id,) in rows}

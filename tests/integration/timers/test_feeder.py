@@ -12,18 +12,9 @@ from apps.broker.memory import MemoryBroker
 from apps.timers import feeder, store
 from apps.timers.database import pool
 from apps.timers.feeder import Feeder
-from apps.timers.models import Outcome
-from apps.timers.records import FailedSet
 from apps.timers.wakeups import Wakeups
 from tests.integration.timers.conftest import Postgres
-from tests.support.rows import (
-    change,
-    claimed,
-    given_up,
-    new_timer,
-    report,
-    row,
-)
+from tests.support.rows import change, given_up, new_timer, row
 from tests.support.waiting import eventually
 
 
@@ -193,14 +184,8 @@ def test_notify_is_news(wakeups: Wakeups) -> None:
 
 
 def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
-    failed = FailedSet([Outcome.FAILED])
-    for _ in range(2):
-        given_up()
-        (timer_id,) = store.replay_failed(failed, limit=9)
-        assert seconds_waited(wakeups, 10) < 5
-        store.record([report(claimed(timer_id), Outcome.FAILED)])
-        assert store.replay([timer_id]) == [timer_id]
-        assert seconds_waited(wakeups, 10) < 5
+    store.replay([given_up().id])
+    assert seconds_waited(wakeups, 10) < 5
 
 
 def test_an_outage_costs_no_more_than_the_wait(wakeups: Wakeups) -> None:

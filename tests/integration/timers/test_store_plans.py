@@ -110,10 +110,6 @@ def statements(
             failed_only | pkey,
         ),
         "replay": (lambda: store.replay(ids), pkey),
-        "replay failed": (
-            lambda: store.replay_failed(gave_up, limit=200),
-            failed_only | pkey,
-        ),
         "count": (store.count_near, unqueued | queued),
         "take over": (
             lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey

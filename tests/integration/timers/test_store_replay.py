@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -29,21 +28,14 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("db_pool")
 
-FAILED = FailedSet([Outcome.FAILED])
-
 
 def replay(timer_id: UUID) -> bool:
-    return store.replay([timer_id]) == [timer_id]
+    return store.replay([timer_id]) == {timer_id}
 
 
-def replay_by_filter(timer_id: UUID) -> bool:
-    return store.replay_failed(FailedSet(GAVE_UP), limit=9) == [timer_id]
-
-
-@pytest.mark.parametrize("act", [replay, replay_by_filter])
 @pytest.mark.parametrize("outcome", GAVE_UP)
 def test_a_timer_that_gave_up_begins_anew(
-    outcome: Outcome, act: Callable[[UUID], bool]
+    outcome: Outcome,
 ) -> None:
     # Given a timer with a past, that gave up
     timer_id = given_up(
@@ -63,7 +55,7 @@ def test_a_timer_that_gave_up_begins_anew(
 
     # When it is replayed
     now = database_clock()
-    assert act(timer_id)
+    assert replay(timer_id)
 
     # Then it is due now, and of its past there are its attempts
     found = row(timer_id)
@@ -80,7 +72,7 @@ def test_a_timer_that_gave_up_begins_anew(
     claim = claimed(timer_id)
     assert claim.attempt == 6
     assert claim.latest_at == found["next_at"] + timedelta(seconds=30)
-    assert not act(timer_id)
+    assert not replay(timer_id)
 
 
 def test_who_did_not_give_up_is_not_replayed() -> None:
@@ -94,8 +86,8 @@ def test_who_did_not_give_up_is_not_replayed() -> None:
     before = [row(timer_id) for timer_id in timers]
 
     # When all are replayed, Then nothing happens
-    assert store.replay([*timers, uuid4()]) == []
-    assert store.replay_failed(FailedSet(list(Outcome)), limit=9) == []
+    assert store.replay([*timers, uuid4()]) == set()
+    assert store.failed(FailedSet(list(Outcome)), limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
 
 
@@ -128,28 +120,23 @@ def test_what_the_old_claim_writes_late_is_lost(
     assert attempts(old.id) == kept
 
 
+def replay_too(old: Claim) -> bool:
+    return replay(old.id)
+
+
 def late_record(old: Claim) -> bool:
     return store.record([report(old)])[0]
 
 
-RACERS: dict[str, Callable[[Claim], bool]] = {
-    "replay": lambda old: replay(old.id),
-    "filter": lambda old: old.id in store.replay_failed(
-        FailedSet([Outcome.UNKNOWN]), limit=9
-    ),
-    "late record": late_record,
-}
-
-
-@pytest.mark.parametrize("rival", RACERS)
-def test_of_two_at_once_one_wins(rival: str) -> None:
+@pytest.mark.parametrize("rival", [replay_too, late_record])
+def test_of_two_at_once_one_wins(rival: Callable[[Claim], bool]) -> None:
     start = threading.Barrier(2)
 
     def at_once(act: Callable[[Claim], bool], old: Claim) -> bool:
         start.wait()
         return act(old)
 
-    acts = [RACERS["replay"], RACERS[rival]]
+    acts = [replay_too, rival]
     wins = 0
     with ThreadPoolExecutor(2) as threads:
         for number in range(100):
@@ -165,7 +152,7 @@ def test_of_two_at_once_one_wins(rival: str) -> None:
 
             # Then one of the two has it, and the row says which
             assert replayed != rivalled
-            recorded = rival == "late record" and rivalled
+            recorded = rival is late_record and rivalled
             outcome = row(old.id)["outcome"]
             assert outcome == ("delivered" if recorded else None)
             wins += replayed
@@ -175,43 +162,20 @@ def test_of_two_at_once_one_wins(rival: str) -> None:
     assert 0 < wins < 100
 
 
-def test_a_set_is_replayed_from_its_beginning_in_bounds() -> None:
-    # Given timers that failed, due in another order than they were made
-    timers = [given_up().id for _ in range(5)]
-    for hours, timer_id in enumerate(timers, 1):
-        change(timer_id, f"due_at = now() - interval '{hours} h'")
-    oldest_first = timers[::-1]
-
-    # When two are replayed, and two after them, Then the oldest were
-    assert store.replay_failed(FAILED, limit=2) == oldest_first[:2]
-    after = replace(FAILED, after=oldest_first[1])
-    # One that failed again is not in the way
-    store.record([report(claimed(oldest_first[0]), Outcome.FAILED)])
-    assert store.replay_failed(after, limit=2) == oldest_first[2:4]
-    assert store.replay_failed(FAILED, limit=9) == [
-        oldest_first[0], oldest_first[4]
-    ]
-
-
-def test_a_filter_waits_for_nobody_and_an_id_is_told_the_outcome() -> None:
+def test_what_was_recorded_first_decides() -> None:
     # Given two timers, one of which is just being recorded as delivered
-    locked, free = given_up().id, given_up().id
+    first, second = given_up().id, given_up().id
     with ThreadPoolExecutor(1) as threads, pool().connection() as other:
         with other.transaction():
             other.execute(
                 "UPDATE timer SET outcome = 'delivered' WHERE id = %s",
-                [locked],
+                [first],
             )
-            # When both are replayed by filter, Then one is, at once
-            by_filter = threads.submit(store.replay_failed, FAILED, limit=9)
-            assert by_filter.result(timeout=10) == [free]
-
-            # When it is replayed by its id
-            by_id = threads.submit(replay, locked)
+            # When both are replayed, Then that is waited for
+            replayed = threads.submit(store.replay, [second, first])
             eventually(lambda: waiting_for_locks() == 1)
-        # Then what was recorded decides
-        assert by_id.result(timeout=10) is False
-    assert row(locked)["outcome"] == "delivered"
+        assert replayed.result(timeout=10) == {second}
+    assert row(first)["outcome"] == "delivered"
 
 
 def waiting_for_locks() -> int:
