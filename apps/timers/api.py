@@ -41,13 +41,18 @@ router = Router(tags=["timers"])
 def create_timer(
     request: HttpRequest, body: TimerIn, response: HttpResponse
 ) -> Status[TimerCreated]:
-    """Set a timer: when it expires, its URL is called with a POST, once.
+    """Set a timer: when it expires, its URL is called, once.
 
     201 means that it is stored durably. A 503 may have been stored all
     the same.
     """
     timer_id = services.create_timer(
-        body.url, body.delay, at_least_once=body.delivery == "at_least_once"
+        body.url,
+        body.delay,
+        at_least_once=body.delivery == "at_least_once",
+        request=body.request,
+        retry=body.retry_policy,
+        max_lateness=body.lateness,
     )
     response["Location"] = f"/timer/{timer_id}"
     created = TimerCreated(id=timer_id, time_left=body.total_seconds)

@@ -188,7 +188,9 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     verdict: Verdict | None
     if _is_too_late(claim):
         verdict = verdicts.too_late(claim, _TOO_LATE)
-    elif deferral := _destinations().enter((target.host, target.port)):
+    elif deferral := _destinations().enter(
+        (target.host, target.port), returning=claim.waited
+    ):
         verdict = verdicts.put_off(claim, deferral, _now(claim))
     else:
         verdict = _try(claim, target, asked_at)

@@ -96,6 +96,11 @@ class Claim:
         """The number of this try, from 1: also those that sent nothing."""
         return self.attempts + self.claims
 
+    @property
+    def waited(self) -> bool:
+        """Whether it was put off, or tried, before."""
+        return self.next_at > self.due_at
+
 
 @dataclass(frozen=True, slots=True)
 class Early:

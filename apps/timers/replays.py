@@ -8,15 +8,9 @@ from uuid import UUID
 
 import idna
 from ninja import Schema
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from apps.timers.fields import whole_number, wrong
 from apps.timers.models import Outcome
 from apps.timers.records import Attempt, FailedSet
 from apps.timers.schemas import TimerOut
@@ -51,13 +45,12 @@ def url_pattern(host: str) -> str:
     return f"^({'|'.join(ways)})([/?#]|$)"
 
 
-def _host(value: str) -> str:
+def _host(value: Any) -> Any:
     try:
-        url_pattern(value)
+        if isinstance(value, str):
+            url_pattern(value)
     except InvalidURL as error:
-        raise PydanticCustomError(
-            "host", "{reason}", {"reason": str(error)}
-        ) from None
+        raise wrong(str(error)) from None
     return value
 
 
@@ -67,15 +60,14 @@ def _moment(value: Any) -> Any:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
             return moment
-    raise PydanticCustomError(
-        "moment",
+    raise wrong(
         "must be an ISO 8601 time with its offset, such as"
         " 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00"
         " (in a query + is written %2B)",
     )
 
 
-Host = Annotated[str, AfterValidator(_host)]
+Host = Annotated[str, BeforeValidator(_host)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 GaveUp = Literal["failed", "unknown", "missed"]
 
@@ -142,21 +134,20 @@ class ReplayIn(FailedIn):
         max_length=1000,
         description="Instead of all other fields.",
     )
-    limit: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1000
+    limit: Annotated[
+        int,
+        Field(ge=1, le=10_000, strict=True),
+        BeforeValidator(whole_number(1, 10_000)),
+    ] = 1000
 
     @model_validator(mode="after")
     def _says_which(self) -> "ReplayIn":
         """Refuse what would replay everything by mistake."""
         if self.ids is not None and self.model_fields_set != {"ids"}:
-            raise PydanticCustomError(
-                "which_timers", "has ids and a filter; give one of them"
-            )
+            raise wrong("has ids and a filter; give one of them")
         narrowed = (self.ids, self.host, self.since, self.until)
         if all(value is None for value in narrowed):
-            raise PydanticCustomError(
-                "which_timers",
-                "must have ids, or at least one of host, from and to",
-            )
+            raise wrong("must have ids, or at least one of host, from and to")
         return self
 
 

@@ -1,14 +1,51 @@
-"""Who is being called, and how that goes."""
+"""Which destination may be called now, so that none takes all slots.
 
+A worker process has so many slots for calls. A destination may take one
+more while it has few and many are free; what it may not take comes back
+when there should be room. One that hangs is called by one probe at a time,
+until one is answered.
+
+The share is a dynamic threshold, as in switches whose ports have a memory
+in common (Choudhury and Hahne, 1998, doi:10.1109/90.664262): it needs no
+history, so it holds in the first instant too, and a destination that is
+alone gets most slots. That it falls with the square of the free slots
+keeps some free however many destinations want all that they can get.
+"""
+
+import math
+import random
 import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Origin = tuple[str, int]
+"""Host and port."""
+
+HUNG_IN_A_ROW = 5
+"""So many calls without an answer, and none with one since: it hangs."""
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
+"""Bounds of what a deferral asks for, in seconds."""
+
+#: Factors of the threshold: of 64 slots, a destination alone gets 50, 45
+#: and 25; and twenty of the last kind leave 13. The last kind has not
+#: answered lately: a burst begins slowly, as TCP does.
+_LIVELY, _LIVELY_AND_AWAITED, _SILENT = 16, 8, 1
+#: Destinations without calls under way that are remembered.
+_MOST_IDLE = 10_000
+_SMOOTHING = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """A call that can't go out now."""
+    """A call that may not go out now.
+
+    wait     seconds until it makes sense to ask again
+    hanging  whether that is since the destination answers nothing
+    reason   for whoever looks at the timer
+    """
 
     wait: float
     hanging: bool
@@ -16,15 +53,206 @@ class Deferral:
 
 
 class Destinations:
-    """The destinations of one process."""
+    """Shares out a process's slots for calls; for any number of threads."""
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(
+        self, slots: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._slots = self._free = slots
+        self._clock = clock
         self._lock = threading.Lock()
+        self._calling: dict[Origin, _Destination] = {}
+        self._idle: OrderedDict[Origin, _Destination] = OrderedDict()
 
-    def enter(self, origin: Origin) -> Deferral | None:
-        """Take a slot."""
-        return None
+    def enter(
+        self, origin: Origin, *, returning: bool = False
+    ) -> Deferral | None:
+        """Take a slot for a call, which leave() must give back.
+
+        None: the call may go out now. `returning` says that it has been
+        deferred before: newcomers leave room to such. Never blocks.
+        """
+        with self._lock:
+            now = self._clock()
+            destination = (
+                self._calling.get(origin)
+                or self._idle.pop(origin, None)
+                or _Destination(origin)
+            )
+            if self._has_room(destination, now, returning):
+                self._free -= 1
+                destination.starts.append(now)
+                self._calling[origin] = destination
+                return None
+            if not destination.starts:
+                self._keep(destination)
+            if destination.is_open:
+                return destination.wait_for_probe(now)
+            return destination.book(now, self._share(destination, now))
 
     def leave(self, origin: Origin, *, hung: bool) -> None:
-        """Give it back."""
+        """Give back a slot; due after every enter() that returned None.
+
+        hung  the call had no answer by its deadline, be it of connecting,
+              TLS or the answer itself. Whatever else came of it shows that
+              there is somebody.
+        """
+        with self._lock:
+            destination = self._calling[origin]
+            destination.leave(self._clock(), hung)
+            self._free += 1
+            if not destination.starts:
+                self._keep(self._calling.pop(origin))
+
+    def _has_room(
+        self, destination: "_Destination", now: float, returning: bool
+    ) -> bool:
+        """Tell whether a destination may have one slot more."""
+        count = len(destination.starts)
+        if not self._free or (
+            destination.is_open and (count or now < destination.probe_at)
+        ):
+            return False
+        if not count and not destination.hung:
+            return True
+        factor = destination.factor(now)
+        if destination.booked_until > now and not returning:
+            factor = min(factor, _LIVELY_AND_AWAITED)
+        return (count + 1) * self._slots <= self._free**2 * factor
+
+    def _share(self, destination: "_Destination", now: float) -> int:
+        """Return how many slots it may have if the others keep theirs.
+
+        That is the largest n with n * slots <= factor * free ** 2, free
+        being what is left before the n-th; and no less than one.
+        """
+        unused = self._free + len(destination.starts) + 1
+        half = self._slots / destination.factor(now) / 2
+        share = unused + half - math.sqrt(half * (2 * unused + half))
+        return max(1, int(share))
+
+    def _keep(self, destination: "_Destination") -> None:
+        """Remember one without calls under way, for as long as there's room.
+
+        The others are forgotten in the order in which they were last asked
+        for: one that hangs is asked for as long as timers wait for it.
+        """
+        self._idle[destination.origin] = destination
+        if len(self._idle) > _MOST_IDLE:
+            self._idle.popitem(last=False)
+
+
+class _Destination:
+    """What is known of one destination; times are the clock's."""
+
+    __slots__ = (
+        "answered_at",
+        "booked_until",
+        "duration",
+        "hung",
+        "opened_at",
+        "origin",
+        "probe_at",
+        "starts",
+    )
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        #: Of the calls under way. Who leaves counts as the first that came:
+        #: the sum of the durations, and so their mean, is right all the same.
+        self.starts: list[float] = []
+        #: How long a call takes, a moving average; 0 before the first ended.
+        self.duration = 0.0
+        self.answered_at = float("-inf")
+        #: How many calls in a row hung; enough of them: it is open.
+        self.hung = 0
+        self.opened_at = self.probe_at = float("-inf")
+        #: When there is room for the next that is deferred.
+        self.booked_until = float("-inf")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing but a probe may be sent."""
+        return self.hung >= HUNG_IN_A_ROW
+
+    @property
+    def name(self) -> str:
+        """Host and port as in a URL."""
+        host, port = self.origin
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def is_lively(self, now: float) -> bool:
+        """Tell whether it has answered lately, and no call hung since."""
+        patience = max(1.0, 2 * self.duration)
+        return not self.hung and now - self.answered_at <= patience
+
+    def factor(self, now: float) -> int:
+        """Return the threshold's factor for calls that waited."""
+        return _LIVELY if self.is_lively(now) else _SILENT
+
+    def estimate(self, now: float) -> float:
+        """Return how long a call takes, in seconds.
+
+        The age of those under way shows that it may hang, long before the
+        first of them has timed out.
+        """
+        if self.is_lively(now) or not self.starts:
+            return self.duration
+        age = now - sum(self.starts) / len(self.starts)
+        return max(self.duration, age)
+
+    def leave(self, now: float, hung: bool) -> None:
+        """Note the end of a call."""
+        start = self.starts.pop(0)
+        took = now - start
+        if self.duration:
+            self.duration += (took - self.duration) * _SMOOTHING
+        else:
+            self.duration = took
+        if not hung:
+            if self.is_open:  # what was learnt is no longer so
+                self.duration, self.booked_until = took, now
+            self.hung, self.answered_at = 0, now
+        elif start > self.answered_at:
+            self.hung += 1
+            if self.hung == HUNG_IN_A_ROW:
+                self.opened_at = now
+            if self.is_open:
+                self.probe_at = now + max(1.0, self.backoff(now))
+
+    def backoff(self, now: float) -> float:
+        """Return for how long it has hung, bounded: it about doubles."""
+        return min(now - self.opened_at, LONGEST_WAIT / 2)
+
+    def book(self, now: float, share: int) -> Deferral:
+        """Return when there should be room, given so many slots.
+
+        Some come a little early, lest slots stay empty.
+        """
+        pace = self.estimate(now) / share
+        until = max(now, self.booked_until) + pace
+        self.booked_until = min(until, now + LONGEST_WAIT)
+        wait = (self.booked_until - now) * random.uniform(0.75, 1.0)
+        return Deferral(
+            max(wait, SHORTEST_WAIT),
+            False,
+            f"busy: {len(self.starts)} calls to {self.name} are under way,"
+            " its share",
+        )
+
+    def wait_for_probe(self, now: float) -> Deferral:
+        """Return when the next probe may have been answered.
+
+        All are spread over as long again as it has hung, at least over the
+        time that a probe takes.
+        """
+        longest = LONGEST_WAIT / 2
+        probe = min(self.duration, longest)
+        end = self.starts[0] + probe if self.starts else self.probe_at
+        spread = max(self.backoff(now), probe) * random.random()
+        return Deferral(
+            max(end - now + spread, SHORTEST_WAIT),
+            True,
+            f"hanging: the last {self.hung} calls to {self.name}"
+            " got no answer",
+        )

@@ -241,7 +241,7 @@ def test_a_destination_that_takes_no_more_has_its_timers_wait(
     # Given a destination with all the calls that it may have
     deferral = Deferral(30.0, hanging, "busy: so many calls")
     destinations = firing._destinations()
-    monkeypatch.setattr(destinations, "enter", lambda origin: deferral)
+    monkeypatch.setattr(destinations, "enter", lambda origin, **_: deferral)
 
     # When its timer is fired, Then it waits in Postgres, and says why
     timer_id = new_timer(-1, url=receiver.url(), queued=True)
