@@ -29,10 +29,13 @@ HUNG_IN_A_ROW = 5
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 """Bounds of what a deferral asks for, in seconds."""
 
-#: Factors of the threshold: of 64 slots, a destination alone gets 50, 45
-#: and 25; and twenty of the last kind leave 13. The last kind has not
-#: answered lately: a burst begins slowly, as TCP does.
-_LIVELY, _LIVELY_AND_AWAITED, _SILENT = 16, 8, 1
+#: Factors of the threshold: of 64 slots, a destination alone gets 50, or 45
+#: when others wait that were deferred. One that has not answered lately
+#: begins slowly, as TCP does, with 11.
+_LIVELY, _AWAITED, _SILENT = 16, 8, 1 / 4
+#: One slot in so many is not for a first call to a destination that has not
+#: answered within so many seconds.
+_RESERVED, _KNOWN = 16, 60.0
 #: Destinations without calls under way that are remembered.
 _MOST_IDLE = 10_000
 _SMOOTHING = 1 / 8
@@ -88,7 +91,7 @@ class Destinations:
                 self._keep(destination)
             if destination.is_open:
                 return destination.wait_for_probe(now)
-            return destination.book(now, self._share(destination, now))
+            return destination.book(now, self._share(destination))
 
     def leave(self, origin: Origin, *, hung: bool) -> None:
         """Give back a slot; due after every enter() that returned None.
@@ -114,20 +117,28 @@ class Destinations:
         ):
             return False
         if not count and not destination.hung:
-            return True
-        factor = destination.factor(now)
-        if destination.booked_until > now and not returning:
-            factor = min(factor, _LIVELY_AND_AWAITED)
-        return (count + 1) * self._slots <= self._free**2 * factor
+            # The last are for those that answer: however many others come,
+            # each with but one call, they leave some.
+            return (
+                now - destination.answered_at <= _KNOWN
+                or self._free * _RESERVED > self._slots
+            )
+        squared = self._free**2
+        if not destination.is_lively(now):
+            return (count / _SILENT + 1) * self._slots <= squared
+        waited_for = destination.booked_until > now and not returning
+        factor = _AWAITED if waited_for else _LIVELY
+        return (count + 1) * self._slots <= squared * factor
 
-    def _share(self, destination: "_Destination", now: float) -> int:
-        """Return how many slots it may have if the others keep theirs.
+    def _share(self, destination: "_Destination") -> int:
+        """Return about how many slots it will have if others keep theirs.
 
         That is the largest n with n * slots <= factor * free ** 2, free
-        being what is left before the n-th; and no less than one.
+        being what is left before the n-th. As long as none hung, one that
+        is silent is taken for one that will answer.
         """
         unused = self._free + len(destination.starts) + 1
-        half = self._slots / destination.factor(now) / 2
+        half = self._slots / (_SILENT if destination.hung else _LIVELY) / 2
         share = unused + half - math.sqrt(half * (2 * unused + half))
         return max(1, int(share))
 
@@ -185,10 +196,6 @@ class _Destination:
         """Tell whether it has answered lately, and no call hung since."""
         patience = max(1.0, 2 * self.duration)
         return not self.hung and now - self.answered_at <= patience
-
-    def factor(self, now: float) -> int:
-        """Return the threshold's factor for calls that waited."""
-        return _LIVELY if self.is_lively(now) else _SILENT
 
     def estimate(self, now: float) -> float:
         """Return how long a call takes, in seconds.

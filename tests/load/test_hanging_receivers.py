@@ -1,8 +1,8 @@
 """How late timers are while other receivers hang (`-m load -s`).
 
 20 hosts that answer nothing have 50 timers each, healthy ones 1,000, all
-due in the same 10 s. Two worker processes have 64 threads each, as many as
-one call for each of them and a few more would take for 10 s.
+due in the same 10 s. Two workers have 64 threads each, which the 1,000 that
+hang would hold for 80 s. Without any that hang, it is what the machine does.
 """
 
 import os
@@ -38,7 +38,7 @@ pytestmark = [
 #: Seconds until the first are due; and in which they are.
 LEAD, SPAN = 4.0, 10.0
 #: How long timers wait for a host that hangs, in seconds; 900 is usual.
-PATIENCE = 30
+PATIENCE = 20
 
 _WEBHOOK_ID = re.compile(rb"webhook-id: (\S+)", re.IGNORECASE)
 _STATES = """
@@ -61,10 +61,12 @@ def stack(db_pool: None, tmp_path: Path) -> Iterator[Service]:
         service.kill()
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("healthy", [1, 20])
+@pytest.mark.parametrize(
+    ("healthy", "each_hangs", "span"),
+    [(1, 0, SPAN), (1, 50, SPAN), (20, 50, SPAN), (1, 50, 0.0)],
+)
 def test_twenty_hosts_that_hang(
-    stack: Service, healthy: int, at_once: bool
+    stack: Service, healthy: int, each_hangs: int, span: float
 ) -> None:
     with ExitStack() as exits:
         receivers = [Receiver() for _ in range(healthy)]
@@ -75,9 +77,9 @@ def test_twenty_hosts_that_hang(
         ]
         slow: set[str] = set()
         for host in hosts:
-            slow |= store_timers(host.url(), delays(50, at_once))
+            slow |= store_timers(host.url(), delays(each_hangs, span))
         others = [
-            store_timers(each.url(), delays(1000 // healthy, False))
+            store_timers(each.url(), delays(1000 // healthy, SPAN))
             for each in receivers
         ]
         for each, timers in zip(receivers, others, strict=True):
@@ -85,17 +87,15 @@ def test_twenty_hosts_that_hang(
         everything = receivers[0]
         for each in receivers[1:]:
             everything.calls += each.calls
-        print(f"\n{healthy} healthy hosts; the others due",
-              "at once" if at_once else f"within {SPAN:g} s")
+        print(f"\n{healthy} healthy; 20 × {each_hangs} due in {span:g} s")
         show_lateness("healthy", everything, set().union(*others))
         print("hanging, then:", states(slow), "called:", called(hosts))
         eventually(lambda: not unended(slow), within=240, every=0.5)
         print("hanging, in the end:", states(slow), "called:", called(hosts))
 
 
-def delays(count: int, at_once: bool) -> list[float]:
+def delays(count: int, span: float) -> list[float]:
     """Return when so many timers are due, in seconds from now."""
-    span = 0.0 if at_once else SPAN
     return [LEAD + random.uniform(0, span) for _ in range(count)]
 
 
