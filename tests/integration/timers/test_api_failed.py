@@ -27,7 +27,7 @@ from tests.support.rows import (
     row,
 )
 
-Moment = "2026-03-01T12:00:00"
+MOMENT = "2026-03-01T12:00:00"
 
 
 @pytest.fixture(autouse=True)
@@ -180,14 +180,14 @@ def test_the_first_time_is_included_and_the_last_is_not() -> None:
     })
     second = list(times.values())
     for query, expected in (
-        ({"from": f"{Moment[:-1]}1Z"}, second[1:]),
-        ({"to": f"{Moment[:-1]}2Z"}, second[:2]),
-        ({"from": f"{Moment[:-1]}1Z", "to": f"{Moment[:-1]}3Z"}, second[1:3]),
+        ({"from": f"{MOMENT[:-1]}1Z"}, second[1:]),
+        ({"to": f"{MOMENT[:-1]}2Z"}, second[:2]),
+        ({"from": f"{MOMENT[:-1]}1Z", "to": f"{MOMENT[:-1]}3Z"}, second[1:3]),
         ({"from": "2026-03-01T14:00:01.5+02:00"}, second[2:]),
         ({"from": "2026-03-01T07:00:03-0500"}, second[3:]),
         ({"to": "0001-01-01T00:00:00+14:00"}, []),
         ({"from": "9999-12-31T23:59:59-12:00"}, []),
-        ({"from": f"{Moment}Z", "to": f"{Moment}Z"}, []),
+        ({"from": f"{MOMENT}Z", "to": f"{MOMENT}Z"}, []),
     ):
         assert listed(**query) == expected, query
 
@@ -370,8 +370,8 @@ QUERIES: list[tuple[dict[str, object], str, str]] = [
     ({"host": "example.com:0"}, "host", "port"),
     ({"host": "example.com:"}, "host", "port"),
     ({"from": "2026-03-01"}, "from", "offset"),
-    ({"from": Moment}, "from", "offset"),
-    ({"to": f"{Moment} 01:00"}, "to", "%2B"),
+    ({"from": MOMENT}, "from", "offset"),
+    ({"to": f"{MOMENT} 01:00"}, "to", "%2B"),
     ({"to": "1700000000"}, "to", "ISO 8601"),
     ({"limit": 0}, "limit", "1"),
     ({"limit": 1001}, "limit", "1000"),

@@ -184,7 +184,8 @@ def test_notify_is_news(wakeups: Wakeups) -> None:
 
 
 def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
-    store.replay([given_up().id])
+    # Given a timer whose creation was none
+    store.replay([given_up(queued=True).id])
     assert seconds_waited(wakeups, 10) < 5
 
 
