@@ -1,20 +1,16 @@
 """What gave up, over the API: attempts, the list, and replaying."""
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from apps.timers import firing, store
 from apps.timers.models import GAVE_UP, Outcome
+from tests.support.api import look, send
 from tests.support.receiver import Receiver
 from tests.support.rows import (
     change,
@@ -36,33 +32,21 @@ def standalone(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
 
 
-def get(path: str, *status: str, **query: object) -> Any:
-    client = Client(raise_request_exception=False)
-    given = [*query.items(), *(("status", value) for value in status)]
-    return client.get(f"{path}?{urlencode(given)}")
-
-
-def post(path: str, body: object = None) -> Any:
-    client = Client(raise_request_exception=False)
-    data = "" if body is None else json.dumps(body)
-    return client.post(path, data, content_type="application/json")
-
-
 def listed(*status: str, **query: object) -> list[str]:
-    answer = get("/timers", *status, **query)
+    answer = look("/timers", *status, **query)
     assert answer.status_code == 200, answer.content
     return [timer["id"] for timer in answer.json()["timers"]]
 
 
 def bulk(**body: object) -> dict[str, Any]:
-    answer = post("/timers/replay", body)
+    answer = send("/timers/replay", body)
     assert answer.status_code == 202, answer.content
     found: dict[str, Any] = answer.json()
     return found
 
 
 def looked_at(timer_id: UUID) -> dict[str, Any]:
-    found: dict[str, Any] = get(f"/timer/{timer_id}").json()
+    found: dict[str, Any] = look(f"/timer/{timer_id}").json()
     return found
 
 
@@ -95,7 +79,7 @@ def test_attempts_are_shown_in_order_sent_or_not() -> None:
     store.record([replace(answered, error=None, attempt=attempt)])
 
     # When they are asked for
-    answer = get(f"/timer/{timer_id}/attempts")
+    answer = look(f"/timer/{timer_id}/attempts")
 
     # Then each says what became of it
     assert answer.status_code == 200
@@ -126,7 +110,7 @@ def test_a_timer_that_was_not_tried_has_no_attempts() -> None:
     claimed_id = new_timer(-1)
     claimed(claimed_id)
     for each in (timer_id, claimed_id):
-        answer = get(f"/timer/{each}/attempts")
+        answer = look(f"/timer/{each}/attempts")
         assert (answer.status_code, answer.json()) == (200, {"attempts": []})
 
 
@@ -147,7 +131,7 @@ def test_only_what_gave_up_is_listed_unknown_if_asked_for() -> None:
     assert listed("failed", "unknown") == [failed, unknown]
 
     # Then they look as they do singly
-    answer = get("/timers", "unknown").json()
+    answer = look("/timers", "unknown").json()
     assert answer == {"timers": [looked_at(UUID(unknown))], "next": None}
 
 
@@ -163,7 +147,7 @@ def test_pages_follow_each_other_whatever_happens_meanwhile() -> None:
     found = []
     after: dict[str, object] = {}
     for size in (2, 2, 1):
-        page = get("/timers", limit=2, **after).json()
+        page = look("/timers", limit=2, **after).json()
         assert len(page["timers"]) == size
         found += [UUID(timer["id"]) for timer in page["timers"]]
         store.replay(found)
@@ -249,7 +233,7 @@ def test_one_is_replayed_if_it_gave_up() -> None:
     delivered = given_up(Outcome.DELIVERED).id
 
     # When it is replayed, Then it says how it stands, and waits once more
-    answer = post(f"/timer/{missed}/replay")
+    answer = send(f"/timer/{missed}/replay")
     assert answer.status_code == 202
     found = answer.json()
     assert found == looked_at(missed)
@@ -259,7 +243,7 @@ def test_one_is_replayed_if_it_gave_up() -> None:
 
     # When it is once more, or the other is, Then the answer is no
     for timer_id in (missed, delivered):
-        answer = post(f"/timer/{timer_id}/replay")
+        answer = send(f"/timer/{timer_id}/replay")
         assert answer.status_code == 409
         assert "did not give up" in answer.json()["detail"]
 
@@ -348,115 +332,8 @@ def test_failed_calls_arrive_once_the_receiver_is_mended(
     for timer_id in timers:
         found = looked_at(timer_id)
         assert (found["status"], found["status_code"]) == ("delivered", 200)
-        tries = get(f"/timer/{timer_id}/attempts").json()["attempts"]
+        tries = look(f"/timer/{timer_id}/attempts").json()["attempts"]
         assert [
             (each["number"], each["status_code"]) for each in tries
         ] == [(1, 500), (2, 200)]
     assert looked_at(elsewhere)["status"] == "failed"
-
-
-# --- refusals --------------------------------------------------------------
-
-NOBODY = str(uuid4())
-QUERIES: list[tuple[dict[str, object], str, str]] = [
-    ({"status": "delivered"}, "status.0", "'unknown'"),
-    ({"status": ""}, "status.0", "'unknown'"),
-    ({"host": ""}, "host", "real host"),
-    ({"host": "example.com/x"}, "host", "host:port"),
-    ({"host": "http://example.com"}, "host", "host:port"),
-    ({"host": "me@example.com"}, "host", "user name"),
-    ({"host": "::1"}, "host", "real host"),
-    ({"host": "a b"}, "host", "U+0020"),
-    ({"host": "example.com:0"}, "host", "port"),
-    ({"host": "example.com:"}, "host", "port"),
-    ({"from": "2026-03-01"}, "from", "offset"),
-    ({"from": MOMENT}, "from", "offset"),
-    ({"to": f"{MOMENT} 01:00"}, "to", "%2B"),
-    ({"to": "1700000000"}, "to", "ISO 8601"),
-    ({"limit": 0}, "limit", "1"),
-    ({"limit": 1001}, "limit", "1000"),
-    ({"limit": "all"}, "limit", "integer"),
-    ({"after": 5}, "after", "UUID"),
-    ({"after": NOBODY}, "after", "`next`"),
-]
-BODIES: list[tuple[object, str, str]] = [
-    ({}, "body", "at least one of host, from and to"),
-    ({"status": ["failed"], "limit": 5}, "body", "at least one of"),
-    ({"host": None}, "body", "at least one of"),
-    ({"after": NOBODY}, "body", "at least one of"),
-    ({"ids": [NOBODY], "host": "a.example"}, "body", "one of them"),
-    ({"ids": [NOBODY], "limit": 1}, "body", "one of them"),
-    ({"ids": []}, "ids", "at least 1"),
-    ({"ids": [NOBODY] * 1001}, "ids", "at most 1000"),
-    ({"ids": [NOBODY, "5"]}, "ids.1", "UUID"),
-    ({"host": "a.example", "hots": 1}, "hots", "status, host, from, to"),
-    ({"host": 5.5}, "host", "string"),
-    ({"from": 1700000000}, "from", "ISO 8601"),
-    ({"host": "a.example", "status": []}, "status", "at least 1"),
-    ({"host": "a.example", "status": "failed"}, "status", "a list"),
-    ({"host": "a.example", "limit": 10_001}, "limit", "1 to 10,000"),
-    ({"host": "a.example", "limit": 5.0}, "limit", "whole number"),
-    ({"host": "\ud800"}, "host", "U+D800"),
-    ({"host": "a.example", "after": NOBODY}, "after", "`next`"),
-    ([], "body", "status, host, from, to"),
-]
-
-
-def names(answer: Any, field: str, words: str) -> None:
-    """Assert that a 422 names a field and what is wrong with it."""
-    assert answer.status_code == 422, answer.content
-    error = answer.json()
-    assert error["detail"] == f"Not valid: {field}."
-    assert [each["field"] for each in error["errors"]] == [field]
-    assert words in error["errors"][0]["message"]
-
-
-def test_a_query_that_means_nothing_is_refused() -> None:
-    for query, field, words in QUERIES:
-        names(get("/timers", **query), field, words)
-
-
-def test_a_replay_of_nothing_or_of_everything_is_refused() -> None:
-    # Given a timer that gave up
-    timer_id = given_up().id
-    for body, field, words in BODIES:
-        # When what is to be replayed makes no sense, Then nothing is
-        names(post("/timers/replay", body), field, words)
-    empty = post("/timers/replay")
-    assert empty.status_code == 400
-    assert "ids" in empty.json()["detail"]
-    assert row(timer_id)["outcome"] == "failed"
-
-
-@pytest.mark.parametrize(
-    ("timer_id", "code"), [(NOBODY, 404), ("5", 422), ("%00", 422)]
-)
-def test_an_id_that_is_unknown_or_none(timer_id: str, code: int) -> None:
-    for answer in (
-        get(f"/timer/{timer_id}/attempts"), post(f"/timer/{timer_id}/replay")
-    ):
-        assert answer.status_code == code
-        if code == 404:
-            assert timer_id in answer.json()["detail"]
-        else:
-            names(answer, "timer_uuid", "UUID")
-
-
-REQUESTS: list[Callable[[], Any]] = [
-    lambda: get("/timers"),
-    lambda: get(f"/timer/{NOBODY}/attempts"),
-    lambda: post(f"/timer/{NOBODY}/replay"),
-    lambda: post("/timers/replay", {"ids": [NOBODY]}),
-    lambda: post("/timers/replay", {"host": "a.example"}),
-]
-
-
-def test_without_postgres_each_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise psycopg.OperationalError("gone")
-
-    monkeypatch.setattr(store, "pool", fail)
-    for send in REQUESTS:
-        answer = send()
-        assert answer.status_code == 503
-        assert answer["Retry-After"] == "1"
