@@ -8,18 +8,22 @@ from typing import Any
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
+from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
-from apps.timers.services import AlreadyFired, StoreUnavailable
+from apps.timers.services import (
+    AlreadyFired,
+    NotGivenUp,
+    StoreUnavailable,
+    UnknownPlace,
+)
 from apps.webhooks import jsontext
 
-_FIELDS = ", ".join(TimerIn.model_fields)
-_RETRY_FIELDS = ", ".join(RetryIn.model_fields)
 _AMOUNTS = ("hours", "minutes", "seconds")
 #: So many errors are told of: an answer is no larger than what it answers.
 _MOST_ERRORS = 20
@@ -76,31 +80,49 @@ api.add_router("", monitoring)
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
-        return _not_json("it is empty")
+        return _not_json(request, "it is empty")
     errors = [
         pair
         for item in error.errors[:_MOST_ERRORS]
-        for pair in _field_errors(item)
+        for pair in _field_errors(request, item)
     ]
     fields = ", ".join(dict.fromkeys(field for field, _ in errors))
     return error_response(422, f"Not valid: {fields}.", errors)
 
 
-def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
+def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
+    """Name the fields of what is posted there, or of a part of it."""
+    schema: type[Schema] = TimerIn
+    if request.path == "/timers/replay":
+        schema = ReplayIn
+    elif within[:1] == ("retry",):
+        schema = RetryIn
+    fields = schema.model_fields.items()
+    return ", ".join(field.alias or name for name, field in fields)
+
+
+def _field_errors(
+    request: HttpRequest, item: dict[str, Any]
+) -> list[tuple[str, str]]:
     """Turn one of pydantic's errors into fields and what to do."""
-    # ("body", parameter, field…) for a body, ("path", name) for a path
-    names = item["loc"][2:] if item["loc"][0] == "body" else item["loc"][1:]
+    # ("body", parameter, field…) for a body, ("path", name) for a path; for
+    # a query the one or, within a list, the other
+    names = item["loc"][1:]
+    if item["loc"][0] == "body" or len(names) > 1:
+        names = names[1:]
     field = ".".join(str(name) for name in names)
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
-    known = _RETRY_FIELDS if names[:1] == ("retry",) else _FIELDS
+    known = _fields(request, names)
     if kind == "string_unicode":
         return [(field or "body",
                  "has a field whose name contains half of a surrogate pair;"
                  f" the fields are {known}")]
+    if not names and kind == "wrong":
+        return [("body", item["msg"])]
     if not names:
-        return [("body", f"must be a JSON object with {_FIELDS}")]
+        return [("body", f"must be a JSON object with {known}")]
     sentences = {
         "missing": "is required",
         "extra_forbidden": f"is not a field; those are {known}",
@@ -113,13 +135,14 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, jsontext.NotJSON):
-        return _not_json(str(error.__cause__))
+        return _not_json(request, str(error.__cause__))
     return error_response(error.status_code, error.message)
 
 
-def _not_json(reason: str) -> HttpResponse:
+def _not_json(request: HttpRequest, reason: str) -> HttpResponse:
+    fields = _fields(request)
     return error_response(
-        400, f"The body must be a JSON object with {_FIELDS}: {reason}."
+        400, f"The body must be a JSON object with {fields}: {reason}."
     )
 
 
@@ -143,3 +166,18 @@ def _unavailable(
 @api.exception_handler(AlreadyFired)
 def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
+
+
+@api.exception_handler(NotGivenUp)
+def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
+    return error_response(
+        409,
+        "The timer did not give up; only one that is failed, unknown or"
+        " missed is replayed.",
+    )
+
+
+@api.exception_handler(UnknownPlace)
+def _unknown_place(request: HttpRequest, error: UnknownPlace) -> HttpResponse:
+    errors = [("after", "is no timer; it must be an answer's `next`")]
+    return error_response(422, "Not valid: after.", errors)

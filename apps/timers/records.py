@@ -1,5 +1,6 @@
 """What goes into the store and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -181,3 +182,19 @@ class StoredTimer:
     retry: dict[str, Any] | None
     max_lateness: timedelta | None
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSet:
+    """Which of the timers that gave up are meant.
+
+    url           what their URLs match in any case, a regular expression
+    since, until  bounds of `due_at`, the latter not included; None: none
+    after         only those behind this timer, in the order of `due_at`
+    """
+
+    outcomes: Sequence[Outcome]
+    url: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    after: UUID | None = None

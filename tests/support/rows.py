@@ -120,6 +120,13 @@ def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
     )
 
 
+def given_up(outcome: Outcome = Outcome.FAILED, **options: Any) -> Claim:
+    """Store a timer whose only call ended so, and return its claim."""
+    claim = claimed(new_timer(-1, **options))
+    assert store.record([report(claim, outcome)]) == [True]
+    return claim
+
+
 def postponement(claim: Claim, seconds: float = 0) -> Postponement:
     """Return that a claim's call was refused, and is to be tried again."""
     error = "refused: nobody there"
