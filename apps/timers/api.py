@@ -18,11 +18,13 @@ from apps.timers.replays import (
 )
 from apps.timers.schemas import (
     ErrorOut,
+    RetryIn,
     TimerCreated,
     TimerIn,
     TimerOut,
     TimerStatus,
 )
+from apps.webhooks.retry import RetryPolicy
 
 #: What an error begins with while a timer waits for its host.
 _DEFERRED = ("busy:", "hanging:")
@@ -159,7 +161,7 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
         url=timer.url,
         method=timer.method,
         delivery="at_least_once" if timer.at_least_once else "once",
-        retry=timer.retry,
+        retry=_retry(timer),
         max_lateness=(
             None
             if timer.max_lateness is None
@@ -174,6 +176,12 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
         status_code=timer.status_code,
         error=timer.error,
     )
+
+
+def _retry(timer: StoredTimer) -> RetryIn | None:
+    if timer.retry is None:
+        return None
+    return RetryIn.of(RetryPolicy(**timer.retry))
 
 
 def _status(timer: StoredTimer) -> TimerStatus:

@@ -98,6 +98,16 @@ class RetryIn(Schema):
             )
         return value
 
+    @classmethod
+    def of(cls, policy: RetryPolicy) -> "RetryIn":
+        """Return what asks for a policy."""
+        return cls(
+            max_attempts=policy.max_attempts,
+            min_delay=policy.min_delay,
+            max_delay=policy.max_delay,
+            on=["status", "no_answer"] if policy.unanswered else ["status"],
+        )
+
 
 class TimerIn(Schema):
     """A timer to be set: how long from now, and what to call then."""
@@ -268,7 +278,7 @@ class TimerOut(Schema):
     url: str
     method: str
     delivery: Delivery
-    retry: dict[str, Any] | None
+    retry: RetryIn | None
     max_lateness: int | None = Field(description="Seconds.")
     fire_at: datetime = Field(description="When it expires.")
     next_at: datetime | None = Field(

@@ -158,6 +158,8 @@ _KEEP_ATTEMPT = f""",
 RECORD = _by_holder(
     """
     outcome = given.outcome, error = given.error, leased_until = NULL,
+    claims = claims
+        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
     status_code = coalesce(given.status_code, timer.status_code),
     sent_at = coalesce(given.sent_at, timer.sent_at)
     """,

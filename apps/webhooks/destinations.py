@@ -36,11 +36,12 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 
 #: Factors of the threshold: of 64 slots, a destination alone gets 50, or 45
 #: when others wait that were deferred. One that has not answered lately
-#: begins slowly, as TCP does, with 11.
-_LIVELY, _AWAITED, _SILENT = 16, 8, 1 / 4
+#: begins more slowly, as TCP does, with 25; one that never has, or whose
+#: last call hung, with 11.
+_LIVELY, _AWAITED, _KNOWN, _SILENT = 16, 8, 1, 1 / 4
 #: One slot in so many is not for a first call to a destination that has not
 #: answered within so many seconds.
-_RESERVED, _KNOWN = 16, 60.0
+_RESERVED, _RECENT = 16, 60.0
 #: Destinations without calls under way that are remembered.
 _MOST_IDLE = 10_000
 _SMOOTHING = 1 / 8
@@ -140,12 +141,13 @@ class Destinations:
             # The last are for those that answer: however many others come,
             # each with but one call, they leave some.
             return (
-                now - destination.answered_at <= _KNOWN
+                now - destination.answered_at <= _RECENT
                 or self._free * _RESERVED > self._slots
             )
         squared = self._free**2
         if not destination.is_lively(now):
-            return (count / _SILENT + 1) * self._slots <= squared
+            factor = destination.quiet_factor
+            return (count / factor + 1) * self._slots <= squared
         waited_for = destination.booked_until > now and not returning
         factor = _AWAITED if waited_for else _LIVELY
         return (count + 1) * self._slots <= squared * factor
@@ -216,6 +218,12 @@ class _Destination:
         """Tell whether it has answered lately, and no call hung since."""
         patience = max(1.0, 2 * self.duration)
         return not self.hung and now - self.answered_at <= patience
+
+    @property
+    def quiet_factor(self) -> float:
+        """The threshold's factor while it is not lively."""
+        has_answered = self.answered_at > float("-inf")
+        return _KNOWN if has_answered and not self.hung else _SILENT
 
     def estimate(self, now: float) -> float:
         """Return how long a call takes, in seconds.

@@ -218,6 +218,7 @@ def test_past_its_latest_time_a_timer_is_missed(
     if outcome == "missed":
         assert found["error"].startswith("max_lateness: ")
         assert attempts(timer_id) == []
+        assert found["claims"] == 0
 
 
 def test_it_is_missed_also_if_the_time_passes_in_connecting(

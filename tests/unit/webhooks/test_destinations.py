@@ -67,14 +67,14 @@ class Slots:
 
 
 @pytest.mark.parametrize(
-    ("slots", "silent", "lively"),
+    ("slots", "silent", "lively", "known"),
     [
-        (1, 1, 1), (2, 1, 2), (4, 1, 4), (8, 2, 7), (16, 3, 13),
-        (64, 11, 50), (256, 44, 200),
+        (1, 1, 1, 1), (2, 1, 2, 1), (4, 1, 4, 2), (8, 2, 7, 4),
+        (16, 3, 13, 7), (64, 11, 50, 25), (256, 44, 200, 99),
     ],
 )
 def test_one_that_is_alone_gets_most_slots(
-    slots: int, silent: int, lively: int
+    slots: int, silent: int, lively: int, known: int
 ) -> None:
     # Given nothing is known of a destination, it gets a part
     given = Slots(slots)
@@ -82,13 +82,12 @@ def test_one_that_is_alone_gets_most_slots(
     # When the first is answered, it gets nearly all
     given.leave()
     assert given.fill() == lively - silent + 1
-    # And when it has answered nothing for long, it gets no more
-    given.now += 3
-    given.leave(lively - silent)
+    # And when it has not been called for long, something in between
+    given.leave(lively)
     given.now += 100
-    assert given.enter() is not None
+    assert given.fill() == known
     # And in the end all slots are free
-    given.leave(silent)
+    given.leave(known)
     assert given.destinations._free == slots
 
 
