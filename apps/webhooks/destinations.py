@@ -35,10 +35,9 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 """Bounds of what a deferral asks for, in seconds."""
 
 #: Factors of the threshold: of 64 slots, a destination alone gets 50, or 45
-#: when others wait that were deferred. One that has not answered lately
-#: begins more slowly, as TCP does, with 25; one that never has, or whose
-#: last call hung, with 11.
-_LIVELY, _AWAITED, _KNOWN, _SILENT = 16, 8, 1, 1 / 4
+#: when others wait that were deferred. One that has never answered, or does
+#: not now, begins slowly, as TCP does, with 11.
+_LIVELY, _AWAITED, _SILENT = 16, 8, 1 / 4
 #: One slot in so many is not for a first call to a destination that has not
 #: answered within so many seconds.
 _RESERVED, _RECENT = 16, 60.0
@@ -146,8 +145,7 @@ class Destinations:
             )
         squared = self._free**2
         if not destination.is_lively(now):
-            factor = destination.quiet_factor
-            return (count / factor + 1) * self._slots <= squared
+            return (count / _SILENT + 1) * self._slots <= squared
         waited_for = destination.booked_until > now and not returning
         factor = _AWAITED if waited_for else _LIVELY
         return (count + 1) * self._slots <= squared * factor
@@ -215,15 +213,12 @@ class _Destination:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def is_lively(self, now: float) -> bool:
-        """Tell whether it has answered lately, and no call hung since."""
+        """Tell whether it has answered, and is not overdue to again."""
+        if self.hung or self.answered_at == float("-inf"):
+            return False
+        since = max([self.answered_at, *self.starts[:1]])
         patience = max(1.0, 2 * self.duration)
-        return not self.hung and now - self.answered_at <= patience
-
-    @property
-    def quiet_factor(self) -> float:
-        """The threshold's factor while it is not lively."""
-        has_answered = self.answered_at > float("-inf")
-        return _KNOWN if has_answered and not self.hung else _SILENT
+        return not self.starts or now - since <= patience
 
     def estimate(self, now: float) -> float:
         """Return how long a call takes, in seconds.
