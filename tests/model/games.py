@@ -6,28 +6,29 @@ often a timer is opened again. See `scheduler` for what the moves do.
 
 from tests.model.scheduler import Move
 
+_ONCE: Move = ("create", 0, 0)
 _STEP: Move = ("work", 0, 0)
 _REFUSED: Move = ("stumble", 0, 0)
 
 #: A worker of an `at_least_once` timer dies after its mark.
 _MARKED_AND_LOST: list[Move] = [
-    ("create", 0, 1), ("deliver", 1, 1), _STEP, _STEP, _STEP, _STEP,
+    ("create", 0, 1), ("deliver", 0, 1), _STEP, _STEP, _STEP, _STEP,
     ("write_marks", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
 ]
 
 GAMES: dict[str, tuple[int, list[Move]]] = {
     "a claim repeated with its token succeeds": (
-        1, [("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
+        1, [_ONCE, ("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
     ),
     "a cancel looks at the mark": (
-        1, [*_MARKED_AND_LOST, ("cancel", 1, 0)],
+        1, [*_MARKED_AND_LOST, ("cancel", 0, 0)],
     ),
     "taking over looks at the wish to send again": (1, _MARKED_AND_LOST),
     # The mark is late by more than the lease, and the timer given up.
     "a mark looks at the outcome": (
         1,
         [
-            ("deliver", 0, 1), ("lapse", 4, 1), ("deliver", 0, 4),
+            _ONCE, ("deliver", 0, 1), ("lapse", 4, 1), ("deliver", 0, 4),
             ("lapse", 4, 1), ("write_marks", 0, 1),
         ],
     ),
@@ -35,7 +36,7 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     "a renewal renews": (
         1,
         [
-            ("deliver", 0, 1), _STEP, ("advance", 1, 0), _STEP, _STEP,
+            _ONCE, ("deliver", 0, 1), _STEP, ("advance", 1, 0), _STEP, _STEP,
             ("crash", 0, 0), ("advance", 2, 0), ("advance", 2, 0),
             ("dispatch", 0, 0),
         ],
@@ -44,48 +45,48 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     "a postponement looks at the outcome": (
         1,
         [
-            ("deliver", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
+            _ONCE, ("deliver", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
             ("deliver", 0, 2), _REFUSED, ("lapse", 4, 1), _STEP, _STEP,
         ],
     ),
     "a postponement ends the claim": (
-        1, [("deliver", 0, 2), _REFUSED],
+        1, [_ONCE, ("deliver", 0, 2), _REFUSED],
     ),
     # Its first message to Postgres arrives when all is over.
     "a postponement takes the token away": (
         1,
         [
-            ("deliver", 0, 0), ("stumble", 0, 0), _STEP, _STEP, _STEP,
+            _ONCE, ("deliver", 0, 0), ("stumble", 0, 0), _STEP, _STEP, _STEP,
             _REFUSED, _STEP, _STEP, ("arrive_late", 0, 0),
         ],
     ),
     "a postponement takes the lease away": (
-        1, [("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("lapse", 4, 1)],
+        1, [_ONCE, ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("lapse", 4, 1)],
     ),
     "a postponement is no crash": (
         1,
         [
-            ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 1, 0),
+            _ONCE, ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 1, 0),
             ("deliver", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
         ],
     ),
     "what was lost is looked for": (1, [("create", 0, 2)]),
     "a worker waits until it is due": (
-        1, [("create", 3, 0), ("advance", 0, 0), ("deliver", 1, 5)],
+        1, [("create", 3, 0), ("advance", 0, 0), ("deliver", 0, 5)],
     ),
     # The machine is suspended while it waits for the renewal's answer; the
     # call's deadline is on the monotonic clock, which did not notice.
     "a worker looks at its lease after a renewal": (
         1,
         [
-            ("deliver", 0, 1), _STEP, ("advance", 0, 0), _STEP, _STEP,
+            _ONCE, ("deliver", 0, 1), _STEP, ("advance", 0, 0), _STEP, _STEP,
             ("suspend", 4, 0), _STEP, _STEP,
         ],
     ),
     "tries end": (
         1,
         [
-            ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 5, 0),
+            _ONCE, ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 5, 0),
             ("deliver", 0, 2), _REFUSED, _STEP, _STEP,
         ],
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from unittest import mock
 
-from apps.timers import dispatcher, firing, sql
+from apps.timers import dispatcher, firing, sql, verdicts
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
 
 def _code(name: str, *changes: tuple[str, str]) -> Mutation:
     return Mutation(firing, name, changes)
+
+
+def _verdict(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(verdicts, name, changes)
 
 
 _TOKEN = " AND claim_token = token"
@@ -85,7 +89,7 @@ MUTATIONS = {
         "CANCEL", (sql._WAITING, "outcome IS NULL"),
     ),
     "a cancel looks at the mark": _sql(
-        "CANCEL", (" AND sent_at IS NULL", ""),
+        "CANCEL", ("sent_at IS NULL OR", "true OR"),
     ),
     "taking over looks at the mark": _sql(
         "TAKE_OVER", ("NOT at_least_once", "false"),
@@ -126,24 +130,26 @@ MUTATIONS = {
         "LOST", ("queued_at IS NOT NULL", "false"),
     ),
     "a worker waits until it is due": _code(
-        "_fire_claimed", ("start - time.monotonic()", "0"),
+        "_try", ("start - time.monotonic()", "0"),
     ),
     "a worker looks at its lease": _code(
-        "_fire_claimed",
+        "_try",
         ("lease_clock() - asked_at > _RENEW_AFTER", "False"),
         ("left < settings.WEBHOOK_TIMEOUT", "False"),
     ),
     "a worker looks at its lease after a renewal": _code(
-        "_fire_claimed", ("left < settings.WEBHOOK_TIMEOUT", "False"),
+        "_try", ("left < settings.WEBHOOK_TIMEOUT", "False"),
     ),
     "a lost claim is not renewed": _code("_renew", ("not renewed", "False")),
     "a lease runs from before the question": _code(
         "_claim", ("timeout=_WRITE_TIMEOUT), asked_at",
                    "timeout=_WRITE_TIMEOUT), lease_clock()"),
     ),
-    "tries end": _code("_postponed", ("now + delay > until", "False")),
+    "tries end": _verdict(
+        "_try_again_unsent", ("now + in_time > until", "False"),
+    ),
     "a request that left is marked": _code(
-        "_fire_claimed",
+        "_try",
         ("mark_writer().add(Mark(claim.id, claim.token, sent_at))", "pass"),
     ),
 }

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.model.checker import Violation
 from tests.model.games import GAMES
+from tests.model.life import Violation
 from tests.model.mutations import MUTATIONS
 from tests.model.postgres import Postgres
 from tests.model.scheduler import Move, moves, play
