@@ -47,7 +47,7 @@ class Checker:
         """Check for one claim at a time, and not before its time."""
         life = self.lives[claim.id]
         if life.holder is None:
-            life.claims += 1
+            life.claimed()
         else:
             must(
                 life.holder == claim.token,
@@ -57,8 +57,7 @@ class Checker:
         must(now >= life.not_before - _LEAD - TICK, "claimed too early")
         must(claim.attempt == life.claims, "a try was numbered wrongly")
         grant = life.grants.get(claim.token) or Grant(
-            claim.token, life.not_before, life.retries, life.failures,
-            life.retry_until,
+            claim.token, life.terms[claim.attempt]
         )
         life.grants[claim.token] = grant
         grant.lease_end = now + _LEASE
@@ -80,7 +79,7 @@ class Checker:
         grant = life.grants[wish.token]
         grant.own_end = asked_at + _LEASE
         if isinstance(answer, Claim):
-            grant.number = answer.attempt
+            grant.terms = life.terms[answer.attempt]
             came_at = seconds(answer.clock.database)
             grant.late = life.latest is not None and came_at > life.latest
 
@@ -198,9 +197,12 @@ class Checker:
                 "given up too early",
             )
 
-    def observed(
-        self, rows: dict[UUID, Row], attempts: dict[UUID, list[Row]]
-    ) -> None:
+    def kept(self, attempts: dict[UUID, list[Row]]) -> None:
+        """Look at what is kept of all tries."""
+        for timer_id, life in self.lives.items():
+            check_attempts(life, attempts.get(timer_id, []))
+
+    def observed(self, rows: dict[UUID, Row]) -> None:
         """Look at what Postgres says after each step."""
         for timer_id, row in rows.items():
             old = self._rows.get(timer_id)
@@ -210,7 +212,6 @@ class Checker:
             elif row["outcome"] and not (old and old["outcome"]):
                 self._ended(row, life)
             life.late_report = None
-            check_attempts(life, attempts.get(timer_id, []))
         self._rows = rows
 
     def _in_time(self, grant: Grant, now: float) -> bool:

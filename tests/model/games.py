@@ -66,7 +66,8 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     "a postponement is no crash": (
         1,
         [
-            _ONCE, ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 1, 0),
+            _ONCE,
+            ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 1, 0),
             ("deliver", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
         ],
     ),
@@ -86,7 +87,8 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     "tries end": (
         1,
         [
-            _ONCE, ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 5, 0),
+            _ONCE,
+            ("deliver", 0, 2), _REFUSED, _STEP, _STEP, ("advance", 5, 0),
             ("deliver", 0, 2), _REFUSED, _STEP, _STEP,
         ],
     ),

@@ -23,7 +23,7 @@ def check_postponement(
         life.latest is None or at <= life.latest + TICK,
         "postponed beyond its latest time",
     )
-    if item.retries == grant.retries:
+    if item.retries == grant.terms.retries:
         must(not grant.sent, "sent and postponed, but not as a retry")
         _check_patience(life, grant, item, now)
     else:
@@ -35,8 +35,10 @@ def _check_patience(
 ) -> None:
     """Check a postponement of what did not leave."""
     until = maybe_seconds(item.retry_until)
-    if grant.retry_until is not None or _is_busy(grant):
-        must(until == grant.retry_until, "the end of all tries was moved")
+    if grant.terms.retry_until is not None or _is_busy(grant):
+        must(
+            until == grant.terms.retry_until, "the end of all tries was moved"
+        )
     else:
         must(until is not None, "there is no end of all tries")
     at, wait = now + item.delay.total_seconds(), _unsent_wait(grant)
@@ -54,7 +56,7 @@ def _check_retry(
     must(policy is not None, "retried against its creator's wish")
     assert policy is not None
     must(
-        grant.retries + 1 == item.retries < policy.max_attempts,
+        grant.terms.retries + 1 == item.retries < policy.max_attempts,
         "retried too often",
     )
     wait = doubled(policy.min_delay, item.retries, policy.max_delay)
@@ -70,9 +72,7 @@ def _check_retry(
     must(item.retry_until is None, "a retry has no patience of its own")
 
 
-def check_report(
-    life: Life, grant: Grant, report: Report, now: float
-) -> None:
+def check_report(life: Life, grant: Grant, report: Report, now: float) -> None:
     """Check that a timer's end is true, and not too early."""
     result = grant.result
     code = result.status_code if result else None
@@ -98,7 +98,8 @@ def _check_giving_up(
     elif code == 410 or (code is None and not _repeats_unanswered(life)):
         return
     must(
-        life.retry is None or grant.retries + 1 >= life.retry.max_attempts,
+        life.retry is None
+        or grant.terms.retries + 1 >= life.retry.max_attempts,
         "given up before its retries were used up",
     )
 
@@ -109,9 +110,9 @@ def _repeats_unanswered(life: Life) -> bool:
 
 def failures_after(grant: Grant, item: Postponement) -> int:
     """Return how often in a row a timer could not be connected to."""
-    if item.retries > grant.retries:
+    if item.retries > grant.terms.retries:
         return 0
-    return grant.failures + (grant.deferral is None)
+    return grant.terms.failures + (grant.deferral is None)
 
 
 def _is_busy(grant: Grant) -> bool:
@@ -121,11 +122,11 @@ def _is_busy(grant: Grant) -> bool:
 def _unsent_wait(grant: Grant) -> float:
     if grant.deferral is not None:
         return grant.deferral.wait
-    return doubled(1.0, grant.failures + 1)
+    return doubled(1.0, grant.terms.failures + 1)
 
 
 def _is_out_of_patience(grant: Grant, now: float) -> bool:
     until = now + PATIENCE
-    if grant.retry_until is not None:
-        until = grant.retry_until
+    if grant.terms.retry_until is not None:
+        until = grant.terms.retry_until
     return now + _unsent_wait(grant) > until - TICK

@@ -27,22 +27,30 @@ def doubled(first: float, failures: int, longest: float = 60.0) -> float:
     return min(longest, first * 2.0 ** (failures - 1))
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a timer was like when it was claimed."""
+
+    #: The number of the try.
+    number: int
+    due: float
+    retries: int
+    failures: int
+    retry_until: float | None
+
+
 @dataclass
 class Grant:
-    """A claim that was granted, with the counters that it was given.
+    """A claim that was granted.
 
     It may be granted once more after its end, by a message that is late.
     """
 
     token: UUID
-    due: float
-    retries: int
-    failures: int
-    retry_until: float | None
+    #: As its worker was told them.
+    terms: Terms
     lease_end: float = 0  # as Postgres counts, from the statement
     own_end: float = 0  # as its worker counts, from before the statement
-    #: The number of its try, as its worker was told.
-    number: int = 0
     #: Its worker can know that it came too late.
     late: bool = False
     deferral: Deferral | None = None
@@ -90,6 +98,8 @@ class Life:
     holder: UUID | None = None
     #: How many claims have tried, or are about to.
     claims: int = 0
+    #: Of the latest claims, by their numbers.
+    terms: dict[int, Terms] = field(default_factory=dict)
     #: By their numbers.
     tries: dict[int, Try] = field(default_factory=dict)
     cancelled: bool = False
@@ -125,10 +135,21 @@ class Life:
         """Whether Postgres was told in time that a request left."""
         return any(grant.marked or grant.postponed for grant in self.sent)
 
+    def claimed(self) -> None:
+        """Note that a claim holds the timer that none has held."""
+        self.claims += 1
+        self.terms[self.claims] = Terms(
+            self.claims,
+            self.not_before,
+            self.retries,
+            self.failures,
+            self.retry_until,
+        )
+
     def keep(self, grant: Grant, attempt: Attempt | None) -> None:
         """Note what a worker has told of its try, if it made one."""
         if attempt is not None:
-            told = Try(grant, grant.due, True, grant.sent)
+            told = Try(grant, grant.terms.due, True, grant.sent)
             self.tries[attempt.number] = told
 
     def presume(self, grant: Grant) -> None:

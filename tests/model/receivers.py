@@ -88,7 +88,7 @@ class Receivers:
         life, grant = self._caller()
         must(
             UUID(headers["webhook-id"]) == self._world.running.timer
-            and headers["timer-attempt"] == str(grant.number),
+            and headers["timer-attempt"] == str(grant.terms.number),
             "a request says something else of itself",
         )
         grant.result = self._call(life, grant, deadline, before_send, on_sent)

@@ -94,15 +94,15 @@ class Scheduler:
 
     def _open(self) -> list[UUID]:
         """Return the timers without an outcome, else all."""
-        world = self._world
-        ended = world.checker.has_ended
-        return [t for t in world.timers if not ended(t)] or world.timers
+        return self._unended() or self._world.timers
+
+    def _unended(self) -> list[UUID]:
+        ended = self._world.checker.has_ended
+        return [t for t in self._world.timers if not ended(t)]
 
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
-        ended = self._world.checker.has_ended
-        timers = self._world.timers
-        if sum(not ended(timer) for timer in timers) < _MOST_OPEN:
+        if len(self._unended()) < _MOST_OPEN:
             self._world.create(
                 NewTimer(
                     uuid_utils.compat.uuid7(),
@@ -118,6 +118,8 @@ class Scheduler:
         idle = [w for w in self._world.workers if w.request is None]
         if not idle:
             return self.work(which, how)
+        if how and not self._unended():
+            self.create(which, how)
         timers = self._world.timers if how == 0 else self._open()
         worker = _pick(idle, how)
         self._world.deliver(worker, _pick(timers, which), True)
@@ -149,7 +151,7 @@ class Scheduler:
 
     def fail(self, which: int, how: int) -> None:
         """Have a receiver answer badly, or not at all."""
-        self.deliver(which, 0)
+        self.deliver(which, max(1, how))
         if busy := self._busy():
             worker = _pick(busy, which)
             while worker.request not in (None, ("answer",)):

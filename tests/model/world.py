@@ -62,6 +62,7 @@ class World:
         self.receivers = Receivers(self)
         #: Writes whose clients have given up, but which may yet arrive.
         self.late: list[Write] = []
+        self._tries_ended = False
         self._suspended = 0.0
         self._cut_off_until = -1e9
         self._hold_up = 0.0
@@ -177,8 +178,10 @@ class World:
         """Have the checker look at all rows."""
         if self.postgres.touched:
             self.postgres.touched = False
-            rows, attempts = self.postgres.rows(), self.postgres.attempts()
-            self.checker.observed(rows, attempts)
+            self.checker.observed(self.postgres.rows())
+        if self._tries_ended:
+            self._tries_ended = False
+            self.checker.kept(self.postgres.attempts())
 
     def advance(self, duration: float) -> None:
         """Let time pass."""
@@ -260,8 +263,10 @@ class World:
         elif kind == "_renewals":
             self.checker.renewed(item, answer, self.now)
         elif kind == "_records":
+            self._tries_ended = True
             self.checker.recorded(item, answer, self.now)
         else:
+            self._tries_ended = True
             self.checker.postponed(item, answer, self.now)
 
     def write_marks(self, worker: Worker, *, well: bool) -> None:
@@ -375,6 +380,7 @@ class World:
         self, take_over: Callable[..., Any], **options: Any
     ) -> list[tuple[UUID, Outcome | None]]:
         ended: list[tuple[UUID, Outcome | None]] = take_over(**options)
+        self._tries_ended |= bool(ended)
         for timer_id, outcome in ended:
             self.checker.taken_over(timer_id, outcome, self.now)
         return ended
