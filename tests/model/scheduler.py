@@ -52,6 +52,8 @@ _KINDS: list[dict[str, Any]] = [
 _URL = "http://127.0.0.1:9/"
 #: How far a worker comes in one move; a whole call takes ten steps.
 _STEPS = [1, 2, 3, 4, 6, 12]
+#: For a timer that is due in so many seconds a bad receiver waits.
+_PATIENT = 31
 _TROUBLES = ["", "", "", "", "refused", "dies"]
 _MOST_OPEN = 2
 
@@ -150,7 +152,11 @@ class Scheduler:
             self._world.step(_pick(busy, which), how)
 
     def fail(self, which: int, how: int) -> None:
-        """Have a receiver answer badly, or not at all."""
+        """Have a receiver answer badly, or not at all, when it is time."""
+        timer = _pick(self._open(), which)
+        wait = self._world.checker.lives[timer].not_before - self._world.now
+        if 0 < wait <= _PATIENT:
+            self._world.advance(wait)
         self.deliver(which, max(1, how))
         if busy := self._busy():
             worker = _pick(busy, which)
