@@ -19,6 +19,7 @@ def check_postponement(
 ) -> None:
     """Check that a timer is tried again as it may be, and within bounds."""
     at = now + item.delay.total_seconds()
+    must(at > now, "postponed into the past")
     must(
         life.latest is None or at <= life.latest + TICK,
         "postponed beyond its latest time",

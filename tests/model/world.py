@@ -384,4 +384,3 @@ class World:
         for timer_id, outcome in ended:
             self.checker.taken_over(timer_id, outcome, self.now)
         return ended
-
