@@ -155,8 +155,11 @@ _KEEP_ATTEMPT = f""",
         )}
     )"""
 
+# A claim that ends a timer without having tried is no attempt.
 RECORD = _by_holder(
     """
+    claims = claims
+        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
     outcome = given.outcome, error = given.error, leased_until = NULL,
     status_code = coalesce(given.status_code, timer.status_code),
     sent_at = coalesce(given.sent_at, timer.sent_at)

@@ -123,6 +123,8 @@ class Checker:
         grant = life.grants[report.token]
         self._holds(Wish(report.id, report.token), done, "record")
         if done:
+            if report.attempt is None and not self.has_ended(life.id):
+                life.claims -= 1
             grant.recorded = True
             life.keep(grant, report.attempt)
             life.late_report = report
@@ -212,6 +214,10 @@ class Checker:
             elif row["outcome"] and not (old and old["outcome"]):
                 self._ended(row, life)
             life.late_report = None
+            must(
+                row["attempts"] + row["claims"] == life.claims,
+                "what was not tried counts as an attempt",
+            )
         self._rows = rows
 
     def _in_time(self, grant: Grant, now: float) -> bool:

@@ -10,6 +10,7 @@ def drain(world: World) -> None:
     """Have all be well from now on: every timer ends in time."""
     for write in world.late:
         world.execute([write])
+        world.observe()
     world.late.clear()
     world.rabbitmq.busy = False
     world.receivers.deferral = None

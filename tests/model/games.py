@@ -140,6 +140,17 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
             ("crash", 0, 0), ("lapse", 4, 1),
         ],
     ),
+    "what was missed has no number": (
+        1, [_TIMELY, ("advance", 2, 0), ("deliver", 0, 5)],
+    ),
+    # The answer to the record is lost.
+    "a record is repeated without effect": (
+        1,
+        [
+            _TIMELY, ("advance", 2, 0), ("deliver", 0, 3), ("stumble", 0, 0),
+            _STEP, _STEP,
+        ],
+    ),
     "a late record corrects its attempt": (
         1,
         [

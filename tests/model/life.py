@@ -1,7 +1,6 @@
 """What is known of a timer and of its claims, apart from Postgres."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from uuid import UUID
 
 from apps.timers.records import Attempt, NewTimer, Report
@@ -88,9 +87,9 @@ class Try:
 class Life:
     """What is known of one timer."""
 
+    id: UUID
     again: bool
     retry: RetryPolicy | None
-    max_lateness: timedelta | None
     not_before: float
     latest: float | None = None
     grants: dict[UUID, Grant] = field(default_factory=dict)
@@ -115,7 +114,7 @@ class Life:
     def of(cls, timer: NewTimer, now: float) -> "Life":
         """Return a life that begins now."""
         due = now + timer.delay.total_seconds()
-        life = cls(timer.at_least_once, timer.retry, timer.max_lateness, due)
+        life = cls(timer.id, timer.at_least_once, timer.retry, due)
         if timer.max_lateness is not None:
             life.latest = due + timer.max_lateness.total_seconds()
         return life

@@ -176,6 +176,12 @@ MUTATIONS = {
         "TAKE_OVER", (_LEFT_AT, "sent_at"),
     ),
     "a late record corrects its attempt": _sql("RECORD", _CORRECTING),
+    "what was missed has no number": _sql(
+        "RECORD", ("(number IS NULL AND timer.outcome IS NULL)", "false"),
+    ),
+    "a record is repeated without effect": _sql(
+        "RECORD", (" AND timer.outcome IS NULL)", ")"),
+    ),
     "what is put off has no number": _sql(
         "POSTPONE", ("- (number IS NULL)::int::smallint", ""),
     ),

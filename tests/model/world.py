@@ -152,7 +152,7 @@ class World:
 
     def ended_within(self, duration: float) -> bool:
         """Stand in for the dispatcher's outages."""
-        return self.now - self._cut_off_until <= duration
+        return round(self.now - self._cut_off_until, 6) <= duration
 
     # What the scheduler does.
 
