@@ -184,11 +184,15 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     Nothing is kept when no call was made since the claim may not outlive
     it: the timer fires again when the lease has ended.
     """
+    start = claim.clock.to_monotonic(claim.next_at)
+    time.sleep(max(0.0, start - time.monotonic()))
     target = parse_target(claim.url)
     verdict: Verdict | None
     if _is_too_late(claim):
         verdict = verdicts.too_late(claim, _TOO_LATE)
-    elif deferral := _destinations().enter((target.host, target.port)):
+    elif deferral := _destinations().enter(
+        (target.host, target.port), returning=claim.waited
+    ):
         verdict = verdicts.put_off(claim, deferral, _now(claim))
     else:
         verdict = _try(claim, target, asked_at)
@@ -208,8 +212,7 @@ def _is_too_late(claim: Claim) -> bool:
 
 
 def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
-    """Wait out the lead, call, and return what follows from that."""
-    start = claim.clock.to_monotonic(claim.next_at)
+    """Call, and return what follows from that."""
     sent_at: datetime | None = None
 
     def check() -> None:
@@ -228,11 +231,11 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
         sent_at = _now(claim)
         mark_writer().add(Mark(claim.id, claim.token, sent_at))
 
-    hung = False
+    hung = None
     try:
-        time.sleep(max(0.0, start - time.monotonic()))
         result = _call(claim, target, check, note_sent)
-        hung = result.hung
+        if result.failure is not FailureKind.aborted:
+            hung = result.hung
     finally:
         _destinations().leave((target.host, target.port), hung=hung)
     mark_writer().discard(claim.token)

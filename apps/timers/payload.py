@@ -6,10 +6,8 @@ from datetime import datetime
 from django.conf import settings
 
 from apps.timers.records import Claim
+from apps.webhooks.request import WITH_BODY, merged
 from apps.webhooks.signing import sign
-
-#: Methods whose requests have a body, the default one if none is given.
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
@@ -19,15 +17,15 @@ def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
     """
     request = claim.request
     body = request.body
-    if body is None and request.method in _WITH_BODY:
+    if body is None and request.method in WITH_BODY:
         body = json.dumps(_default(claim)).encode()
+    defaults = {"user-agent": settings.WEBHOOK_USER_AGENT}
+    if body is not None:
+        defaults["content-type"] = "application/json"
     body = body or b""
     webhook_id = str(claim.id)
     timestamp = str(int(now.timestamp()))
-    return {
-        "content-type": "application/json",
-        "user-agent": settings.WEBHOOK_USER_AGENT,
-        **(request.headers or {}),
+    own = {
         "webhook-id": webhook_id,
         "webhook-timestamp": timestamp,
         "webhook-signature": sign(
@@ -35,7 +33,8 @@ def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
         ),
         "timer-due-at": claim.due_at.isoformat(),
         "timer-attempt": str(claim.attempt),
-    }, body
+    }
+    return merged(defaults, request.headers or {}, own), body
 
 
 def _default(claim: Claim) -> dict[str, object]:

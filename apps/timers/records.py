@@ -1,5 +1,6 @@
 """What goes into the store and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,6 +96,11 @@ class Claim:
         """The number of this try, from 1: also those that sent nothing."""
         return self.attempts + self.claims
 
+    @property
+    def waited(self) -> bool:
+        """Whether it was put off, or tried, before."""
+        return self.next_at > self.due_at
+
 
 @dataclass(frozen=True, slots=True)
 class Early:
@@ -176,3 +182,19 @@ class StoredTimer:
     retry: dict[str, Any] | None
     max_lateness: timedelta | None
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSet:
+    """Which of the timers that gave up are meant.
+
+    url           what their URLs match in any case, a regular expression
+    since, until  bounds of `due_at`, the latter not included; None: none
+    after         only those behind this timer, in the order of `due_at`
+    """
+
+    outcomes: Sequence[Outcome]
+    url: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    after: UUID | None = None

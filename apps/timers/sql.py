@@ -10,7 +10,7 @@ deadlock. Every UPDATE re-checks, under its lock, the state that it is for.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 
 #: Listened to by whoever feeds timers to the workers.
 CHANNEL = "timers_near"
@@ -161,6 +161,8 @@ RECORD = _by_holder(
     claims = claims
         - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
     outcome = given.outcome, error = given.error, leased_until = NULL,
+    claims = claims
+        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
     status_code = coalesce(given.status_code, timer.status_code),
     sent_at = coalesce(given.sent_at, timer.sent_at)
     """,
@@ -324,4 +326,49 @@ FROM (
     SELECT next_at FROM timer
     WHERE {_WAITING} AND queued_at IS NOT NULL AND next_at < now() + %(ahead)s
 ) AS near
+"""
+
+ATTEMPTS = f"""
+SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
+"""
+
+_GAVE_UP = "outcome IN ({})".format(
+    ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
+)
+# A bound that is not given is one that all keep, not an OR, which no index
+# could serve. A bare pattern is taken for one that next to nothing matches,
+# and to find that, all that sleep would be read.
+FAILED = f"""
+SELECT {_SHOWN} FROM timer
+WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
+  AND coalesce(url ~* %(url)s, false)
+  AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+  AND (due_at, id) > (
+      coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
+      coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+  )
+ORDER BY due_at, id LIMIT %(limit)s
+"""
+
+# The numbers of the attempts go on. A late record, or mark, is that of a
+# lost claim from now on: the token is gone.
+REPLAY = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
+),
+given_up AS MATERIALIZED (
+    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)s)
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE timer
+SET outcome = NULL, error = NULL, status_code = NULL,
+    fired_at = NULL, claim_token = NULL, leased_until = NULL,
+    queued_at = NULL, sent_at = NULL,
+    retries = 0, connect_failures = 0, retry_until = NULL,
+    attempts = attempts + claims, claims = 0,
+    next_at = now, replayed_at = now
+FROM clock, given_up WHERE timer.id = given_up.id
+RETURNING timer.id
 """

@@ -21,6 +21,7 @@ from apps.timers.records import (
     Claim,
     ClockReading,
     Early,
+    FailedSet,
     Mark,
     Near,
     NewTimer,
@@ -313,3 +314,31 @@ def notify() -> None:
     """Wake whoever feeds timers to the workers."""
     with pool().connection() as connection:
         connection.execute("SELECT pg_notify(%s, '')", [sql.CHANNEL])
+
+
+def attempts(timer_id: UUID) -> list[Attempt]:
+    """Return a timer's attempts that have ended, in order."""
+    with pool().connection() as connection:
+        rows = connection.execute(sql.ATTEMPTS, [timer_id]).fetchall()
+    return [Attempt(*row) for row in rows]
+
+
+def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
+    """Return timers that gave up, in the order of `due_at`, then `id`."""
+    values = asdict(of) | {"limit": limit}
+    values["outcomes"] = [outcome.value for outcome in of.outcomes]
+    with pool().connection() as connection:
+        rows = connection.execute(sql.FAILED, values).fetchall()
+    return [StoredTimer(*row) for row in rows]
+
+
+def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Open timers again that gave up, due now; return which did.
+
+    Of two at the same time one has a timer.
+    """
+    with pool().connection() as connection:
+        rows = connection.execute(
+            sql.REPLAY, {"ids": list(timer_ids)}
+        ).fetchall()
+    return {timer_id for (timer_id,) in rows}

@@ -18,6 +18,7 @@ from apps.webhooks.dialer import Dialer
 from apps.webhooks.exchange import Exchange, Failed, FailureKind, current
 from apps.webhooks.guard import Guard, Network
 from apps.webhooks.pool import Adapter
+from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
 from apps.webhooks.sockets import tls_context
 from apps.webhooks.target import Target, parse_target
@@ -116,7 +117,7 @@ class WebhookClient:
         target: Target,
         *,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | None,
         method: str = "POST",
         deadline: float,
         before_send: Callable[[], None] | None = None,
@@ -127,6 +128,8 @@ class WebhookClient:
         headers      Host, Content-Length, Transfer-Encoding, Connection and
                      Accept-Encoding are the client's own; ValueError for
                      what can't stand in a header
+        body         a Content-Length of 0 says that there is none where one
+                     is expected (RFC 9110, section 8.6)
         deadline     a value of time.monotonic(), for all of the exchange. If
                      the head of the answer came in time, but the body did
                      not, then the status is the answer.
@@ -187,19 +190,20 @@ class WebhookClient:
 
 
 def _prepared(
-    target: Target, method: str, headers: Mapping[str, str], body: bytes
+    target: Target,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
 ) -> PreparedRequest:
     """Return a request for the adapter, with nothing changed in it."""
+    own = {"Host": target.host_header, "Accept-Encoding": "identity"}
+    if body or method in WITH_BODY:
+        own["Content-Length"] = str(len(body or b""))
     request = PreparedRequest()
     request.method = method
     request.url = ""
-    request.headers = {  # type: ignore[assignment]
-        "Host": target.host_header,
-        "Accept-Encoding": "identity",
-        "Content-Length": str(len(body)),
-        **headers,
-    }
-    request.body = body
+    request.headers = {**own, **headers}  # type: ignore[assignment]
+    request.body = body or None
     return request
 
 

@@ -26,14 +26,15 @@ def new_timers(
     *,
     url: str = "http://127.0.0.1:9/",
     queued: bool = False,
-    at_least_once: bool = False,
+    **options: Any,
 ) -> list[UUID]:
-    """Store timers that are due in so many seconds, past or future."""
+    """Store timers that are due in so many seconds, past or future.
+
+    `options` are NewTimer's.
+    """
     delay = timedelta(seconds=seconds)
     timers = [
-        NewTimer(
-            uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
-        )
+        NewTimer(uuid_utils.compat.uuid7(), url, delay, queued, **options)
         for _ in range(count)
     ]
     store.create(timers)
@@ -54,6 +55,16 @@ def row(timer_id: UUID) -> dict[str, Any]:
         ).fetchone()
     assert found is not None
     return found
+
+
+def attempts(timer_id: UUID) -> list[dict[str, Any]]:
+    """Return the rows of a timer's attempts, in order."""
+    with pool().connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(
+            "SELECT * FROM attempt WHERE timer_id = %s ORDER BY number",
+            [timer_id],
+        ).fetchall()
 
 
 def database_clock() -> datetime:
@@ -107,6 +118,13 @@ def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
     return Report(
         claim.id, claim.token, outcome, error, attempt(claim, None, error)
     )
+
+
+def given_up(outcome: Outcome = Outcome.FAILED, **options: Any) -> Claim:
+    """Store a timer whose only call ended so, and return its claim."""
+    claim = claimed(new_timer(-1, **options))
+    assert store.record([report(claim, outcome)]) == [True]
+    return claim
 
 
 def postponement(claim: Claim, seconds: float = 0) -> Postponement:

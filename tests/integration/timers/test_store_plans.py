@@ -1,6 +1,7 @@
 """Every hot statement finds its rows by an index, however many sleep."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from apps.timers import store
 from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, Mark, Report, Wish
+from apps.timers.records import Claim, FailedSet, Mark, Report, Wish
 from tests.support.rows import attempt, change, claimed, fill, new_timers
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
@@ -21,7 +22,7 @@ BATCH = 500
 
 @pytest.fixture
 def many(transactional_db: None) -> Iterator[None]:
-    """Store 160,000 timers: most asleep, some ended, due or lost."""
+    """Store 170,000 timers: most asleep, some ended, due or lost."""
     close_pool()
     # Nobody then waits for a first connection, so that there is no second
     # one, whose figures would be told later.
@@ -34,6 +35,8 @@ def many(transactional_db: None) -> Iterator[None]:
         (500, "due_at = now(); next_at = now() - interval '1 day'"),
         (500, "due_at = now(); next_at = now() - interval '1 day';"
               " queued_at = now() - interval '1 day'"),
+        (10_000, "due_at = now() - n * interval '1 s'; next_at = now();"
+                 " fired_at = now(); outcome = 'failed'"),
     ):
         fill(count, columns)
     with pool().connection() as connection:
@@ -70,8 +73,12 @@ def statements(
         claim.id, claim.token, Outcome.FAILED, None, attempt(claim, 500)
     )
     ahead = timedelta(seconds=2)
+    hour_ago = claim.due_at - timedelta(hours=1)
+    gave_up = FailedSet(
+        [Outcome.FAILED, Outcome.MISSED], "^http://127", hour_ago
+    )
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
-    pkey = {"timer_pkey"}
+    pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
     return {
         "get": (lambda: store.get(ids[0]), pkey),
         "claim": (
@@ -97,6 +104,12 @@ def statements(
                      for idle in (True, False)],
             queued | pkey,
         ),
+        "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed, the next page": (
+            lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
+            failed_only | pkey,
+        ),
+        "replay": (lambda: store.replay(ids), pkey),
         "count": (store.count_near, unqueued | queued),
         "take over": (
             lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
@@ -108,7 +121,7 @@ def statements(
 def test_every_statement_uses_its_index_and_never_the_whole_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given 160,000 timers, hundreds of which are due, queued or lost
+    # Given 170,000 timers, hundreds of which are due, queued or lost
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
     ids = new_timers(20, -1)
     claim = claimed(ids.pop())
