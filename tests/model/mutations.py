@@ -133,7 +133,7 @@ MUTATIONS = {
         "LOST", ("queued_at IS NOT NULL", "false"),
     ),
     "a worker waits until it is due": _code(
-        "_try", ("start - time.monotonic()", "0"),
+        "_fire_claimed", ("start - time.monotonic()", "0"),
     ),
     "a worker looks at its lease": _code(
         "_try",
@@ -246,7 +246,7 @@ MUTATIONS = {
          "if False:\n        return"),
     ),
     "a worker says that a receiver hung": _code(
-        "_try", ("hung=hung", "hung=False"),
+        "_try", ("hung = result.hung", "hung = False"),
     ),
     "a worker gives its slot back": _code(
         "_try",

@@ -55,7 +55,7 @@ class Receivers:
         life = self._world.checker.lives[worker.timer]
         return life, life.grants[worker.token]
 
-    def enter(self, origin: object) -> Deferral | None:
+    def enter(self, origin: object, *, returning: bool) -> Deferral | None:
         """Let a worker call, or not."""
         _, grant = self._caller()
         must(not grant.late, "about to call, although it is known too late")
@@ -64,15 +64,15 @@ class Receivers:
         self._world.running.calling = deferral is None
         return deferral
 
-    def leave(self, origin: object, *, hung: bool) -> None:
+    def leave(self, origin: object, *, hung: bool | None) -> None:
         """Take note of the call's end."""
         _, grant = self._caller()
         must(self._world.running.calling, "a slot was given back twice")
         self._world.running.calling = False
-        must(
-            hung == (grant.result is not None and grant.result.hung),
-            "wrong news of a receiver that hangs",
-        )
+        result, news = grant.result, None
+        if result is not None and result.failure is not FailureKind.aborted:
+            news = result.hung
+        must(hung == news, "wrong news of a receiver that hangs")
 
     def call(
         self,
