@@ -155,11 +155,8 @@ _KEEP_ATTEMPT = f""",
         )}
     )"""
 
-# A claim that ends a timer without having tried is no attempt.
 RECORD = _by_holder(
     """
-    claims = claims
-        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
     outcome = given.outcome, error = given.error, leased_until = NULL,
     claims = claims
         - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
