@@ -211,8 +211,8 @@ def cancel(timer_id: UUID) -> bool:
     """Cancel a waiting timer; False when it isn't waiting any more.
 
     One whose call failed, and is to be retried, is not called again. One
-    that may have been received, and is sent once more only for that reason
-    (at least once), can't be cancelled.
+    that was called once, and is sent again only since its worker died (at
+    least once), can't be cancelled: it may have been received.
 
     The claim re-checks `outcome` under the row's lock, so of a cancel and
     a claim at the same time exactly one succeeds.
