@@ -59,8 +59,15 @@ def test_a_timer_set_from_the_page_fires(
     for path in ("/timer", "/livez", "/readyz"):
         summary = page.locator(f'.opblock-summary-path[data-path="{path}"]')
         expect(summary).to_be_visible()
-    for text in ("Set a timer", "Look at a timer", "Cancel a timer"):
-        expect(page.get_by_text(text)).to_be_visible()
+    for text in (
+        "Set a timer",
+        "Look at a timer",
+        "Look at a timer's attempts",
+        "Cancel a timer",
+        "List what gave up",
+        "Replay a timer that gave up",
+    ):
+        expect(page.get_by_text(text, exact=True)).to_be_visible()
 
     # When a timer is set from it
     body = {"hours": 0, "minutes": 0, "seconds": 1, "url": receiver.url()}
