@@ -1,0 +1,158 @@
+"""The figures as one Markdown table, with their ratios."""
+
+import math
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil  # type: ignore[import-untyped]
+
+from tests.load.bench.run import (
+    CEILING,
+    MACHINE,
+    SERVICE,
+    Figures,
+    Results,
+    Sizes,
+    asleep_steps,
+)
+
+_PARTS = "web", "dispatcher", "worker", "supervisor", "postgres", "rabbitmq"
+_NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line: what to print of a side, and what to divide by whose."""
+
+    title: str
+    text: Callable[[str, Figures], str]
+    value: Callable[[str, Figures], float]
+    base: str = SERVICE
+
+
+def markdown(
+    results: Results, titles: dict[str, str], sizes: Sizes
+) -> str:
+    """Return the table, and under it what it was measured with."""
+    lines = [
+        "| | " + " | ".join(titles.values()) + " |",
+        "|---|" + "---:|" * len(titles),
+    ]
+    for row in _rows(sizes):
+        cells = [_cell(row, name, results) for name in titles]
+        if any(cell != _NOTHING for cell in cells):
+            lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+    lines += ["", _notes(results)]
+    lines += [
+        f"{titles[name]} could not be measured to the end: {found.failure}"
+        for name, found in results.items() if found.failure
+    ]
+    return "\n".join(lines)
+
+
+def _cell(row: _Row, name: str, results: Results) -> str:
+    text = row.text(name, results[name])
+    if text == _NOTHING or row.base == name or row.base not in results:
+        return text
+    base = row.value(row.base, results[row.base])
+    ratio = row.value(name, results[name]) / base if base else math.nan
+    return text if math.isnan(ratio) else f"{text} (×{ratio:.2g})"
+
+
+def _rows(sizes: Sizes) -> Iterator[_Row]:
+    yield _number("far creates / s (× the no-op)", "far", "{:,.0f}", CEILING)
+    yield _number("near creates / s (× the no-op)", "near", "{:,.0f}", CEILING)
+    for rate in sizes.rates:
+        title = f"late at {rate}/s, p50 / p99 / most, ms (× p99)"
+        yield _late(f"{title}, none asleep", lambda name, r=rate: (
+            f"{r}/s, 0 asleep"
+        ))
+        yield _late(f"{title}, asleep¹", lambda name, r=rate: (
+            f"{r}/s, {asleep_steps(name, sizes)[-1]} asleep"
+        ))
+    count = f"{sizes.burst:,} due in one second"
+    yield _number(
+        f"{count}: calls / s (× a bare loop)", "burst", "{:,.0f}", MACHINE
+    )
+    yield _number(f"{count}: s to the last call", "burst last", "{:.1f}")
+    yield _memory(sizes)
+    count = f"{sizes.overdue:,} overdue at start"
+    yield _number(f"{count}: s to the first call", "recovery first", "{:.1f}")
+    yield _number(f"{count}: s to the last call", "recovery last", "{:.1f}")
+    yield _late(
+        "others due meanwhile, late by, ms (× p99)", lambda name: "meanwhile"
+    )
+    yield _number("idle, % of a core", "idle", "{:.1f}")
+    for work in ("burst", *(f"{rate}/s" for rate in sizes.rates)):
+        for part in _PARTS:
+            yield _number(
+                f"CPU a timer, {work}: {part}, ms",
+                f"{work} cpu {part}", "{:.2f}",
+            )
+    yield _Row("calls missing / twice / early", _wrong, _none)
+
+
+def _number(
+    title: str, key: str, form: str, base: str = SERVICE
+) -> _Row:
+    def value(name: str, found: Figures) -> float:
+        return found.numbers.get(key, math.nan)
+
+    def text(name: str, found: Figures) -> str:
+        number = value(name, found)
+        return _NOTHING if math.isnan(number) else form.format(number)
+
+    return _Row(title, text, value, base)
+
+
+def _late(title: str, key: Callable[[str], str]) -> _Row:
+    def quantiles(name: str, found: Figures) -> list[float]:
+        late = found.late.get(key(name))
+        return [late[500], late[990], late[1000]] if late else []
+
+    def text(name: str, found: Figures) -> str:
+        shown = [f"{late:,.1f}" for late in quantiles(name, found)]
+        return " / ".join(shown) or _NOTHING
+
+    def value(name: str, found: Figures) -> float:
+        return (quantiles(name, found) or [0, math.nan])[1]
+
+    return _Row(title, text, value)
+
+
+def _memory(sizes: Sizes) -> _Row:
+    def value(name: str, found: Figures) -> float:
+        count = asleep_steps(name, sizes)[-1]
+        return found.numbers.get(f"{count} asleep memory", math.nan)
+
+    def text(name: str, found: Figures) -> str:
+        number = value(name, found)
+        if math.isnan(number):
+            return _NOTHING
+        return f"{number:,.0f} of {asleep_steps(name, sizes)[-1]:,}"
+
+    return _Row("bytes a sleeping timer, outside Postgres¹", text, _none)
+
+
+def _none(name: str, found: Figures) -> float:
+    return math.nan
+
+
+def _wrong(name: str, found: Figures) -> str:
+    kinds = [found.numbers.get(k) for k in ("missing", "twice", "early")]
+    if None in kinds:
+        return _NOTHING
+    return " / ".join(f"{kind:,.0f}" for kind in kinds)
+
+
+def _notes(results: Results) -> str:
+    machine = results[MACHINE].numbers
+    return (
+        f"¹ As many as that row says. {psutil.cpu_count()} cores,"
+        f" {platform.machine()}, Python {platform.python_version()},"
+        f" everything on one machine. The receiver takes"
+        f" {machine['receiver']:,.0f} calls/s; a bare loop of as many"
+        f" processes and threads as the workers have makes"
+        f" {machine['burst']:,.0f} calls/s."
+    )
