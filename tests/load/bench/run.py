@@ -125,7 +125,7 @@ def _side(side: Side, sizes: Sizes) -> Figures:
                 step(side, sizes, found)
     except Exception as error:  # the other sides are to be measured
         found.failure = f"{type(error).__name__}: {error}"
-        _say(found.failure)
+        _say(f"{found.failure}{side.said()}")
     return found
 
 

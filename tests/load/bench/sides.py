@@ -19,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from deploy import commands
+from deploy.local.processes import tail
 from deploy.local.services import ROOT
 from tests.load.bench.receiver import Receiver
 from tests.load.bench.usage import tree
@@ -140,6 +141,11 @@ class Side:
         for process in self._processes:
             process.stop(60)
         self._processes.clear()
+
+    def said(self) -> str:
+        """Return the last lines that its processes have written."""
+        logs = sorted(self.ground.directory.glob(f"{self.name}-*.log"))
+        return "".join(tail(log) for log in logs)
 
     def parts(self) -> dict[str, list[int]]:
         """Return the processes of each part, servers included."""

@@ -6,7 +6,8 @@ SECRET_KEY = "not-secret"
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.load.bench.rivals.urls"
 INSTALLED_APPS = ["tests.load.bench.rivals.apps.Rivals"]
-MIDDLEWARE: list[str] = []
+# It gives answers their Content-Length.
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
