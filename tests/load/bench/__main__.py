@@ -10,7 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
+from deploy.local.processes import LocalError
 from tests.load.bench import run, table
+from tests.load.bench.sides import NAMES
 
 
 def main() -> None:
@@ -21,8 +23,8 @@ def main() -> None:
         help="small sizes: a look within minutes, not figures to quote",
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="SIDE",
-        help="ceiling, service, textbook, celery, procrastinate, apscheduler",
+        "--only", nargs="+", default=[], choices=NAMES, metavar="SIDE",
+        help=f"of {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--save", type=Path, help="a file for all figures, as JSON"
@@ -43,7 +45,10 @@ def main() -> None:
     sizes = dataclasses.replace(sizes, **given)
     # Its processes are ended on the way out, also by a plain kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    results, titles = run.run(sizes, options["only"])
+    try:
+        results, titles = run.run(sizes, options["only"])
+    except LocalError as error:
+        sys.exit(f"timer-service: {error}")
     print(table.markdown(results, titles, sizes))
     if options["save"]:
         figures = {

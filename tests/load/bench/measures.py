@@ -62,10 +62,15 @@ def counted(timers: Collection[str] | int, calls: list[Call]) -> Calls:
     )
 
 
-def wait_for(receiver: Receiver, count: int, *, within: float) -> None:
-    """Wait until so many calls came; give up after silence, or `within`."""
+def wait_for(
+    receiver: Receiver, count: int, *, within: float, quiet: float = 0.0
+) -> None:
+    """Wait until so many calls came; give up after silence, or `within`.
+
+    None need come in the first `quiet` seconds.
+    """
     deadline = time.monotonic() + within
-    silent, before = time.monotonic(), -1
+    silent, before = time.monotonic() + quiet, 0
     while (now := receiver.count()) < count:
         if now != before:
             silent, before = time.monotonic(), now
@@ -89,13 +94,14 @@ def due_together(count: int, due: float, url: str) -> Iterator[bytes]:
         yield request(max(1, math.ceil(due - time.time())), url)
 
 
-def warm_up(side: Side) -> None:
-    """Use every way through a side once, and see calls arrive."""
+def warm_up(side: Side) -> float:
+    """Use every way through a side; return the timers it sets a second."""
     data = request(1, side.receiver.url)
-    drive(side.port, itertools.repeat(data, 200))
-    wait_for(side.receiver, 200, within=60)
-    calls = side.receiver.take()
-    assert len(calls) >= 200, f"{side.name}: {len(calls)} calls of 200"
+    driven = drive(side.port, itertools.repeat(data, 400))
+    wait_for(side.receiver, 400, within=60)
+    calls = counted(driven.timers, side.receiver.take())
+    assert not calls.missing, f"{calls.missing} of 400 were not called"
+    return driven.rate
 
 
 def idle(side: Side, seconds: float) -> float:
@@ -153,7 +159,10 @@ def burst(side: Side, count: int, lead: float) -> Burst:
     driven = drive(
         side.port, due_together(count, due, side.receiver.url)
     )
-    wait_for(side.receiver, count, within=lead + 300)
+    wait_for(
+        side.receiver, count, within=lead + 300,
+        quiet=max(0.0, due - time.time()),
+    )
     spent = usage.used(before, side.parts())
     calls = counted(driven.timers, side.receiver.take())
     return Burst(
@@ -165,6 +174,7 @@ def burst(side: Side, count: int, lead: float) -> Burst:
 def asleep(side: Side, count: int) -> float:
     """Let timers sleep; return the bytes that each costs outside Postgres."""
     def held() -> int:
+        side.ground.rabbitmq.control("force_gc")
         return sum(
             usage.memory(pids) for part, pids in side.parts().items()
             if part != "postgres"

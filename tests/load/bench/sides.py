@@ -19,18 +19,25 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from deploy import commands
-from deploy.local.processes import tail
+from deploy.local.data import free_ports
+from deploy.local.output import Output
+from deploy.local.processes import Child, Service, Tether, tail
 from deploy.local.services import ROOT
 from tests.load.bench.receiver import Receiver
 from tests.load.bench.usage import tree
 from tests.support.rabbitmq import virtual_host
 from tests.support.servers import OwnPostgres, OwnRabbitMQ
-from tests.support.service import Process, free_port
 from tests.support.waiting import eventually
 
 _RIVALS = "tests.load.bench.rivals"
 #: As `make stack` has them, and so everybody else.
 PROCESSES, THREADS = 2, 64
+
+#: In the order that they are measured in.
+NAMES = (
+    "ceiling", "service", "textbook", "celery", "procrastinate",
+    "apscheduler",
+)
 
 #: What a part of the service has in its command line.
 _PARTS = {
@@ -78,10 +85,10 @@ class Side:
         self.title = title
         self.ground = ground
         self.receiver = ground.receiver
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.database_url = ""
         self._env: dict[str, str] = {}
-        self._processes: list[Process] = []
+        self._children: list[Child] = []
         self._exits = ExitStack()
         self._starts = 0
 
@@ -95,6 +102,8 @@ class Side:
                 virtual_host(rabbitmq.url, rabbitmq.management_url)
             )
             self._env = self._environment(self.database_url, url)
+            self._tether = Tether()
+            exits.callback(self._tether.close)
             exits.callback(self.stop)
             self._prepare()
             self._exits = exits.pop_all()
@@ -125,22 +134,33 @@ class Side:
         for name, command in self._commands().items():
             self._starts += 1
             log = self.ground.directory / f"{self.name}-{self._starts}.log"
-            self._processes.append(Process(name, command, self._env, log))
+            service = Service(
+                name, [sys.executable, *command], self._env,
+                log=log, directory=ROOT,
+            )
+            output = Output(sys.stderr.buffer, as_json=False)
+            child = Child(service, output)
+            self._children.append(child)
+            self._tether.hold(child)
 
     def wait(self) -> None:
         """Wait until web takes connections."""
         eventually(self._answers, within=120, every=0.05)
 
     def _answers(self) -> bool:
-        for process in self._processes:
-            assert process.is_running(), process.output()
+        for child in self._children:
+            assert not child.has_ended(), child.outcome()
         return _accepts(self.port)
 
     def stop(self) -> None:
         """Stop every process."""
-        for process in self._processes:
-            process.stop(60)
-        self._processes.clear()
+        for child in self._children:
+            child.ask_to_stop()
+        for child in self._children:
+            child.wait(60)
+            child.finish()
+            self._tether.release(child.pid)
+        self._children.clear()
 
     def said(self) -> str:
         """Return the last lines that its processes have written."""
@@ -157,9 +177,9 @@ class Side:
 
     def _own_parts(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
-        for process in self._processes:
-            part = found.setdefault(process.name.split()[0], [])
-            part += tree(process.pid)
+        for child in self._children:
+            part = found.setdefault(child.service.name.split()[0], [])
+            part += tree(child.pid)
         return found
 
     def _run(self, *command: str) -> None:
@@ -168,7 +188,7 @@ class Side:
         )
 
 
-class Service(Side):
+class Stack(Side):
     """This service, as `make stack` runs it."""
 
     def _environment(self, database: str, rabbitmq: str) -> dict[str, str]:
@@ -196,7 +216,7 @@ class Service(Side):
             link.execute("VACUUM ANALYZE timer")
 
     def _own_parts(self) -> dict[str, list[int]]:
-        (supervisor,) = self._processes
+        (supervisor,) = self._children
         found = {"supervisor": [supervisor.pid]}
         for child in psutil.Process(supervisor.pid).children():
             words = " ".join(child.cmdline())
@@ -261,7 +281,7 @@ def sides(ground: Ground) -> list[Side]:
     threads = str(THREADS)
     return [
         Rival("ceiling", "no-op", ground),
-        Service("service", "this service", ground),
+        Stack("service", "this service", ground),
         Rival(
             "textbook", "ORM + Dramatiq delay", ground,
             ["-m", "dramatiq", f"{_RIVALS}.textbook", "--skip-logging",

@@ -57,7 +57,11 @@ def _cell(row: _Row, name: str, results: Results) -> str:
         return text
     base = row.value(row.base, results[row.base])
     ratio = row.value(name, results[name]) / base if base else math.nan
-    return text if math.isnan(ratio) else f"{text} (×{ratio:.2g})"
+    if math.isnan(ratio):
+        return text
+    return f"{text} (×{ratio:,.0f})" if ratio >= 10 else (
+        f"{text} (×{ratio:.2f})"
+    )
 
 
 def _rows(sizes: Sizes) -> Iterator[_Row]:
@@ -68,9 +72,10 @@ def _rows(sizes: Sizes) -> Iterator[_Row]:
         yield _late(f"{title}, none asleep", lambda name, r=rate: (
             f"{r}/s, 0 asleep"
         ))
-        yield _late(f"{title}, asleep¹", lambda name, r=rate: (
-            f"{r}/s, {asleep_steps(name, sizes)[-1]} asleep"
-        ))
+        if sizes.asleep:
+            yield _late(f"{title}, asleep¹", lambda name, r=rate: (
+                f"{r}/s, {_most_asleep(name, sizes)} asleep"
+            ))
     count = f"{sizes.burst:,} due in one second"
     yield _number(
         f"{count}: calls / s (× a bare loop)", "burst", "{:,.0f}", MACHINE
@@ -85,11 +90,7 @@ def _rows(sizes: Sizes) -> Iterator[_Row]:
     )
     yield _number("idle, % of a core", "idle", "{:.1f}")
     for work in ("burst", *(f"{rate}/s" for rate in sizes.rates)):
-        for part in _PARTS:
-            yield _number(
-                f"CPU a timer, {work}: {part}, ms",
-                f"{work} cpu {part}", "{:.2f}",
-            )
+        yield from _cpu(work)
     yield _Row("calls missing / twice / early", _wrong, _none)
 
 
@@ -121,18 +122,31 @@ def _late(title: str, key: Callable[[str], str]) -> _Row:
     return _Row(title, text, value)
 
 
+def _cpu(work: str) -> Iterator[_Row]:
+    """Yield what a timer costs from create to call, in all and by part."""
+    title = f"CPU a timer, {work}, ms"
+    yield _number(f"{title}: in all", f"{work} cpu", "{:.2f}")
+    for part in _PARTS:
+        key = f"{work} cpu {part}"
+        yield _number(f"{title}: {part}", key, "{:.2f}", base="")
+
+
 def _memory(sizes: Sizes) -> _Row:
     def value(name: str, found: Figures) -> float:
-        count = asleep_steps(name, sizes)[-1]
+        count = _most_asleep(name, sizes)
         return found.numbers.get(f"{count} asleep memory", math.nan)
 
     def text(name: str, found: Figures) -> str:
         number = value(name, found)
         if math.isnan(number):
             return _NOTHING
-        return f"{number:,.0f} of {asleep_steps(name, sizes)[-1]:,}"
+        return f"{number:,.0f} of {_most_asleep(name, sizes):,}"
 
     return _Row("bytes a sleeping timer, outside Postgres¹", text, _none)
+
+
+def _most_asleep(name: str, sizes: Sizes) -> int:
+    return max(asleep_steps(name, sizes), default=0)
 
 
 def _none(name: str, found: Figures) -> float:
