@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from deploy.local.processes import LocalError
 from tests.load.bench import run, table
@@ -17,32 +18,8 @@ from tests.load.bench.sides import NAMES
 
 def main() -> None:
     """Measure, print the table, and keep the figures where asked to."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true",
-        help="small sizes: a look within minutes, not figures to quote",
-    )
-    parser.add_argument(
-        "--only", nargs="+", default=[], choices=NAMES, metavar="SIDE",
-        help=f"of {', '.join(NAMES)}",
-    )
-    parser.add_argument(
-        "--save", type=Path, help="a file for all figures, as JSON"
-    )
-    for size in dataclasses.fields(run.Sizes):
-        parser.add_argument(
-            f"--{size.name.replace('_', '-')}",
-            type=_read_like(size.default),
-            nargs="+" if isinstance(size.default, tuple) else None,
-        )
-    options = vars(parser.parse_args())
-    sizes = run.QUICK if options["quick"] else run.Sizes()
-    given = {
-        size.name: options[size.name]
-        for size in dataclasses.fields(run.Sizes)
-        if options[size.name] is not None
-    }
-    sizes = dataclasses.replace(sizes, **given)
+    options = _options()
+    sizes = _sizes(options)
     # Its processes are ended on the way out, also by a plain kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
@@ -55,12 +32,45 @@ def main() -> None:
             name: dataclasses.asdict(found) for name, found in results.items()
         }
         options["save"].write_text(json.dumps(figures, indent=1))
+    if options["plots"]:
+        from tests.load.bench import plots
+
+        plots.draw(results, titles, sizes, options["plots"])
 
 
-def _read_like(default: object) -> type:
-    if isinstance(default, tuple):
-        return int
-    return type(default)
+def _options() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true",
+        help="small sizes: a look within minutes, not figures to quote",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=NAMES, metavar="SIDE",
+        help=f"of {', '.join(NAMES)}",
+    )
+    parser.add_argument(
+        "--save", type=Path, help="a file for all figures, as JSON"
+    )
+    parser.add_argument("--plots", type=Path, help="a directory for pictures")
+    for size in dataclasses.fields(run.Sizes):
+        many = isinstance(size.default, tuple)
+        parser.add_argument(
+            f"--{size.name.replace('_', '-')}",
+            type=int if many else type(size.default),
+            nargs="*" if many else None,
+            help=f"else {size.default}",
+        )
+    return vars(parser.parse_args())
+
+
+def _sizes(options: dict[str, Any]) -> run.Sizes:
+    given: dict[str, Any] = {
+        size.name: value if not isinstance(value, list) else tuple(value)
+        for size in dataclasses.fields(run.Sizes)
+        if (value := options[size.name]) is not None
+    }
+    usual = run.QUICK if options["quick"] else run.Sizes()
+    return dataclasses.replace(usual, **given)
 
 
 if __name__ == "__main__":

@@ -171,19 +171,13 @@ def burst(side: Side, count: int, lead: float) -> Burst:
     )
 
 
-def asleep(side: Side, count: int) -> float:
-    """Let timers sleep; return the bytes that each costs outside Postgres."""
-    def held() -> int:
-        side.ground.rabbitmq.control("force_gc")
-        return sum(
-            usage.memory(pids) for part, pids in side.parts().items()
-            if part != "postgres"
-        )
-
-    before = held()
-    side.seed(count, FAR, side.receiver.url)
-    time.sleep(5)       # for workers to take what they take
-    return (held() - before) / count
+def held(side: Side) -> int:
+    """Return the bytes that everything but Postgres holds."""
+    side.ground.rabbitmq.control("force_gc")
+    return sum(
+        usage.memory(pids) for part, pids in side.parts().items()
+        if part != "postgres"
+    )
 
 
 @dataclass

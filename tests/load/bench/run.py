@@ -182,13 +182,15 @@ def _burst(
 
 
 def _asleep(side: Side, sizes: Sizes, found: Figures) -> None:
-    before = 0
+    asleep, held = 0, measures.held(side)
     for count in asleep_steps(side.name, sizes):
-        each = measures.asleep(side, count - before)
+        side.seed(count - asleep, measures.FAR, side.receiver.url)
+        asleep = count
+        time.sleep(5)       # for workers to take what they take
+        each = (measures.held(side) - held) / count
         found.numbers[f"{count} asleep memory"] = each
         _say(f"  {count:,} asleep: {each:.0f} bytes each outside Postgres")
         _late(side, sizes, found, count)
-        before = count
 
 
 def asleep_steps(name: str, sizes: Sizes) -> tuple[int, ...]:

@@ -67,14 +67,12 @@ class Ground:
     def database(self, name: str) -> Iterator[str]:
         """Make an empty database; give its URL."""
         with psycopg.connect(self.postgres.url, autocommit=True) as link:
-            link.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            link.execute(f"CREATE DATABASE {name}")
             parts = urlsplit(self.postgres.url)
             try:
                 yield urlunsplit(parts._replace(path=f"/{name}"))
             finally:
-                link.execute(
-                    f"DROP DATABASE {name} WITH (FORCE)"  # type: ignore[arg-type]
-                )
+                link.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class Side:
@@ -189,7 +187,7 @@ class Side:
 
 
 class Stack(Side):
-    """This service, as `make stack` runs it."""
+    """The service, as `make stack` runs it."""
 
     def _environment(self, database: str, rabbitmq: str) -> dict[str, str]:
         directory = self.ground.directory / "stack"

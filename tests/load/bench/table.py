@@ -68,14 +68,7 @@ def _rows(sizes: Sizes) -> Iterator[_Row]:
     yield _number("far creates / s (× the no-op)", "far", "{:,.0f}", CEILING)
     yield _number("near creates / s (× the no-op)", "near", "{:,.0f}", CEILING)
     for rate in sizes.rates:
-        title = f"late at {rate}/s, p50 / p99 / most, ms (× p99)"
-        yield _late(f"{title}, none asleep", lambda name, r=rate: (
-            f"{r}/s, 0 asleep"
-        ))
-        if sizes.asleep:
-            yield _late(f"{title}, asleep¹", lambda name, r=rate: (
-                f"{r}/s, {_most_asleep(name, sizes)} asleep"
-            ))
+        yield from _late_at(rate, sizes)
     count = f"{sizes.burst:,} due in one second"
     yield _number(
         f"{count}: calls / s (× a bare loop)", "burst", "{:,.0f}", MACHINE
@@ -86,7 +79,7 @@ def _rows(sizes: Sizes) -> Iterator[_Row]:
     yield _number(f"{count}: s to the first call", "recovery first", "{:.1f}")
     yield _number(f"{count}: s to the last call", "recovery last", "{:.1f}")
     yield _late(
-        "others due meanwhile, late by, ms (× p99)", lambda name: "meanwhile"
+        "others due meanwhile, late by, ms (× p99)", lambda _: "meanwhile"
     )
     yield _number("idle, % of a core", "idle", "{:.1f}")
     for work in ("burst", *(f"{rate}/s" for rate in sizes.rates)):
@@ -120,6 +113,17 @@ def _late(title: str, key: Callable[[str], str]) -> _Row:
         return (quantiles(name, found) or [0, math.nan])[1]
 
     return _Row(title, text, value)
+
+
+def _late_at(rate: int, sizes: Sizes) -> Iterator[_Row]:
+    """Yield lateness without sleeping timers, and with the most."""
+    title = f"late at {rate}/s, p50 / p99 / most, ms (× p99)"
+    yield _late(f"{title}, none asleep", lambda _: f"{rate}/s, 0 asleep")
+    if sizes.asleep:
+        yield _late(
+            f"{title}, asleep¹",
+            lambda name: f"{rate}/s, {_most_asleep(name, sizes)} asleep",
+        )
 
 
 def _cpu(work: str) -> Iterator[_Row]:

@@ -1,5 +1,7 @@
 """The textbook version's table."""
 
+from typing import ClassVar
+
 from django.db import models
 
 
@@ -11,6 +13,8 @@ class Timer(models.Model):
     due_at = models.DateTimeField()
     fired_at = models.DateTimeField(null=True)
     status_code = models.SmallIntegerField(null=True)
+
+    objects: ClassVar[models.Manager["Timer"]] = models.Manager()
 
     class Meta:
         """No index: nothing looks for a timer but by its id."""

@@ -19,5 +19,3 @@ DATABASES["default"]["OPTIONS"] = {
 }
 
 RABBITMQ_URL = env.text("RABBITMQ_URL")
-#: Which of this package's modules the web server hands timers to.
-RIVAL = env.text("RIVAL")

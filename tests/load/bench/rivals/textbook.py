@@ -9,7 +9,6 @@ from uuid import UUID
 
 import django
 import dramatiq
-from django.apps import apps
 from django.conf import settings
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
@@ -18,8 +17,7 @@ from tests.load.bench.rivals.calls import call, due_in, new_id
 os.environ.setdefault(
     "DJANGO_SETTINGS_MODULE", "tests.load.bench.rivals.settings"
 )
-if not apps.ready:
-    django.setup()
+django.setup()
 
 from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
