@@ -23,19 +23,17 @@ def main() -> None:
     # Its processes are ended on the way out, also by a plain kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        results, titles = run.run(sizes, options["only"])
+        done = run.run(sizes, options["only"])
     except LocalError as error:
         sys.exit(f"timer-service: {error}")
-    print(table.markdown(results, titles, sizes))
+    print(table.markdown(done))
     if options["save"]:
-        figures = {
-            name: dataclasses.asdict(found) for name, found in results.items()
-        }
-        options["save"].write_text(json.dumps(figures, indent=1))
+        figures = json.dumps(dataclasses.asdict(done), indent=1)
+        options["save"].write_text(figures)
     if options["plots"]:
         from tests.load.bench import plots
 
-        plots.draw(results, titles, sizes, options["plots"])
+        plots.draw(done, options["plots"])
 
 
 def _options() -> dict[str, Any]:

@@ -196,7 +196,7 @@ def recovery(side: Side, count: int, within: float) -> Recovery:
     side.receiver.forget()
     began = time.time()
     side.start()
-    side.wait()
+    side.wait(within)
     driven = drive(side.port, _until_called(side, count, within), rate=50)
     total = count + len(driven.timers)
     wait_for(side.receiver, total, within=within)

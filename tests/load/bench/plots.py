@@ -6,29 +6,28 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.load.bench.run import Figures, Results, Sizes, asleep_steps
+from tests.load.bench.run import Figures, Run, asleep_steps
 
 _SHARES = [number / 1000 for number in range(1001)]
 
 
-def draw(
-    results: Results, titles: dict[str, str], sizes: Sizes, directory: Path
-) -> None:
+def draw(run: Run, directory: Path) -> None:
     """Write lateness.png and, if any timer slept, asleep.png."""
     directory.mkdir(parents=True, exist_ok=True)
-    rate = sizes.rates[0]
     figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    _lateness(axes, results, titles, sizes)
-    axes.set_title(f"Lateness at {rate} timers a second")
+    _lateness(figure.subplots(), run)
     figure.savefig(directory / "lateness.png", dpi=120)
-    if not sizes.asleep:
-        return
+    if run.sizes.asleep:
+        _asleep(run).savefig(directory / "asleep.png", dpi=120)
+
+
+def _asleep(run: Run) -> Figure:
+    rate = run.sizes.rates[0]
     figure = Figure(figsize=(8, 8), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
-    for name, title in titles.items():
-        found = results[name]
-        steps = asleep_steps(name, sizes)
+    for name, title in run.titles.items():
+        found = run.results[name]
+        steps = asleep_steps(name, run.sizes)
         _curve(upper, title, _p99(found, rate, (0, *steps)))
         _curve(lower, title, _memory(found, steps))
     upper.set(
@@ -38,26 +37,26 @@ def draw(
     lower.set(ylabel="MB outside Postgres", xlabel="sleeping timers")
     lower.set_xscale("symlog", linthresh=1000)
     upper.legend()
-    figure.savefig(directory / "asleep.png", dpi=120)
+    return figure
 
 
-def _lateness(
-    axes: Axes, results: Results, titles: dict[str, str], sizes: Sizes
-) -> None:
-    for name, title in titles.items():
-        most = max(asleep_steps(name, sizes), default=0)
+def _lateness(axes: Axes, run: Run) -> None:
+    rate = run.sizes.rates[0]
+    for name, title in run.titles.items():
+        most = max(asleep_steps(name, run.sizes), default=0)
         color = None
         for asleep, style in {0: "-", most: "--"}.items():
-            late = results[name].late.get(
-                f"{sizes.rates[0]}/s, {asleep} asleep"
-            )
-            if late:
+            key = f"{rate}/s, {asleep} asleep"
+            if late := run.results[name].late.get(key):
                 label = f"{title}, {asleep:,} asleep"
                 (line,) = axes.plot(
                     late, _SHARES, style, label=label, color=color
                 )
                 color = line.get_color()
-    axes.set(xscale="log", xlabel="late, ms", ylabel="share of calls")
+    axes.set(
+        xscale="log", xlabel="late, ms", ylabel="share of calls",
+        title=f"Lateness at {rate} timers a second",
+    )
     axes.legend()
 
 

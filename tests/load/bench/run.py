@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.load.bench import bare, measures
+from tests.load.bench import bare, machine, measures
 from tests.load.bench.generator import drive
 from tests.load.bench.measures import Calls
 from tests.load.bench.receiver import Receiver
@@ -60,7 +60,7 @@ class Figures:
     numbers: dict[str, float] = field(default_factory=dict)
     #: 1,001 quantiles of lateness in ms, the least and the most included.
     late: dict[str, list[float]] = field(default_factory=dict)
-    failure: str = ""
+    failures: list[str] = field(default_factory=list)
 
     def note(self, name: str, calls: Calls) -> None:
         """Keep the lateness of calls, and count those that are wrong."""
@@ -80,19 +80,30 @@ class Figures:
 Results = dict[str, Figures]
 
 
-def run(sizes: Sizes, only: list[str]) -> tuple[Results, dict[str, str]]:
-    """Measure every side; return figures and titles by side's name."""
-    results: Results = {}
+@dataclass
+class Run:
+    """What was measured, the sides' titles, and where it was measured."""
+
+    sizes: Sizes
+    results: Results
+    titles: dict[str, str]
+    about: str
+
+
+def run(sizes: Sizes, only: list[str]) -> Run:
+    """Measure every side, or those of the names in `only`."""
     with _ground() as ground:
         chosen = [
             side for side in sides(ground)
             if not only or side.name in only
         ]
-        results[MACHINE] = _machine(ground.receiver, sizes)
+        titles = {side.name: side.title for side in chosen}
+        about = machine.about(ground)
+        results = {MACHINE: _machine(ground.receiver, sizes)}
         for side in chosen:
             _say(side.title)
             results[side.name] = _side(side, sizes)
-    return results, {side.name: side.title for side in chosen}
+    return Run(sizes, results, titles, about)
 
 
 @contextlib.contextmanager
@@ -113,7 +124,7 @@ def _ground() -> Iterator[Ground]:
 def _machine(receiver: Receiver, sizes: Sizes) -> Figures:
     """Measure our own means, and what no side can exceed."""
     found = Figures()
-    requests = measures.for_seconds(sizes.seconds, 0, receiver.url)
+    requests = measures.for_seconds(1, 0, receiver.url)
     driven = drive(receiver.port, requests)
     found.numbers["receiver"] = driven.answers / driven.seconds
     found.numbers["burst"] = bare.rate(receiver, sizes.burst)
@@ -125,13 +136,14 @@ def _side(side: Side, sizes: Sizes) -> Figures:
     steps: list[Callable[[Side, Sizes, Figures], None]] = [_creates]
     if side.name != CEILING:
         steps = [_running, _recovery]
-    try:
-        for step in steps:
+    for step in steps:
+        try:
             with side:
                 step(side, sizes, found)
-    except Exception as error:  # the other sides are to be measured
-        found.failure = f"{type(error).__name__}: {error}"
-        _say(f"{found.failure}{side.said()}")
+        except Exception as error:  # what is left is to be measured
+            failure = f"{type(error).__name__}: {error}"
+            found.failures.append(failure)
+            _say(f"{failure}{side.said()}")
     return found
 
 

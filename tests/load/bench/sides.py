@@ -141,9 +141,9 @@ class Side:
             self._children.append(child)
             self._tether.hold(child)
 
-    def wait(self) -> None:
+    def wait(self, within: float = 120.0) -> None:
         """Wait until web takes connections."""
-        eventually(self._answers, within=120, every=0.05)
+        eventually(self._answers, within=within, every=0.05)
 
     def _answers(self) -> bool:
         for child in self._children:

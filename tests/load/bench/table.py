@@ -1,11 +1,8 @@
 """The figures as one Markdown table, with their ratios."""
 
 import math
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import psutil  # type: ignore[import-untyped]
 
 from tests.load.bench.run import (
     CEILING,
@@ -13,6 +10,7 @@ from tests.load.bench.run import (
     SERVICE,
     Figures,
     Results,
+    Run,
     Sizes,
     asleep_steps,
 )
@@ -31,22 +29,21 @@ class _Row:
     base: str = SERVICE
 
 
-def markdown(
-    results: Results, titles: dict[str, str], sizes: Sizes
-) -> str:
+def markdown(run: Run) -> str:
     """Return the table, and under it what it was measured with."""
+    results, titles = run.results, run.titles
     lines = [
         "| | " + " | ".join(titles.values()) + " |",
         "|---|" + "---:|" * len(titles),
     ]
-    for row in _rows(sizes):
+    for row in _rows(run.sizes):
         cells = [_cell(row, name, results) for name in titles]
         if any(cell != _NOTHING for cell in cells):
             lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
-    lines += ["", _notes(results)]
+    lines += ["", _notes(run)]
     lines += [
-        f"{titles[name]} could not be measured to the end: {found.failure}"
-        for name, found in results.items() if found.failure
+        f"{titles[name]} could not be measured to the end: {failure}"
+        for name in titles for failure in results[name].failures
     ]
     return "\n".join(lines)
 
@@ -164,13 +161,11 @@ def _wrong(name: str, found: Figures) -> str:
     return " / ".join(f"{kind:,.0f}" for kind in kinds)
 
 
-def _notes(results: Results) -> str:
-    machine = results[MACHINE].numbers
+def _notes(run: Run) -> str:
+    machine = run.results[MACHINE].numbers
     return (
-        f"¹ As many as that row says. {psutil.cpu_count()} cores,"
-        f" {platform.machine()}, Python {platform.python_version()},"
-        f" everything on one machine. The receiver takes"
-        f" {machine['receiver']:,.0f} calls/s; a bare loop of as many"
-        f" processes and threads as the workers have makes"
-        f" {machine['burst']:,.0f} calls/s."
+        f"¹ As many as the row about bytes says. {run.about} The receiver"
+        f" takes {machine['receiver']:,.0f} calls/s; a bare loop around"
+        f" `requests`' adapter, of as many processes and threads as the"
+        f" workers have, makes {machine['burst']:,.0f} calls/s."
     )
