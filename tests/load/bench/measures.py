@@ -174,6 +174,7 @@ def burst(side: Side, count: int, lead: float) -> Burst:
 def held(side: Side) -> int:
     """Return the bytes that everything but Postgres holds."""
     side.ground.rabbitmq.control("force_gc")
+    time.sleep(5)       # for what was freed, and for what is being fetched
     return sum(
         usage.memory(pids) for part, pids in side.parts().items()
         if part != "postgres"

@@ -198,7 +198,6 @@ def _asleep(side: Side, sizes: Sizes, found: Figures) -> None:
     for count in asleep_steps(side.name, sizes):
         side.seed(count - asleep, measures.FAR, side.receiver.url)
         asleep = count
-        time.sleep(5)       # for workers to take what they take
         each = (measures.held(side) - held) / count
         found.numbers[f"{count} asleep memory"] = each
         _say(f"  {count:,} asleep: {each:.0f} bytes each outside Postgres")
