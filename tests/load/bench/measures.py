@@ -16,7 +16,7 @@ from tests.load.bench.generator import Driven, drive, request
 from tests.load.bench.receiver import Call, Receiver
 from tests.load.bench.sides import Side
 
-#: Far: a day. Near: within the horizon, and longer than the measurement.
+#: Far timers are due in a day.
 FAR = 86_400
 #: Seconds without a call after which no more are waited for. Those that
 #: poll do so every 5 s.
@@ -94,14 +94,13 @@ def due_together(count: int, due: float, url: str) -> Iterator[bytes]:
         yield request(max(1, math.ceil(due - time.time())), url)
 
 
-def warm_up(side: Side) -> float:
-    """Use every way through a side; return the timers it sets a second."""
+def warm_up(side: Side) -> None:
+    """Use every way through a side, till calls arrive."""
     data = request(1, side.receiver.url)
     driven = drive(side.port, itertools.repeat(data, 400))
     wait_for(side.receiver, 400, within=60)
     calls = counted(driven.timers, side.receiver.take())
     assert not calls.missing, f"{calls.missing} of 400 were not called"
-    return driven.rate
 
 
 def idle(side: Side, seconds: float) -> float:
@@ -111,11 +110,24 @@ def idle(side: Side, seconds: float) -> float:
     return 100 * sum(usage.used(before, side.parts()).values()) / seconds
 
 
-def creates(side: Side, seconds: float, delay: int) -> Driven:
-    """Set timers as fast as the side takes them."""
-    return drive(
+def far(side: Side, seconds: float) -> Driven:
+    """Set timers for tomorrow as fast as the side takes them."""
+    return drive(side.port, for_seconds(seconds, FAR, side.receiver.url))
+
+
+def near(side: Side, seconds: float) -> tuple[Driven, Calls]:
+    """Set near timers as fast as the side takes them; await their calls.
+
+    The first of them is due a little after the last one is set.
+    """
+    side.receiver.forget()
+    delay = math.ceil(seconds) + 2
+    driven = drive(
         side.port, for_seconds(seconds, delay, side.receiver.url)
     )
+    count = len(driven.timers)
+    wait_for(side.receiver, count, within=300, quiet=delay - seconds)
+    return driven, counted(driven.timers, side.receiver.take())
 
 
 def lateness(
@@ -123,11 +135,11 @@ def lateness(
 ) -> tuple[Calls, dict[str, float]]:
     """Set timers at a rate; return how late calls were, and CPU in ms.
 
-    All of them are due while others are being set, 3 s later.
+    All of them are due while others are being set, 2 s later.
     """
     side.receiver.forget()
     before = usage.cpu_of(side.parts())
-    data = request(3, side.receiver.url)
+    data = request(2, side.receiver.url)
     count = int(rate * seconds)
     driven = drive(side.port, itertools.repeat(data, count), rate=rate)
     wait_for(side.receiver, count, within=4 * seconds + 60)
@@ -140,7 +152,6 @@ def lateness(
 class Burst:
     """Timers due in one second, and what each cost from create to call."""
 
-    creates: float              # set a second, meanwhile
     calls: Calls
     seconds: float              # from the first one due to the last call
     cpu_ms: dict[str, float]    # of each part, a timer
@@ -166,7 +177,7 @@ def burst(side: Side, count: int, lead: float) -> Burst:
     spent = usage.used(before, side.parts())
     calls = counted(driven.timers, side.receiver.take())
     return Burst(
-        driven.rate, calls, calls.last - due,
+        calls, calls.last - due,
         {part: 1000 * s / count for part, s in spent.items()},
     )
 

@@ -41,10 +41,10 @@ class Sizes:
 
 
 QUICK = Sizes(
-    seconds=2,
+    seconds=1,
     idle_seconds=1,
     rates=(100,),
-    rate_seconds=3,
+    rate_seconds=2,
     burst=1_000,
     asleep=(),
     rivals_asleep=(),
@@ -150,23 +150,25 @@ def _side(side: Side, sizes: Sizes) -> Figures:
 def _creates(side: Side, sizes: Sizes, found: Figures) -> None:
     side.start()
     side.wait()
-    measures.creates(side, 1, measures.FAR)
-    rate = measures.creates(side, sizes.seconds, measures.FAR).rate
+    measures.far(side, 1)
+    rate = measures.far(side, sizes.seconds).rate
     found.numbers.update(far=rate, near=rate)
 
 
 def _running(side: Side, sizes: Sizes, found: Figures) -> None:
     side.start()
     side.wait()
-    rate = measures.warm_up(side)
+    measures.warm_up(side)
     found.numbers["idle"] = measures.idle(side, sizes.idle_seconds)
     _late(side, sizes, found, 0)
-    # A side that is warm sets them faster than that.
-    _burst(side, sizes, found, sizes.burst / rate)
+    driven, calls = measures.near(side, sizes.seconds)
+    found.numbers["near"] = driven.rate
+    found.note("near", calls)
+    _burst(side, sizes, found, 2 + 1.5 * sizes.burst / driven.rate)
     _asleep(side, sizes, found)
     # Last: what it sets sleeps as well.
-    driven = measures.creates(side, sizes.seconds, measures.FAR)
-    found.numbers["far"] = driven.rate
+    found.numbers["far"] = measures.far(side, sizes.seconds).rate
+    _say(f"  set/s: {driven.rate:.0f} near, {found.numbers['far']:.0f} far")
 
 
 def _late(side: Side, sizes: Sizes, found: Figures, asleep: int) -> None:
@@ -184,10 +186,9 @@ def _late(side: Side, sizes: Sizes, found: Figures, asleep: int) -> None:
 def _burst(
     side: Side, sizes: Sizes, found: Figures, lead: float
 ) -> None:
-    burst = measures.burst(side, sizes.burst, min(lead + 3, _LONGEST_LEAD))
-    _say(f"  burst: {burst.rate:.0f} calls/s, {burst.creates:.0f} set/s")
+    burst = measures.burst(side, sizes.burst, min(lead, _LONGEST_LEAD))
+    _say(f"  burst: {burst.rate:.0f} calls/s")
     found.note("burst", burst.calls)
-    found.numbers["near"] = burst.creates
     found.numbers["burst"] = burst.rate
     found.numbers["burst last"] = burst.seconds
     found.note_cpu("burst", burst.cpu_ms)
