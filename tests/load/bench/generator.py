@@ -9,6 +9,7 @@ import re
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -72,10 +73,11 @@ class _Generator:
         self._rate = rate
         self._sent = 0
         self._ended = False
-        self._idle = [
+        # In turn, since servers close those that are idle for long.
+        self._idle = deque(
             socket.create_connection(("127.0.0.1", port))
             for _ in range(connections)
-        ]
+        )
         self._selector = selectors.DefaultSelector()
         for link in self._idle:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -105,7 +107,7 @@ class _Generator:
             if (data := next(self._requests, None)) is None:
                 self._ended = True
             else:
-                self._idle.pop().sendall(data)
+                self._idle.popleft().sendall(data)
                 self._sent += 1
 
     def _pause(self, began: float) -> float:

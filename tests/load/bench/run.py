@@ -135,7 +135,7 @@ def _side(side: Side, sizes: Sizes) -> Figures:
     found = Figures()
     steps: list[Callable[[Side, Sizes, Figures], None]] = [_creates]
     if side.name != CEILING:
-        steps = [_running, _recovery]
+        steps = [_running, _sleeping, _recovery]
     for step in steps:
         try:
             with side:
@@ -155,17 +155,20 @@ def _creates(side: Side, sizes: Sizes, found: Figures) -> None:
     found.numbers.update(far=rate, near=rate)
 
 
-def _running(side: Side, sizes: Sizes, found: Figures) -> None:
+def _start(side: Side) -> None:
     side.start()
     side.wait()
     measures.warm_up(side)
+
+
+def _running(side: Side, sizes: Sizes, found: Figures) -> None:
+    _start(side)
     found.numbers["idle"] = measures.idle(side, sizes.idle_seconds)
     _late(side, sizes, found, 0)
     driven, calls = measures.near(side, sizes.seconds)
     found.numbers["near"] = driven.rate
     found.note("near", calls)
     _burst(side, sizes, found, 2 + 1.5 * sizes.burst / driven.rate)
-    _asleep(side, sizes, found)
     # Last: what it sets sleeps as well.
     found.numbers["far"] = measures.far(side, sizes.seconds).rate
     _say(f"  set/s: {driven.rate:.0f} near, {found.numbers['far']:.0f} far")
@@ -194,9 +197,13 @@ def _burst(
     found.note_cpu("burst", burst.cpu_ms)
 
 
-def _asleep(side: Side, sizes: Sizes, found: Figures) -> None:
+def _sleeping(side: Side, sizes: Sizes, found: Figures) -> None:
+    """Start anew: what a burst leaves to be freed would blur memory."""
+    if not (steps := asleep_steps(side.name, sizes)):
+        return
+    _start(side)
     asleep, held = 0, measures.held(side)
-    for count in asleep_steps(side.name, sizes):
+    for count in steps:
         side.seed(count - asleep, measures.FAR, side.receiver.url)
         asleep = count
         each = (measures.held(side) - held) / count
