@@ -7,7 +7,7 @@ early or not at all is counted with the figure.
 import itertools
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +21,8 @@ FAR = 86_400
 #: Seconds without a call after which no more are waited for. Those that
 #: poll do so every 5 s.
 _SILENCE = 20.0
+#: Memory has settled when it changes by less than so many bytes in 10 s.
+_SETTLED = 3_000_000
 
 
 @dataclass
@@ -183,9 +185,21 @@ def burst(side: Side, count: int, lead: float) -> Burst:
 
 
 def held(side: Side) -> int:
-    """Return the bytes that everything but Postgres holds."""
-    side.ground.rabbitmq.control("force_gc")
-    time.sleep(5)       # for what was freed, and for what is being fetched
+    """Return the bytes that everything but Postgres holds, once settled.
+
+    RabbitMQ frees what messages took on their way only bit by bit.
+    """
+    latest: deque[int] = deque(maxlen=3)
+    for _ in range(30):
+        latest.append(_held(side))
+        if len(latest) == 3 and max(latest) - min(latest) < _SETTLED:
+            break
+        side.ground.rabbitmq.control("force_gc")
+        time.sleep(5)
+    return latest[-1]
+
+
+def _held(side: Side) -> int:
     return sum(
         usage.memory(pids) for part, pids in side.parts().items()
         if part != "postgres"
