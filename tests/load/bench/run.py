@@ -41,14 +41,14 @@ class Sizes:
 
 
 QUICK = Sizes(
-    seconds=1,
+    seconds=0.5,
     idle_seconds=1,
     rates=(100,),
     rate_seconds=2,
-    burst=1_000,
+    burst=500,
     asleep=(),
     rivals_asleep=(),
-    overdue=1_000,
+    overdue=500,
     recovery_seconds=60,
 )
 
