@@ -3,70 +3,44 @@
 Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
-from apps.timers.schemas import TimerIn
-from apps.timers.services import AlreadyFired, StoreUnavailable
+from apps.timers.replays import ReplayIn
+from apps.timers.schemas import RetryIn, TimerIn
+from apps.timers.services import (
+    AlreadyFired,
+    NotGivenUp,
+    StoreUnavailable,
+    UnknownPlace,
+)
+from apps.webhooks import jsontext
 
-_FIELDS = ", ".join(TimerIn.model_fields)
 _AMOUNTS = ("hours", "minutes", "seconds")
-_DIGITS = 18  # of a whole number that still fits everywhere
-
-
-class NotJSON(ValueError):
-    """The body is not JSON; the text says where it stops being it."""
-
-
-def _bounded_int(digits: str) -> int:
-    """Read a JSON integer; one of any length stays cheap to handle."""
-    if len(digits) <= _DIGITS:
-        return int(digits)
-    return -1 if digits.startswith("-") else 10**_DIGITS
-
-
-def _refuse_constant(name: str) -> Any:
-    raise NotJSON(f"{name} is not JSON")
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, refusing a name that stands in it twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise NotJSON(f"{name!a} stands twice in one object")
-        found[name] = value
-    return found
+#: So many errors are told of: an answer is no larger than what it answers.
+_MOST_ERRORS = 20
 
 
 class StrictParser(Parser):
     """Takes JSON as RFC 8259 has it, in UTF-8, and nothing else."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the parsed body; raise NotJSON with a reason."""
-        try:
-            parsed: dict[str, Any] = json.loads(
-                request.body.decode(),
-                parse_int=_bounded_int,
-                parse_constant=_refuse_constant,
-                object_pairs_hook=_refuse_twins,
-            )
-        except UnicodeDecodeError:
-            raise NotJSON("the body is not UTF-8") from None
-        except RecursionError:
-            raise NotJSON("it is nested too deeply") from None
-        except json.JSONDecodeError as error:
-            raise NotJSON(str(error)) from None
-        return parsed
+        """Return the parsed body; raise NotJSON with a reason.
+
+        Number is for the inside of a body alone: as a whole, pydantic would
+        take it for an object with attributes.
+        """
+        parsed = jsontext.loads(request.body)
+        number = isinstance(parsed, jsontext.Number)
+        return 0 if number else parsed  # type: ignore[return-value]
 
 
 def error_response(
@@ -106,28 +80,53 @@ api.add_router("", monitoring)
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
-        return _not_json("it is empty")
-    errors = [pair for item in error.errors for pair in _field_errors(item)]
+        return _not_json(request, "it is empty")
+    errors = [
+        pair
+        for item in error.errors[:_MOST_ERRORS]
+        for pair in _field_errors(request, item)
+    ]
     fields = ", ".join(dict.fromkeys(field for field, _ in errors))
     return error_response(422, f"Not valid: {fields}.", errors)
 
 
-def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
+def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
+    """Name the fields of what is posted there, or of a part of it."""
+    schema: type[Schema] = TimerIn
+    if request.path == "/timers/replay":
+        schema = ReplayIn
+    elif within[:1] == ("retry",):
+        schema = RetryIn
+    fields = schema.model_fields.items()
+    return ", ".join(field.alias or name for name, field in fields)
+
+
+def _field_errors(
+    request: HttpRequest, item: dict[str, Any]
+) -> list[tuple[str, str]]:
     """Turn one of pydantic's errors into fields and what to do."""
-    # ("body", parameter, field…) for a body, ("path", name) for a path
-    names = item["loc"][2:] if item["loc"][0] == "body" else item["loc"][1:]
+    # ("body", parameter, field…) for a body, ("path", name) for a path; for
+    # a query the one or, within a list, the other
+    names = item["loc"][1:]
+    if item["loc"][0] == "body" or len(names) > 1:
+        names = names[1:]
     field = ".".join(str(name) for name in names)
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
-    if kind == "string_unicode" and not names:
-        return [("body", "has a field whose name contains half of a surrogate"
-                         f" pair; the fields are {_FIELDS}")]
+    known = _fields(request, names)
+    if kind == "string_unicode":
+        return [(field or "body",
+                 "has a field whose name contains half of a surrogate pair;"
+                 f" the fields are {known}")]
+    if not names and kind == "wrong":
+        return [("body", item["msg"])]
     if not names:
-        return [("body", f"must be a JSON object with {_FIELDS}")]
+        return [("body", f"must be a JSON object with {known}")]
     sentences = {
         "missing": "is required",
-        "extra_forbidden": f"is not a field of a timer; those are {_FIELDS}",
+        "extra_forbidden": f"is not a field; those are {known}",
+        "list_type": "must be a list",
         "uuid_parsing": "must be a UUID, as POST /timer returned it",
     }
     return [(field, sentences.get(kind, item["msg"]))]
@@ -135,14 +134,15 @@ def _field_errors(item: dict[str, Any]) -> list[tuple[str, str]]:
 
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    if isinstance(error.__cause__, NotJSON):
-        return _not_json(str(error.__cause__))
+    if isinstance(error.__cause__, jsontext.NotJSON):
+        return _not_json(request, str(error.__cause__))
     return error_response(error.status_code, error.message)
 
 
-def _not_json(reason: str) -> HttpResponse:
+def _not_json(request: HttpRequest, reason: str) -> HttpResponse:
+    fields = _fields(request)
     return error_response(
-        400, f"The body must be a JSON object with {_FIELDS}: {reason}."
+        400, f"The body must be a JSON object with {fields}: {reason}."
     )
 
 
@@ -166,3 +166,18 @@ def _unavailable(
 @api.exception_handler(AlreadyFired)
 def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
+
+
+@api.exception_handler(NotGivenUp)
+def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
+    return error_response(
+        409,
+        "The timer did not give up; only one that is failed, unknown or"
+        " missed is replayed.",
+    )
+
+
+@api.exception_handler(UnknownPlace)
+def _unknown_place(request: HttpRequest, error: UnknownPlace) -> HttpResponse:
+    errors = [("after", "is no timer; it must be an answer's `next`")]
+    return error_response(422, "Not valid: after.", errors)

@@ -38,8 +38,9 @@ STATIC_URL = "/static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-# A body over this is refused with 413 from its Content-Length, unread.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+# A body over this is refused with 413 from its Content-Length, unread. The
+# 64 KiB of a webhook's own may be six times as long in JSON's escapes.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 
 # --- Postgres: the truth -------------------------------------------------

@@ -1,12 +1,11 @@
 """Firing one timer: claim it, wait out the lead, call, record."""
 
-import json
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -14,15 +13,15 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.timers import publishing, store
+from apps.timers import payload, publishing, store, verdicts
 from apps.timers.clock import lease_clock
 from apps.timers.database import UNAVAILABLE, pool
 from apps.timers.group_commit import GroupCommit
 from apps.timers.marks import MarkWriter
-from apps.timers.models import Outcome
 from apps.timers.once import Once
 from apps.timers.outages import POSTGRES
 from apps.timers.records import (
+    Attempt,
     Claim,
     Early,
     Mark,
@@ -31,15 +30,15 @@ from apps.timers.records import (
     Report,
     Wish,
 )
+from apps.timers.verdicts import Verdict
 from apps.webhooks.client import (
     FailureKind,
     Result,
     WebhookClient,
     from_settings,
 )
-from apps.webhooks.retry import backoff
-from apps.webhooks.signing import sign
-from apps.webhooks.target import parse_target
+from apps.webhooks.destinations import Destinations
+from apps.webhooks.target import Target, parse_target
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -64,14 +63,18 @@ _LAST_WORD = 8.0
 #: A request that is not out so many seconds after its claim was asked for
 #: (DNS, connect, TLS) is not sent before the claim was renewed.
 _RENEW_AFTER = 0.25
-#: Failures that no later try would mend.
-_FINAL = frozenset({FailureKind.aborted, FailureKind.blocked})
 
 
 @Once
 def _client() -> WebhookClient:
     """Return this process's HTTP client, with its pooled connections."""
     return WebhookClient(from_settings())
+
+
+@Once
+def _destinations() -> Destinations:
+    """Return who is being called by this process, and how that goes."""
+    return Destinations(settings.WORKER_THREADS)
 
 
 @Once
@@ -82,6 +85,13 @@ def mark_writer() -> MarkWriter:
 
 class ClaimLost(Exception):
     """A call that went out now could outlive its claim."""
+
+
+_TOO_LATE = "max_lateness: its time passed longer ago than that"
+
+
+class TooLate(Exception):
+    """The timer's creator does not want it called so late."""
 
 
 def prepare() -> None:
@@ -169,12 +179,43 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 
 
 def _fire_claimed(claim: Claim, asked_at: float) -> None:
-    """Call the URL when the time has come, and record what came of it."""
+    """Call the URL when the time has come, and keep what follows from it.
+
+    Nothing is kept when no call was made since the claim may not outlive
+    it: the timer fires again when the lease has ended.
+    """
     start = claim.clock.to_monotonic(claim.next_at)
     time.sleep(max(0.0, start - time.monotonic()))
+    target = parse_target(claim.url)
+    verdict: Verdict | None
+    if _is_too_late(claim):
+        verdict = verdicts.too_late(claim, _TOO_LATE)
+    elif deferral := _destinations().enter(
+        (target.host, target.port), returning=claim.waited
+    ):
+        verdict = verdicts.put_off(claim, deferral, _now(claim))
+    else:
+        verdict = _try(claim, target, asked_at)
+    if isinstance(verdict, Postponement):
+        _postpone(claim, verdict)
+    elif verdict is not None:
+        _record(claim, verdict)
+
+
+def _now(claim: Claim) -> datetime:
+    """Return the time on Postgres's clock."""
+    return claim.clock.to_database(time.monotonic())
+
+
+def _is_too_late(claim: Claim) -> bool:
+    return claim.latest_at is not None and _now(claim) > claim.latest_at
+
+
+def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
+    """Call, and return what follows from that."""
     sent_at: datetime | None = None
 
-    def check_lease() -> None:
+    def check() -> None:
         nonlocal asked_at
         if lease_clock() - asked_at > _RENEW_AFTER:
             asked_at = _renew(claim)
@@ -182,28 +223,31 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
         left = store.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
             raise ClaimLost(f"the claim is {used:.1f} s old")
+        if _is_too_late(claim):
+            raise TooLate(_TOO_LATE)
 
     def note_sent() -> None:
         nonlocal sent_at
-        sent_at = claim.clock.to_database(time.monotonic())
+        sent_at = _now(claim)
         mark_writer().add(Mark(claim.id, claim.token, sent_at))
 
-    result = _call(claim, check_lease, note_sent)
+    hung = None
+    try:
+        result = _call(claim, target, check, note_sent)
+        if result.failure is not FailureKind.aborted:
+            hung = result.hung
+    finally:
+        _destinations().leave((target.host, target.port), hung=hung)
     mark_writer().discard(claim.token)
-    if result.failure is FailureKind.aborted:
-        logger.warning(
-            "timer not called now; it will be when its lease has ended",
-            extra={"timer": claim.id, "detail": result.detail},
-        )
-        return
-    if _postponed(claim, result):
-        return
-    report = _report(claim, result, sent_at)
-    recorded = _until_done(
-        lambda: _records.submit(report, timeout=_WRITE_TIMEOUT),
-        patience=_LAST_WORD,
+    if result.failure is not FailureKind.aborted:
+        return verdicts.judge(claim, result, sent_at, _now(claim))
+    if _is_too_late(claim):
+        return verdicts.too_late(claim, _TOO_LATE)
+    logger.warning(
+        "timer not called now; it will be when its lease has ended",
+        extra={"timer": claim.id, "detail": result.detail},
     )
-    _log(claim, report, result, recorded)
+    return None
 
 
 def _renew(claim: Claim) -> float:
@@ -220,42 +264,17 @@ def _renew(claim: Claim) -> float:
     return asked_at
 
 
-def _postponed(claim: Claim, result: Result) -> bool:
-    """Have a call tried again that can't have reached its receiver."""
-    failure = result.failure
-    if failure is None or not failure.unsent or failure in _FINAL:
-        return False
-    now = claim.clock.to_database(time.monotonic())
-    patience = timedelta(seconds=settings.WEBHOOK_CONNECT_RETRY_SECONDS)
-    until = claim.retry_until or now + patience
-    delay = timedelta(seconds=backoff(claim.connect_failures + 1))
-    if now + delay > until:
-        return False
-    postponement = Postponement(
-        claim.id, claim.token, delay, until, result.error
-    )
-    _until_done(
-        lambda: _postponements.submit(postponement, timeout=_WRITE_TIMEOUT),
-        patience=_LAST_WORD,
-    )
-    logger.info(
-        "timer postponed",
-        extra={
-            "timer": claim.id,
-            "error": result.error,
-            "again_in_s": round(delay.total_seconds(), 1),
-        },
-    )
-    return True
-
-
 def _call(
-    claim: Claim, before_send: Callable[[], None], on_sent: Callable[[], None]
+    claim: Claim,
+    target: Target,
+    before_send: Callable[[], None],
+    on_sent: Callable[[], None],
 ) -> Result:
-    body = json.dumps(_payload(claim)).encode()
+    headers, body = payload.compose(claim, _now(claim))
     return _client().call(
-        parse_target(claim.url),
-        headers=_headers(claim, body),
+        target,
+        method=claim.request.method,
+        headers=headers,
         body=body,
         deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
         before_send=before_send,
@@ -263,69 +282,43 @@ def _call(
     )
 
 
-def _headers(claim: Claim, body: bytes) -> dict[str, str]:
-    """Return the headers of one try; only it has this time and signature."""
-    webhook_id = str(claim.id)
-    now = claim.clock.to_database(time.monotonic())
-    timestamp = str(int(now.timestamp()))
-    return {
-        "content-type": "application/json",
-        "user-agent": settings.WEBHOOK_USER_AGENT,
-        "webhook-id": webhook_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": sign(
-            settings.WEBHOOK_SIGNING_KEYS, webhook_id, timestamp, body
-        ),
-        "timer-due-at": claim.due_at.isoformat(),
-        "timer-attempt": str(claim.attempt),
-    }
-
-
-def _payload(claim: Claim) -> dict[str, object]:
-    """Return the body, in the shape that Standard Webhooks describes.
-
-    https://github.com/standard-webhooks/standard-webhooks
-    """
-    return {
-        "id": str(claim.id),
-        "type": "timer.expired",
-        "timestamp": claim.due_at.isoformat(),
-        "data": {
-            "id": str(claim.id),
-            "created_at": claim.created_at.isoformat(),
-            "fire_at": claim.due_at.isoformat(),
-        },
-    }
-
-
-def _report(
-    claim: Claim, result: Result, sent_at: datetime | None
-) -> Report:
-    """Judge a call: only a 2xx answer counts as delivered."""
-    code = result.status_code
-    delivered = code is not None and 200 <= code < 300
-    return Report(
-        claim.id,
-        claim.token,
-        Outcome.DELIVERED if delivered else Outcome.FAILED,
-        sent_at,
-        code,
-        result.error,
+def _postpone(claim: Claim, verdict: Postponement) -> None:
+    """Have the timer tried again later."""
+    _until_done(
+        lambda: _postponements.submit(verdict, timeout=_WRITE_TIMEOUT),
+        patience=_LAST_WORD,
     )
+    details = _details(claim, verdict.attempt, verdict.error)
+    details["again_in_s"] = round(verdict.delay.total_seconds(), 1)
+    logger.info("timer postponed", extra=details)
 
 
-def _log(
-    claim: Claim, report: Report, result: Result, recorded: bool
-) -> None:
-    details: dict[str, object] = {"timer": claim.id}
-    if report.sent_at is not None:
-        late = (report.sent_at - claim.due_at).total_seconds()
-        details["late_ms"] = round(late * 1000, 1)
-    if report.status_code is not None:
-        details["status"] = report.status_code
-    if report.error is not None:
-        details["error"] = report.error
-    details["took_ms"] = round(result.duration * 1000, 1)
+def _record(claim: Claim, verdict: Report) -> None:
+    """Have it kept how the timer ended."""
+    recorded = _until_done(
+        lambda: _records.submit(verdict, timeout=_WRITE_TIMEOUT),
+        patience=_LAST_WORD,
+    )
+    details = _details(claim, verdict.attempt, verdict.error)
     if not recorded:
         details["recorded"] = "no: the claim was taken over"
-    logger.info(f"timer {report.outcome.value}", extra=details)
+    logger.info(f"timer {verdict.outcome.value}", extra=details)
+
+
+def _details(
+    claim: Claim, attempt: Attempt | None, error: str | None
+) -> dict[str, object]:
+    """Return what a log line says of a timer that was tried."""
+    details: dict[str, object] = {"timer": claim.id}
+    if attempt is not None:
+        if attempt.sent_at is not None:
+            late = (attempt.sent_at - claim.due_at).total_seconds()
+            details["late_ms"] = round(late * 1000, 1)
+        if attempt.status_code is not None:
+            details["status"] = attempt.status_code
+    if error is not None:
+        details["error"] = error
+    if attempt is not None and attempt.duration is not None:
+        took = attempt.duration.total_seconds()
+        details["took_ms"] = round(took * 1000, 1)
+    return details

@@ -10,8 +10,12 @@ class Outcome(models.TextChoices):
     DELIVERED = "delivered", "the receiver answered 2xx"
     FAILED = "failed", "another answer, or none because of a known error"
     UNKNOWN = "unknown", "the request left; whether it arrived is not known"
-    CANCELLED = "cancelled", "deleted before it was claimed"
+    MISSED = "missed", "not called: it would have been too late"
+    CANCELLED = "cancelled", "deleted before it was called, or called again"
 
+
+#: What the failed set is made of, and can be replayed.
+GAVE_UP = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.MISSED)
 
 _WAITING = Q(fired_at=None, outcome=None)
 
@@ -29,6 +33,15 @@ class Timer(models.Model):
     # constraint and no foreign key may stand in the way of that.
     id = models.UUIDField(primary_key=True)
     url = models.TextField()
+    method = models.TextField(db_default="POST")
+    #: Of the creator; NULL when there are none.
+    headers = models.JSONField(null=True)
+    #: The bytes to send; NULL stands for the default body, or none.
+    body = models.BinaryField(null=True)
+    #: A `webhooks.retry.RetryPolicy`, field by field; NULL: no retries.
+    retry = models.JSONField(null=True)
+    #: How long after `due_at` (`replayed_at`) the call may still begin.
+    max_lateness = models.DurationField(null=True)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
     next_at = models.DateTimeField()
@@ -46,14 +59,20 @@ class Timer(models.Model):
     #: when its worker died.
     at_least_once = models.BooleanField(db_default=False)
 
-    #: How often the receiver could not even be connected to (or a worker
-    #: died before that was found), and until when that is tried again (set
-    #: by the first failure).
+    #: The claims that ended before those that `claims` counts; together
+    #: they number the attempts.
+    attempts = models.SmallIntegerField(db_default=0)
+    #: The attempts that failed and were to be retried, by `retry`.
+    retries = models.SmallIntegerField(db_default=0)
+    #: How often in a row the receiver could not even be connected to, and
+    #: until when that is tried again (set by the first failure).
     connect_failures = models.SmallIntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
+    #: When it was last opened again, after it had given up.
+    replayed_at = models.DateTimeField(null=True)
 
-    #: When the request's last byte left; set, it is not sent again, unless
-    #: that is asked for (`at_least_once`).
+    #: When the last request's last byte left. If that was after `next_at`,
+    #: it is not sent again, unless that is asked for.
     sent_at = models.DateTimeField(null=True)
     outcome = models.TextField(null=True, choices=Outcome.choices)
     status_code = models.SmallIntegerField(null=True)
@@ -61,7 +80,7 @@ class Timer(models.Model):
     error = models.TextField(null=True)
 
     class Meta:
-        """Three small partial indexes, none of which a sleeper is in twice.
+        """Four small partial indexes, none of which a sleeper is in twice.
 
         docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
         """
@@ -83,7 +102,39 @@ class Timer(models.Model):
                 name="timer_leased",
                 condition=Q(leased_until__isnull=False),
             ),
+            models.Index(
+                "due_at",
+                "id",
+                name="timer_gave_up",
+                condition=Q(outcome__in=GAVE_UP),
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.id} due {self.due_at:%Y-%m-%d %H:%M:%S.%f}"
+
+
+class Attempt(models.Model):
+    """One try to call a timer's URL: also those that sent nothing."""
+
+    pk = models.CompositePrimaryKey("timer_id", "number")
+    timer_id = models.UUIDField()
+    #: From 1, the value of the header `timer-attempt`.
+    number = models.SmallIntegerField()
+    due_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    status_code = models.SmallIntegerField(null=True)
+    #: As a timer's.
+    error = models.TextField(null=True)
+    #: From before the name was resolved; NULL if the worker died.
+    duration = models.DurationField(null=True)
+    #: The first KiB of the answer's body, not decoded.
+    answer = models.BinaryField(null=True)
+
+    class Meta:
+        """No foreign key: old timers can be dropped by the partition."""
+
+        db_table = "attempt"
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of {self.timer_id}"

@@ -1,10 +1,14 @@
 """What goes into the store and what comes out of it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from apps.timers.models import Outcome
+from apps.webhooks.request import WebhookRequest
+from apps.webhooks.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,9 @@ class NewTimer:
     delay: timedelta
     queued: bool
     at_least_once: bool = False
+    request: WebhookRequest = field(default_factory=WebhookRequest)
+    retry: RetryPolicy | None = None
+    max_lateness: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +67,39 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim that was granted; `clock` was read after its commit."""
+    """A claim that was granted; `clock` was read after its commit.
+
+    latest_at  after which the call may not begin; None: whenever
+    called     whether a request left before, in another claim
+    The counters are the row's, see `models.Timer`.
+    """
 
     clock: ClockReading
+    request: WebhookRequest
+    retry: RetryPolicy | None
     id: UUID
     token: UUID
     url: str
     created_at: datetime
     due_at: datetime
     next_at: datetime
+    latest_at: datetime | None
     connect_failures: int
     retry_until: datetime | None
+    attempts: int
     claims: int
+    retries: int
+    called: bool
 
     @property
     def attempt(self) -> int:
-        """Count the tries, from 1: also those that sent nothing."""
-        return self.connect_failures + self.claims
+        """The number of this try, from 1: also those that sent nothing."""
+        return self.attempts + self.claims
+
+    @property
+    def waited(self) -> bool:
+        """Whether it was put off, or tried, before."""
+        return self.next_at > self.due_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +110,44 @@ class Early:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to call; `error` is the failure's kind and detail."""
+
+    number: int
+    due_at: datetime
+    sent_at: datetime | None
+    status_code: int | None
+    error: str | None
+    duration: timedelta | None
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a claimed timer's call."""
+    """How a claimed timer has ended; without an attempt if none was made."""
 
     id: UUID
     token: UUID
     outcome: Outcome
-    sent_at: datetime | None
-    status_code: int | None
     error: str | None
+    attempt: Attempt | None
 
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """A claimed timer that is to be tried again, since no call was made."""
+    """A claimed timer that is to be tried again after `delay`.
+
+    Without an attempt if none was made; the counters are those to be kept.
+    """
 
     id: UUID
     token: UUID
     delay: timedelta
-    retry_until: datetime
     error: str | None
+    attempt: Attempt | None
+    connect_failures: int
+    retry_until: datetime | None
+    retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +161,40 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class StoredTimer:
-    """A timer as the API shows it; `time_left` in seconds, 0 if expired."""
+    """A timer as the API shows it; `time_left` in seconds, 0 if expired.
+
+    attempts  those that have ended or are under way
+    """
 
     id: UUID
     url: str
+    method: str
     time_left: int
     created_at: datetime
     due_at: datetime
+    next_at: datetime
     fired_at: datetime | None
     sent_at: datetime | None
     outcome: str | None
     status_code: int | None
     error: str | None
     at_least_once: bool
-    connect_failures: int
+    retry: dict[str, Any] | None
+    max_lateness: timedelta | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSet:
+    """Which of the timers that gave up are meant.
+
+    url           what their URLs match in any case, a regular expression
+    since, until  bounds of `due_at`, the latter not included; None: none
+    after         only those behind this timer, in the order of `due_at`
+    """
+
+    outcomes: Sequence[Outcome]
+    url: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    after: UUID | None = None

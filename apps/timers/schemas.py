@@ -7,69 +7,106 @@ from uuid import UUID
 from django.conf import settings
 from ninja import Schema
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from apps.webhooks.guard import Guard, Refused
-from apps.webhooks.target import InvalidURL, parse_target
+from apps.timers.fields import (
+    Amount,
+    Attempts,
+    CallableURL,
+    Headers,
+    Lateness,
+    Pause,
+    wrong,
+    wrong_parts,
+)
+from apps.webhooks.request import InvalidRequest, WebhookRequest, encode_body
+from apps.webhooks.retry import RetryPolicy
 
 TimerStatus = Literal[
-    "scheduled", "retrying", "firing",
-    "delivered", "failed", "unknown", "cancelled",
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
 ]
 Delivery = Literal["once", "at_least_once"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Failure = Literal["status", "no_answer"]
 
 
-def _whole_number(value: Any) -> Any:
-    """Refuse what JSON calls anything but an integer, and name the fix."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise PydanticCustomError(
-            "whole_number",
-            "must be a whole number, 0 or more, such as 5"
-            " (not a string, a fraction, true or false)",
-        )
-    return value
-
-
-def _url(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise PydanticCustomError(
-            "url", "must be a string such as \"https://example.com/hook\""
-        )
-    return value
-
-
-def _callable_url(value: str) -> str:
-    guard = Guard(settings.WEBHOOK_ALLOWED_NETWORKS)
-    try:
-        guard.check_host(parse_target(value).host)
-    except InvalidURL as error:
-        reason = str(error)
-    except Refused as error:
-        reason = (
-            f"{error}; it can be called only if the server's setting"
-            f" WEBHOOK_ALLOWED_NETWORKS has {error.allowed_by}."
-        )
-    else:
+def _object(value: Any) -> Any:
+    if value is None or isinstance(value, dict):
         return value
-    raise PydanticCustomError("url", "{reason}", {"reason": reason})
+    raise wrong('must be an object such as {"max_attempts": 5}')
 
 
-# The bound stands next to its type, else the API's document has it wrong.
-Amount = Annotated[
-    int, Field(ge=0, strict=True), BeforeValidator(_whole_number)
-]
-CallableURL = Annotated[
-    str,
-    BeforeValidator(_url),
-    AfterValidator(_callable_url),
-    Field(json_schema_extra={"format": "uri", "maxLength": 2048}),
-]
+class RetryIn(Schema):
+    """What is to be tried again, how often and when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_attempts: Attempts = Field(
+        description="Calls in all, the first one included."
+    )
+    min_delay: Pause = Field(
+        default=10,
+        description="Seconds before the second call, doubled for each one"
+        " after it, less up to half of it at random.",
+    )
+    max_delay: Pause = Field(
+        default=3600,
+        validate_default=True,
+        description="Seconds that are not exceeded by that; a receiver's"
+        " Retry-After may ask for more, up to an hour.",
+    )
+    on: list[Failure] | None = Field(
+        default=None,
+        description="What is tried again. status, always: an answer that is"
+        " neither 2xx nor 410. no_answer: the request left, and no answer"
+        " came, or none that can be read; it needs `at_least_once`, where it"
+        " belongs to it unless `on` leaves it out.",
+        examples=[["status"]],
+        json_schema_extra={"minItems": 1, "uniqueItems": True},
+    )
+
+    @field_validator("max_delay")
+    @classmethod
+    def _not_below_min_delay(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_delay", 0)
+        if value < least:
+            raise wrong(
+                f"is {value:,} (left out, it is 3,600); it must be min_delay,"
+                f" {least:,}, or more"
+            )
+        return value
+
+    @field_validator("on")
+    @classmethod
+    def _has_status_once(
+        cls, value: list[Failure] | None
+    ) -> list[Failure] | None:
+        if value is not None and (
+            "status" not in value or len(set(value)) < len(value)
+        ):
+            raise wrong(
+                'must be ["status"] or ["status", "no_answer"], or be left'
+                " out"
+            )
+        return value
+
+    @classmethod
+    def of(cls, policy: RetryPolicy) -> "RetryIn":
+        """Return what asks for a policy."""
+        return cls(
+            max_attempts=policy.max_attempts,
+            min_delay=policy.min_delay,
+            max_delay=policy.max_delay,
+            on=["status", "no_answer"] if policy.unanswered else ["status"],
+        )
 
 
 class TimerIn(Schema):
@@ -101,6 +138,70 @@ class TimerIn(Schema):
         " left and before the answer came, the request is sent again.",
     )
 
+    method: Method = Field(
+        default="POST", description="Of the request that calls the URL."
+    )
+    headers: Headers = Field(
+        default=None,
+        description="Sent as given, names and values: at most 64, and 8 KiB"
+        " with their names, of printable ASCII. `content-type` and"
+        " `user-agent` replace the service's. Refused are those that are its"
+        " own: `host`, `content-length`, `accept-encoding`, `expect`, those"
+        " of the connection, `proxy-*`, `webhook-*` and `timer-*`.",
+        examples=[{"authorization": "Bearer abc", "x-tenant": "7"}],
+    )
+    body: Any = Field(
+        default=None,
+        validate_default=True,
+        description="Sent instead of the default body with POST, PUT or"
+        " PATCH: any JSON, as compact JSON, its numbers digit for digit; or"
+        " a string, sent as it is, if `headers` have a `content-type` that is"
+        " not JSON. At most 64 KiB as sent, in UTF-8.",
+        examples=[{"order": 7}, "text, with a content-type such as text/csv"],
+    )
+    retry: Annotated[RetryIn | None, BeforeValidator(_object)] = Field(
+        default=None,
+        description="Left out, any answer is final. (A receiver that can't"
+        " be connected to got nothing, and is called again for some time"
+        " anyway.)",
+        examples=[{"max_attempts": 5, "min_delay": 10, "max_delay": 3600}],
+    )
+    max_lateness: Lateness | None = Field(
+        default=None,
+        description="Seconds. If the call can't begin within them after its"
+        " time, it is not made, and the timer ends as `missed`.",
+        examples=[300],
+    )
+
+    @field_validator("body")
+    @classmethod
+    def _encoded(cls, value: Any, info: ValidationInfo) -> bytes | None:
+        try:
+            return encode_body(
+                value,
+                info.data.get("method", "POST"),
+                info.data.get("headers"),
+            )
+        except InvalidRequest as error:
+            raise wrong(str(error)) from None
+
+    @field_validator("retry")
+    @classmethod
+    def _only_what_delivery_allows(
+        cls, value: RetryIn | None, info: ValidationInfo
+    ) -> RetryIn | None:
+        delivery = info.data.get("delivery")
+        if value and "no_answer" in (value.on or ()) and delivery == "once":
+            raise wrong_parts(
+                (
+                    "on",
+                    'has "no_answer", which needs "delivery":'
+                    ' "at_least_once": what left and was not answered may'
+                    " have been received",
+                )
+            )
+        return value
+
     @model_validator(mode="after")
     def _not_too_far(self) -> "TimerIn":
         most = settings.MAX_TIMER_DAYS
@@ -112,6 +213,33 @@ class TimerIn(Schema):
                 {"most": most},
             )
         return self
+
+    @property
+    def request(self) -> WebhookRequest:
+        """What is to be sent."""
+        return WebhookRequest(self.method, self.headers, self.body)
+
+    @property
+    def retry_policy(self) -> RetryPolicy | None:
+        """How failed calls are to be repeated, None if they are not."""
+        if self.retry is None:
+            return None
+        unanswered = self.delivery == "at_least_once"
+        if self.retry.on is not None:
+            unanswered = "no_answer" in self.retry.on
+        return RetryPolicy(
+            self.retry.max_attempts,
+            self.retry.min_delay,
+            self.retry.max_delay,
+            unanswered,
+        )
+
+    @property
+    def lateness(self) -> timedelta | None:
+        """How late the call may begin, None if that does not matter."""
+        if self.max_lateness is None:
+            return None
+        return timedelta(seconds=self.max_lateness)
 
     @property
     def total_seconds(self) -> int:
@@ -139,22 +267,32 @@ class TimerOut(Schema):
         description="Whole seconds, rounded up; 0 exactly when expired."
     )
     status: TimerStatus = Field(
-        description="scheduled: waiting. retrying: the receiver could not"
-        " be connected to, or the worker died after the request left"
-        " (at_least_once); it will be tried again. firing: being called."
-        " delivered: answered 2xx. failed: another answer, or none for the"
-        " reason in `error`. unknown: the request left, then the worker"
-        " died. cancelled: by DELETE, before it fired."
+        description="scheduled: waiting. deferred: its host has as many"
+        " calls as it may have at once, or answers none; see `error`."
+        " retrying: tried, and will be again at `next_at`. firing: being"
+        " called. delivered: answered 2xx. failed: another answer, or none"
+        " for the reason in `error`. unknown: the request left, then the"
+        " worker died. missed: not called within `max_lateness`."
+        " cancelled: by DELETE, before it fired, or before another retry."
     )
     url: str
+    method: str
     delivery: Delivery
+    retry: RetryIn | None
+    max_lateness: int | None = Field(description="Seconds.")
     fire_at: datetime = Field(description="When it expires.")
+    next_at: datetime | None = Field(
+        description="While it waits: when it is called."
+    )
     created_at: datetime
     fired_at: datetime | None = Field(
         description="When a worker claimed it, to call the URL."
     )
+    attempts: int = Field(
+        description="How often a worker set out to call."
+    )
     late_ms: float | None = Field(
-        description="How long after `fire_at` the request had left."
+        description="How long after `fire_at` the last request had left."
     )
     status_code: int | None = Field(description="The receiver's answer.")
     error: str | None = Field(

@@ -1,9 +1,10 @@
 """What can be done with a timer from outside."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -16,7 +17,13 @@ from apps.timers.group_commit import GroupCommit
 from apps.timers.models import Outcome
 from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publisher
-from apps.timers.records import Near, NewTimer, StoredTimer
+from apps.timers.records import (
+    Attempt,
+    FailedSet,
+    Near,
+    NewTimer,
+    StoredTimer,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +53,16 @@ def _reaching_postgres() -> Iterator[None]:
         raise StoreUnavailable from error
 
 
-def create_timer(
-    url: str, delay: timedelta, *, at_least_once: bool = False
-) -> UUID:
+def create_timer(url: str, delay: timedelta, **options: Any) -> UUID:
     """Store a timer and return its id; once returned, it is durable.
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. Raises StoreUnavailable.
+    feeder. `options` are NewTimer's. Raises StoreUnavailable.
     """
     queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
     timer = NewTimer(
-        uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
+        uuid_utils.compat.uuid7(), url, delay, queued, **options
     )
     with _reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)
@@ -95,3 +100,76 @@ def cancel_timer(timer_id: UUID) -> bool:
     if timer is not None and timer.outcome != Outcome.CANCELLED:
         raise AlreadyFired
     return timer is not None
+
+
+def get_attempts(timer_id: UUID) -> list[Attempt] | None:
+    """Return a timer's attempts, None if there is no such timer.
+
+    Raises StoreUnavailable.
+    """
+    with _reaching_postgres():
+        if store.get(timer_id) is None:
+            return None
+        return store.attempts(timer_id)
+
+
+class NotGivenUp(Exception):
+    """The timer has not ended, or not in a way to be replayed."""
+
+
+class UnknownPlace(Exception):
+    """There is no timer to go on after."""
+
+
+def list_failed(
+    of: FailedSet, limit: int
+) -> tuple[list[StoredTimer], UUID | None]:
+    """Return timers that gave up, and after which there are more, if any.
+
+    Raises UnknownPlace, or StoreUnavailable.
+    """
+    with _reaching_postgres():
+        if of.after is not None and store.get(of.after) is None:
+            raise UnknownPlace
+        found = store.failed(of, limit=limit + 1)
+    page = found[:limit]
+    return page, page[-1].id if len(found) > limit else None
+
+
+def replay_timer(timer_id: UUID) -> StoredTimer | None:
+    """Have a timer that gave up fire again, now; None if there is none.
+
+    It keeps its id, and so its webhooks' id. Raises NotGivenUp, or
+    StoreUnavailable.
+    """
+    with _reaching_postgres():
+        replayed = store.replay([timer_id])
+        timer = store.get(timer_id)
+    if replayed:
+        logger.info("timer replayed", extra={"timer": timer_id})
+    elif timer is not None:
+        raise NotGivenUp
+    return timer
+
+
+def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
+    """Replay those of the timers that gave up; return the others' ids.
+
+    Raises StoreUnavailable.
+    """
+    with _reaching_postgres():
+        replayed = store.replay(timer_ids)
+    logger.info("timers replayed", extra={"timers": len(replayed)})
+    return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
+
+
+def replay_failed(of: FailedSet, limit: int) -> tuple[int, UUID | None]:
+    """Replay the first timers of a set, up to `limit`.
+
+    Returns how many, and after which there are more, if any: so what gave
+    up once more meanwhile is not in the way of those. Raises UnknownPlace,
+    or StoreUnavailable.
+    """
+    found, after = list_failed(of, limit)
+    others = replay_timers([timer.id for timer in found])
+    return len(found) - len(others), after

@@ -7,7 +7,10 @@ order of their ids, since two groups that lock in opposite orders
 deadlock. Every UPDATE re-checks, under its lock, the state that it is for.
 """
 
-from apps.timers.models import Outcome
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from apps.timers.models import GAVE_UP, Outcome
 
 #: Listened to by whoever feeds timers to the workers.
 CHANNEL = "timers_near"
@@ -20,25 +23,31 @@ WITH clock AS MATERIALIZED (
            CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
 ),
 stored AS (
-    INSERT INTO timer (id, url, created_at, due_at, next_at, queued_at,
-                       at_least_once)
-    SELECT id, url, now, now + delay, now + delay,
+    INSERT INTO timer (id, url, method, headers, body, retry, max_lateness,
+                       created_at, due_at, next_at, queued_at, at_least_once)
+    SELECT id, url, method, headers, body, retry, max_lateness,
+           now, now + delay, now + delay,
            CASE WHEN queued THEN now END, at_least_once
-    FROM clock, unnest(%(ids)s::uuid[], %(urls)s::text[],
+    FROM clock, unnest(%(ids)s::uuid[], %(urls)s::text[], %(methods)s::text[],
+                       %(headers)s::jsonb[], %(bodies)s::bytea[],
+                       %(retries)s::jsonb[], %(lateness)s::interval[],
                        %(delays)s::interval[], %(queued)s::boolean[],
                        %(again)s::boolean[])
-         AS new (id, url, delay, queued, at_least_once)
+         AS new (id, url, method, headers, body, retry, max_lateness,
+                 delay, queued, at_least_once)
 )
 SELECT now FROM clock
 """
 
-GET = """
-SELECT id, url,
-       greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
-       created_at, due_at, fired_at, sent_at, outcome, status_code, error,
-       at_least_once, connect_failures
-FROM timer WHERE id = %s
+#: What the API shows of a timer: `records.StoredTimer`, in its order.
+_SHOWN = """
+    id, url, method,
+    greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
+    created_at, due_at, next_at, fired_at, sent_at, outcome, status_code,
+    error, at_least_once, retry, max_lateness, attempts + claims
 """
+
+GET = f"SELECT {_SHOWN} FROM timer WHERE id = %s"
 
 # A repeated claim with the same token succeeds again: its answer may have
 # been lost. Of two wishes for one free timer in a group, an UPDATE takes
@@ -69,23 +78,34 @@ claimed AS (
         claims = claims
             + (claim_token IS DISTINCT FROM free.token)::int::smallint
     FROM free WHERE timer.id = free.id
-    RETURNING timer.id, claim_token, url, created_at, due_at, next_at,
-              connect_failures, retry_until, claims
+    RETURNING method, headers, body, retry, timer.id, claim_token, url,
+              created_at, due_at, next_at,
+              coalesce(replayed_at, due_at) + max_lateness,
+              connect_failures, retry_until, attempts, claims, retries,
+              sent_at IS NOT NULL
 )
 SELECT claim_token, NULL AS wait, claimed.* FROM claimed
 UNION ALL
-SELECT token, next_at - clock_timestamp(), id,
+SELECT token, next_at - clock_timestamp(),
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM wish JOIN timer USING (id)
 WHERE {_WAITING} AND next_at > (SELECT within FROM clock)
 """
 
 
-def _by_holder(changes: str, *, ended_too: bool = False, **given: str) -> str:
+def _by_holder(
+    changes: str,
+    given: Mapping[str, str] = MappingProxyType({}),
+    *,
+    ended_too: bool = False,
+    then: str = "",
+) -> str:
     """Return the UPDATE of claims that their holders' tokens still match.
 
     `given` are the names and types of what is given for each claim, besides
-    its id and token. The statement returns the tokens that it found.
+    its id and token; `then` is what else is done for the claims that are
+    `held`. The statement returns their tokens.
     """
     arrays = "".join(f", %({name})s::{kind}[]" for name, kind in given.items())
     names = "".join(f", {name}" for name in given)
@@ -98,48 +118,84 @@ def _by_holder(changes: str, *, ended_too: bool = False, **given: str) -> str:
         {"" if ended_too else "WHERE outcome IS NULL"}
         ORDER BY timer.id
         FOR UPDATE OF timer
-    )
-    UPDATE timer SET {changes}
-    FROM given WHERE timer.id = given.id AND claim_token = token
-    RETURNING token
+    ),
+    held AS (
+        UPDATE timer SET {changes}
+        FROM given WHERE timer.id = given.id AND claim_token = token
+        RETURNING given.*
+    ){then}
+    SELECT token FROM held
     """
 
 
 RENEW = _by_holder("leased_until = clock_timestamp() + %(lease)s")
 
-MARK_SENT = _by_holder("sent_at = given.sent_at", sent_at="timestamptz")
+MARK_SENT = _by_holder(
+    "sent_at = given.sent_at", {"sent_at": "timestamptz"}
+)
+
+#: An attempt: `records.Attempt`, whose number is NULL if none was made.
+_ATTEMPT = {
+    "number": "smallint",
+    "due_at": "timestamptz",
+    "sent_at": "timestamptz",
+    "status_code": "smallint",
+    "error": "text",
+    "duration": "interval",
+    "answer": "bytea",
+}
+# A late record also corrects what was presumed of its attempt.
+_KEEP_ATTEMPT = f""",
+    kept AS (
+        INSERT INTO attempt (timer_id, {", ".join(_ATTEMPT)})
+        SELECT timer_id, {", ".join(_ATTEMPT)} FROM held
+        WHERE number IS NOT NULL
+        ON CONFLICT (timer_id, number) DO UPDATE SET {", ".join(
+            f"{name} = excluded.{name}" for name in _ATTEMPT
+        )}
+    )"""
 
 RECORD = _by_holder(
     """
-    outcome = given.outcome, status_code = given.status_code,
-    error = given.error, leased_until = NULL,
+    outcome = given.outcome, error = given.error, leased_until = NULL,
+    claims = claims
+        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
+    status_code = coalesce(given.status_code, timer.status_code),
     sent_at = coalesce(given.sent_at, timer.sent_at)
     """,
+    {"outcome": "text", **_ATTEMPT},
     ended_too=True,
-    outcome="text",
-    sent_at="timestamptz",
-    status_code="smallint",
-    error="text",
+    then=_KEEP_ATTEMPT,
 )
 
-# Claims whose workers died before this one count as failed with it, so that
-# connect_failures + claims numbers all of a timer's claims, from 1.
+# `claims` are the workers that died before this one, and this one, which
+# counts if it tried.
 POSTPONE = _by_holder(
     """
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
-    connect_failures = connect_failures + claims,
-    retry_until = given.retry_until, error = given.error
+    attempts = attempts + claims - (number IS NULL)::int::smallint,
+    connect_failures = given.connect_failures,
+    retry_until = given.retry_until, retries = given.retries,
+    error = given.error,
+    status_code = coalesce(given.status_code, timer.status_code),
+    sent_at = coalesce(given.sent_at, timer.sent_at)
     """,
-    delay="interval",
-    retry_until="timestamptz",
-    error="text",
+    {
+        "delay": "interval",
+        "connect_failures": "smallint",
+        "retry_until": "timestamptz",
+        "retries": "smallint",
+        **_ATTEMPT,
+    },
+    then=_KEEP_ATTEMPT,
 )
 
+# What is to be retried may have been called, and is not called again.
 CANCEL = f"""
 UPDATE timer
 SET outcome = '{Outcome.CANCELLED.value}', queued_at = NULL
-WHERE id = %s AND {_WAITING} AND sent_at IS NULL
+WHERE id = %s AND {_WAITING} AND (sent_at IS NULL OR retries > 0)
 """
 
 UNQUEUE = f"""
@@ -203,36 +259,57 @@ RETURNING timer.id, next_at
 # or may have been sent keeps its token, so that a late record still finds
 # it; one that is opened again does not, so that a late record does not.
 # It keeps its `sent_at`, though: it can't be cancelled any more, and if
-# it gives up later, it may have been received.
+# it gives up later, it may have been received. A `sent_at` of before
+# `next_at` is that of an attempt whose answer is known, unless it was asked
+# for more (at least once).
 TAKE_OVER = f"""
 WITH ended AS MATERIALIZED (
     SELECT id,
-           CASE WHEN sent_at IS NOT NULL
-                     AND (claims > %(most)s OR NOT at_least_once)
+           CASE WHEN NOT at_least_once AND sent_at >= next_at
+                THEN '{Outcome.UNKNOWN.value}'
+                WHEN claims > %(most)s AND at_least_once
+                     AND sent_at IS NOT NULL
                 THEN '{Outcome.UNKNOWN.value}'
                 WHEN claims > %(most)s THEN '{Outcome.FAILED.value}'
-           END AS verdict
+           END AS verdict,
+           attempts + claims AS number, next_at AS tried_at,
+           CASE WHEN sent_at >= fired_at THEN sent_at END AS left_at
     FROM timer
     WHERE leased_until < now()
       AND now() - pg_postmaster_start_time() > %(settle)s
       AND now() - %(asked)s < %(stall)s
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
+),
+over AS (
+    UPDATE timer
+    SET leased_until = NULL,
+        queued_at = NULL,
+        outcome = verdict,
+        error = CASE verdict
+            WHEN '{Outcome.UNKNOWN.value}'
+                THEN 'unknown: the worker died after the request had left'
+            WHEN '{Outcome.FAILED.value}'
+                THEN 'worker_lost: ' || claims || ' workers died before the'
+                     ' call'
+            ELSE timer.error
+            END,
+        fired_at = CASE WHEN verdict IS NOT NULL THEN fired_at END,
+        claim_token = CASE WHEN verdict IS NOT NULL THEN claim_token END
+    FROM ended WHERE timer.id = ended.id
+    RETURNING ended.*
+),
+kept AS (
+    INSERT INTO attempt (timer_id, number, due_at, sent_at, error)
+    SELECT id, number, tried_at, left_at,
+           CASE WHEN left_at IS NULL
+                THEN 'worker_lost: the worker died before the call'
+                ELSE 'unknown: the worker died after the request had left'
+           END
+    FROM over
+    ON CONFLICT DO NOTHING
 )
-UPDATE timer
-SET leased_until = NULL,
-    queued_at = NULL,
-    outcome = verdict,
-    error = CASE verdict
-        WHEN '{Outcome.UNKNOWN.value}'
-            THEN 'unknown: the worker died after the request had left'
-        WHEN '{Outcome.FAILED.value}'
-            THEN 'worker_lost: ' || claims || ' workers died before the call'
-        END,
-    fired_at = CASE WHEN verdict IS NOT NULL THEN fired_at END,
-    claim_token = CASE WHEN verdict IS NOT NULL THEN claim_token END
-FROM ended WHERE timer.id = ended.id
-RETURNING timer.id, verdict
+SELECT id, verdict FROM over
 """
 
 # Two halves, since each of the two partial indexes serves only one.
@@ -246,4 +323,49 @@ FROM (
     SELECT next_at FROM timer
     WHERE {_WAITING} AND queued_at IS NOT NULL AND next_at < now() + %(ahead)s
 ) AS near
+"""
+
+ATTEMPTS = f"""
+SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
+"""
+
+_GAVE_UP = "outcome IN ({})".format(
+    ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
+)
+# A bound that is not given is one that all keep, not an OR, which no index
+# could serve. A bare pattern is taken for one that next to nothing matches,
+# and to find that, all that sleep would be read.
+FAILED = f"""
+SELECT {_SHOWN} FROM timer
+WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
+  AND coalesce(url ~* %(url)s, false)
+  AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+  AND (due_at, id) > (
+      coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
+      coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+  )
+ORDER BY due_at, id LIMIT %(limit)s
+"""
+
+# The numbers of the attempts go on. A late record, or mark, is that of a
+# lost claim from now on: the token is gone.
+REPLAY = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
+),
+given_up AS MATERIALIZED (
+    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)s)
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE timer
+SET outcome = NULL, error = NULL, status_code = NULL,
+    fired_at = NULL, claim_token = NULL, leased_until = NULL,
+    queued_at = NULL, sent_at = NULL,
+    retries = 0, connect_failures = 0, retry_until = NULL,
+    attempts = attempts + claims, claims = 0,
+    next_at = now, replayed_at = now
+FROM clock, given_up WHERE timer.id = given_up.id
+RETURNING timer.id
 """

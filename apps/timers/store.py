@@ -5,8 +5,10 @@ autocommit, and leaves grouping, waiting and repeating to its callers.
 Lost connections surface as `database.UNAVAILABLE`.
 """
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,9 +17,11 @@ from apps.timers import sql
 from apps.timers.database import STALL, Connection, pool
 from apps.timers.models import Outcome
 from apps.timers.records import (
+    Attempt,
     Claim,
     ClockReading,
     Early,
+    FailedSet,
     Mark,
     Near,
     NewTimer,
@@ -26,6 +30,8 @@ from apps.timers.records import (
     StoredTimer,
     Wish,
 )
+from apps.webhooks.request import WebhookRequest
+from apps.webhooks.retry import RetryPolicy
 
 #: Near timers sleep in RabbitMQ, farther ones in Postgres alone.
 HORIZON = timedelta(seconds=60)
@@ -76,6 +82,14 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
             {
                 "ids": [timer.id for timer in timers],
                 "urls": [timer.url for timer in timers],
+                "methods": [timer.request.method for timer in timers],
+                "headers": [_json(timer.request.headers) for timer in timers],
+                "bodies": [timer.request.body for timer in timers],
+                "retries": [
+                    timer.retry and _json(asdict(timer.retry))
+                    for timer in timers
+                ],
+                "lateness": [timer.max_lateness for timer in timers],
                 "delays": [timer.delay for timer in timers],
                 "queued": [timer.queued for timer in timers],
                 "again": [timer.at_least_once for timer in timers],
@@ -88,6 +102,10 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
         clock = _read_clock(connection)
     assert row is not None
     return [clock.to_monotonic(row[0] + timer.delay) for timer in timers]
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(dict(value)) if value else None
 
 
 def get(timer_id: UUID) -> StoredTimer | None:
@@ -120,10 +138,12 @@ def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
 def _claim_answer(
     row: tuple[Any, ...], clock: ClockReading
 ) -> tuple[UUID, Claim | Early]:
-    token, wait = row[:2]
+    token, wait, method, headers, body, retry, *rest = row
     if wait is not None:
         return token, Early(wait.total_seconds())
-    return token, Claim(clock, *row[2:])
+    request = WebhookRequest(method, headers, body)
+    policy = RetryPolicy(**retry) if retry else None
+    return token, Claim(clock, request, policy, *rest)
 
 
 def _matched(
@@ -145,20 +165,28 @@ def renew(claims: Sequence[Wish]) -> list[bool]:
     return _matched(sql.RENEW, claims, lease=LEASE)
 
 
+def _attempts(items: Sequence[Report | Postponement]) -> dict[str, Any]:
+    """Return the columns of attempts, NULL where none was made."""
+    return {
+        column.name: [
+            item.attempt and getattr(item.attempt, column.name)
+            for item in items
+        ]
+        for column in fields(Attempt)
+    }
+
+
 def record(reports: Sequence[Report]) -> list[bool]:
-    """Record what came of calls; False where the claim was lost by then.
+    """Record how timers ended; False where the claim was lost by then.
 
     Repeating a record is harmless, and a late one turns the `unknown` of
     its own claim into the answer.
     """
-    return _matched(
-        sql.RECORD,
-        reports,
-        outcome=[report.outcome.value for report in reports],
-        sent_at=[report.sent_at for report in reports],
-        status_code=[report.status_code for report in reports],
-        error=[report.error for report in reports],
-    )
+    columns = _attempts(reports)
+    # A timer says why it ended, also when no attempt was made.
+    columns["error"] = [report.error for report in reports]
+    outcomes = [report.outcome.value for report in reports]
+    return _matched(sql.RECORD, reports, outcome=outcomes, **columns)
 
 
 def postpone(timers: Sequence[Postponement]) -> list[bool]:
@@ -166,20 +194,25 @@ def postpone(timers: Sequence[Postponement]) -> list[bool]:
 
     Their `next_at` moves, so that nothing takes them for overdue.
     """
+    columns = _attempts(timers)
+    columns["error"] = [timer.error for timer in timers]
     return _matched(
         sql.POSTPONE,
         timers,
         delay=[timer.delay for timer in timers],
+        connect_failures=[timer.connect_failures for timer in timers],
         retry_until=[timer.retry_until for timer in timers],
-        error=[timer.error for timer in timers],
+        retries=[timer.retries for timer in timers],
+        **columns,
     )
 
 
 def cancel(timer_id: UUID) -> bool:
     """Cancel a waiting timer; False when it isn't waiting any more.
 
-    Nor can one be cancelled that waits to be sent once more (at least
-    once): cancelled means never called.
+    One whose call failed, and is to be retried, is not called again. One
+    that was called once, and is sent again only since its worker died (at
+    least once), can't be cancelled: it may have been received.
 
     The claim re-checks `outcome` under the row's lock, so of a cancel and
     a claim at the same time exactly one succeeds.
@@ -281,3 +314,31 @@ def notify() -> None:
     """Wake whoever feeds timers to the workers."""
     with pool().connection() as connection:
         connection.execute("SELECT pg_notify(%s, '')", [sql.CHANNEL])
+
+
+def attempts(timer_id: UUID) -> list[Attempt]:
+    """Return a timer's attempts that have ended, in order."""
+    with pool().connection() as connection:
+        rows = connection.execute(sql.ATTEMPTS, [timer_id]).fetchall()
+    return [Attempt(*row) for row in rows]
+
+
+def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
+    """Return timers that gave up, in the order of `due_at`, then `id`."""
+    values = asdict(of) | {"limit": limit}
+    values["outcomes"] = [outcome.value for outcome in of.outcomes]
+    with pool().connection() as connection:
+        rows = connection.execute(sql.FAILED, values).fetchall()
+    return [StoredTimer(*row) for row in rows]
+
+
+def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Open timers again that gave up, due now; return which did.
+
+    Of two at the same time one has a timer.
+    """
+    with pool().connection() as connection:
+        rows = connection.execute(
+            sql.REPLAY, {"ids": list(timer_ids)}
+        ).fetchall()
+    return {timer_id for (timer_id,) in rows}

@@ -18,6 +18,7 @@ from apps.webhooks.dialer import Dialer
 from apps.webhooks.exchange import Exchange, Failed, FailureKind, current
 from apps.webhooks.guard import Guard, Network
 from apps.webhooks.pool import Adapter
+from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
 from apps.webhooks.sockets import tls_context
 from apps.webhooks.target import Target, parse_target
@@ -75,6 +76,8 @@ class Result:
                  cut off half-way has not, though failure.unsent is False.
     body         the first bytes of the answer's body, <= 1 KiB, not decoded
     duration     seconds, from before the name was resolved
+    hung         whether it failed by the deadline, not by anything else
+    retry_after  the answer's header of that name, if it has one
     """
 
     status_code: int | None
@@ -83,6 +86,8 @@ class Result:
     sent: bool
     body: bytes
     duration: float
+    hung: bool = False
+    retry_after: str | None = None
 
     @property
     def error(self) -> str | None:
@@ -112,7 +117,7 @@ class WebhookClient:
         target: Target,
         *,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | None,
         method: str = "POST",
         deadline: float,
         before_send: Callable[[], None] | None = None,
@@ -123,6 +128,8 @@ class WebhookClient:
         headers      Host, Content-Length, Transfer-Encoding, Connection and
                      Accept-Encoding are the client's own; ValueError for
                      what can't stand in a header
+        body         a Content-Length of 0 says that there is none where one
+                     is expected (RFC 9110, section 8.6)
         deadline     a value of time.monotonic(), for all of the exchange. If
                      the head of the answer came in time, but the body did
                      not, then the status is the answer.
@@ -141,8 +148,11 @@ class WebhookClient:
         exchange = Exchange(target, deadline, before_send, on_sent)
         token = current.set(exchange)
         status, failure, detail, start = None, None, "", b""
+        retry_after = None
         try:
-            status, start = self._perform(exchange, request)
+            answer = self._perform(exchange, request)
+            status, start = answer.status, _read_start(answer)
+            retry_after = answer.headers.get("retry-after")
         except Failed as error:
             failure, detail = error.kind, _printable(error.detail)
         finally:
@@ -154,6 +164,11 @@ class WebhookClient:
             sent=exchange.sent,
             body=start,
             duration=time.monotonic() - started,
+            hung=(
+                failure not in (None, FailureKind.aborted)
+                and exchange.is_over()
+            ),
+            retry_after=retry_after,
         )
 
     def close(self) -> None:
@@ -162,7 +177,7 @@ class WebhookClient:
 
     def _perform(
         self, exchange: Exchange, request: PreparedRequest
-    ) -> tuple[int, bytes]:
+    ) -> BaseHTTPResponse:
         try:
             response = self._adapter.send(request, stream=True)
         except Failed as error:
@@ -170,23 +185,25 @@ class WebhookClient:
                 raise
             exchange.start_over()
             response = self._adapter.send(request, stream=True)
-        return response.status_code, _read_start(response.raw)
+        answer: BaseHTTPResponse = response.raw
+        return answer
 
 
 def _prepared(
-    target: Target, method: str, headers: Mapping[str, str], body: bytes
+    target: Target,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
 ) -> PreparedRequest:
     """Return a request for the adapter, with nothing changed in it."""
+    own = {"Host": target.host_header, "Accept-Encoding": "identity"}
+    if body or method in WITH_BODY:
+        own["Content-Length"] = str(len(body or b""))
     request = PreparedRequest()
     request.method = method
     request.url = ""
-    request.headers = {  # type: ignore[assignment]
-        "Host": target.host_header,
-        "Accept-Encoding": "identity",
-        "Content-Length": str(len(body)),
-        **headers,
-    }
-    request.body = body
+    request.headers = {**own, **headers}  # type: ignore[assignment]
+    request.body = body or None
     return request
 
 

@@ -75,6 +75,12 @@ class Connection(HTTPConnection):
             skip_accept_encoding=True,
         )
 
+    def putheader(  # type: ignore[override]
+        self, header: str, *values: str
+    ) -> None:
+        """Add a header whatever its value, of which urllib3 obeys one."""
+        http.client.HTTPConnection.putheader(self, header, *values)
+
     def _request_target(self, exchange: Exchange) -> str:
         target = exchange.target
         if self._dialer.proxy is None:

@@ -96,6 +96,10 @@ class Exchange:
             raise TimeoutError("the deadline has passed")
         return left
 
+    def is_over(self) -> bool:
+        """Tell whether the deadline has passed, or is about to."""
+        return time.monotonic() > self.deadline - 0.01
+
     def start_over(self) -> None:
         """Get ready to send again, over a new connection."""
         self.fresh = True

@@ -1,15 +1,63 @@
 """When to try again."""
 
 import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 _LONGEST = 60.0  # seconds
+#: A receiver may ask for so long a pause at most, in seconds.
+MOST_RETRY_AFTER = 3600.0
 
 
-def backoff(failures: int) -> float:
+def backoff(
+    failures: int, first: float = 1.0, longest: float = _LONGEST
+) -> float:
     """Return how many seconds to wait after so many failures (1, 2, …).
 
-    Doubling from one second up to a minute, less up to half of it at
-    random, so that those who failed together do not come back together.
+    Doubling from `first` up to `longest`, less up to half of it at random,
+    so that those who failed together do not come back together.
     """
-    full = min(_LONGEST, 2.0 ** min(failures - 1, 6))  # else it overflows
+    full = min(longest, first * 2.0 ** min(failures - 1, 30))
     return full * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a timer's creator wants failed calls repeated.
+
+    max_attempts  calls in all, the first one included
+    min_delay     seconds before the second, doubled for each one after it
+    max_delay     seconds that are not exceeded by that
+    unanswered    whether also what left and was not answered is sent again
+    """
+
+    max_attempts: int
+    min_delay: int
+    max_delay: int
+    unanswered: bool
+
+    def delay(self, failures: int, retry_after: float | None) -> float:
+        """Return the seconds to wait after so many failures (1, 2, …).
+
+        `retry_after` is what the receiver asked for, if it did.
+        """
+        wait = backoff(failures, self.min_delay, self.max_delay)
+        return max(wait, min(retry_after or 0.0, MOST_RETRY_AFTER))
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header (RFC 9110, section 10.2.3).
+
+    Seconds or a date; None for neither, and for a date without a zone.
+    """
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now)
+               .total_seconds())

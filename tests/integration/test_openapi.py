@@ -52,6 +52,10 @@ def test_every_operation_is_tried() -> None:
         "POST /timer",
         "GET /timer/{timer_uuid}",
         "DELETE /timer/{timer_uuid}",
+        "GET /timer/{timer_uuid}/attempts",
+        "POST /timer/{timer_uuid}/replay",
+        "GET /timers",
+        "POST /timers/replay",
         "GET /livez",
         "GET /readyz",
     }

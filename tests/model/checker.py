@@ -5,7 +5,6 @@ keeps its own account of claims and leases. Times are seconds of the
 model's clock.
 """
 
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from apps.timers import store
@@ -18,56 +17,14 @@ from apps.timers.records import (
     Report,
     Wish,
 )
-from tests.model.postgres import Row, seconds
+from tests.model.attempts import check_attempts
+from tests.model.judging import failures_after
+from tests.model.life import TICK, Grant, Life, must
+from tests.model.postgres import Row, maybe_seconds, seconds
 
 _LEASE = store.LEASE.total_seconds()
 _LEAD = store.LEAD.total_seconds()
 _SETTLE = store.SETTLE.total_seconds()
-_TICK = 1e-6  # Postgres's resolution
-
-
-class Violation(AssertionError):
-    """Something happened that must never happen."""
-
-
-def must(condition: object, sentence: str) -> None:
-    """Raise Violation unless the condition holds."""
-    if not condition:
-        raise Violation(sentence)
-
-
-@dataclass
-class Grant:
-    """A claim that was granted."""
-
-    token: UUID
-    lease_end: float  # as Postgres counts, from the statement
-    own_end: float = 0  # as its worker counts, from before the statement
-    sent: bool = False
-    #: Postgres was told so before anybody could take the claim over.
-    marked: bool = False
-    recorded: bool = False
-
-
-@dataclass
-class Life:
-    """What is known of one timer."""
-
-    again: bool
-    not_before: float
-    grants: dict[UUID, Grant] = field(default_factory=dict)
-    #: The token of the claim that holds it now.
-    holder: UUID | None = None
-    cancelled: bool = False
-    reopenings: int = 0  # since it was last postponed
-    retry_until: float | None = None
-    postponements: set[UUID] = field(default_factory=set)
-    late_report: Report | None = None
-
-    @property
-    def sent(self) -> list[Grant]:
-        """Return the claims within which a request has left."""
-        return [grant for grant in self.grants.values() if grant.sent]
 
 
 class Checker:
@@ -80,8 +37,7 @@ class Checker:
 
     def created(self, timer: NewTimer, now: float) -> None:
         """Follow a timer from now on."""
-        due = now + timer.delay.total_seconds()
-        self.lives[timer.id] = Life(timer.at_least_once, due)
+        self.lives[timer.id] = Life.of(timer, now)
 
     def returned(self, away_since: float, now: float) -> None:
         """Note that Postgres is back: what it kept waiting comes first."""
@@ -90,14 +46,20 @@ class Checker:
     def granted(self, claim: Claim, now: float) -> None:
         """Check for one claim at a time, and not before its time."""
         life = self.lives[claim.id]
-        grant = life.grants.setdefault(claim.token, Grant(claim.token, 0))
-        if life.holder is not None:
+        if life.holder is None:
+            life.claimed()
+        else:
             must(
                 life.holder == claim.token,
                 "a timer was claimed while another claim held it",
             )
         must(not life.cancelled, "a cancelled timer was claimed")
-        must(now >= life.not_before - _LEAD - _TICK, "claimed too early")
+        must(now >= life.not_before - _LEAD - TICK, "claimed too early")
+        must(claim.attempt == life.claims, "a try was numbered wrongly")
+        grant = life.grants.get(claim.token) or Grant(
+            claim.token, life.terms[claim.attempt]
+        )
+        life.grants[claim.token] = grant
         grant.lease_end = now + _LEASE
         life.holder = claim.token
 
@@ -109,10 +71,17 @@ class Checker:
             "a claim was refused to its own holder",
         )
 
-    def answered(self, wish: Wish, asked_at: float) -> None:
+    def answered(
+        self, wish: Wish, answer: Claim | bool, asked_at: float
+    ) -> None:
         """Note that the worker has its claim's or renewal's answer."""
-        grant = self.lives[wish.id].grants[wish.token]
+        life = self.lives[wish.id]
+        grant = life.grants[wish.token]
         grant.own_end = asked_at + _LEASE
+        if isinstance(answer, Claim):
+            grant.terms = life.terms[answer.attempt]
+            came_at = seconds(answer.clock.database)
+            grant.late = life.latest is not None and came_at > life.latest
 
     def renewed(self, wish: Wish, kept: bool, now: float) -> None:
         """Check that the claim that is renewed holds its timer."""
@@ -120,18 +89,28 @@ class Checker:
         if holds:
             self.lives[wish.id].grants[wish.token].lease_end = now + _LEASE
 
-    def sending(self, timer_id: UUID, token: UUID, now: float) -> None:
-        """Check the heart of it: a request leaves."""
-        life = self.lives[timer_id]
-        grant = life.grants[token]
-        must(now >= life.not_before - _TICK, "sent before it was due")
+    def begun(self, life: Life, grant: Grant, now: float) -> None:
+        """Check that a call begins in time, by its worker's clock."""
+        must(life.latest is None or now <= life.latest, "begun too late")
+
+    def sending(
+        self, life: Life, grant: Grant, now: float, known: float
+    ) -> None:
+        """Check the heart of it: a request leaves.
+
+        `known` is the time as its worker knows it.
+        """
+        must(now >= life.not_before - TICK, "sent before it was due")
         must(now < grant.own_end, "sent after the lease's end")
         must(not life.cancelled, "sent although cancelled")
-        for other in life.sent:
+        for other in life.open:
             must(not other.recorded, "sent again after a record")
             must(life.again or not other.marked, "sent again after a mark")
-        must(life.holder == token, "sent without holding the claim")
-        grant.sent = True
+        failed = sum(grant.postponed for grant in life.sent)
+        most = life.retry.max_attempts if life.retry else 1
+        must(failed < most, "sent again more often than is wished")
+        must(life.holder == grant.token, "sent without holding the claim")
+        grant.left_at = known
 
     def marked(self, mark: Mark, now: float) -> None:
         """Note that Postgres was told that a request left."""
@@ -144,44 +123,39 @@ class Checker:
         grant = life.grants[report.token]
         self._holds(Wish(report.id, report.token), done, "record")
         if done:
+            if report.attempt is None and not self.has_ended(life.id):
+                life.claims -= 1
             grant.recorded = True
+            life.keep(grant, report.attempt)
             life.late_report = report
         if self._in_time(grant, now):
             must(done, "a record in time was refused")
             grant.marked |= grant.sent
 
-    def postponing(self, item: Postponement, now: float) -> None:
-        """Check that a worker tries again later within bounds."""
-        life = self.lives[item.id]
-        until = seconds(item.retry_until)
-        must(not life.grants[item.token].sent, "sent and postponed")
-        if life.retry_until is not None:
-            must(
-                abs(until - life.retry_until) < _TICK,
-                "the end of all tries was moved",
-            )
-        first = item.token not in life.postponements
-        life.postponements.add(item.token)
-        must(
-            not first or now + item.delay.total_seconds() <= until + _TICK,
-            "postponed beyond the end of all tries",
-        )
-
     def postponed(self, item: Postponement, done: bool, now: float) -> None:
         """Check that the claim that opens a timer again holds it."""
-        wish = Wish(item.id, item.token)
-        if self._holds(wish, done, "postponement"):
-            life = self.lives[item.id]
+        life = self.lives[item.id]
+        grant = life.grants[item.token]
+        must(
+            done or grant.postponed or not self._in_time(grant, now),
+            "a postponement in time was refused",
+        )
+        if self._holds(Wish(item.id, item.token), done, "postponement"):
+            grant.postponed = True
+            life.keep(grant, item.attempt)
+            life.claims -= item.attempt is None
             life.holder, life.reopenings = None, 0
-            life.retry_until = seconds(item.retry_until)
             life.not_before = now + item.delay.total_seconds()
+            life.failures = failures_after(grant, item)
+            life.retries = item.retries
+            life.retry_until = maybe_seconds(item.retry_until)
 
     def cancelled(self, timer_id: UUID) -> None:
         """Note that the creator was promised that there is no call."""
         life = self.lives[timer_id]
         must(life.holder is None, "cancelled while claimed")
         must(
-            not any(grant.marked for grant in life.sent),
+            life.retries or not any(grant.marked for grant in life.open),
             "cancelled although it is known to have been sent",
         )
         life.cancelled = True
@@ -197,7 +171,7 @@ class Checker:
         must(
             life.holder is not None
             or self.has_ended(timer_id)
-            or life.sent,
+            or (life.sent and not life.retries),
             "neither claimed nor cancelled",
         )
 
@@ -208,11 +182,10 @@ class Checker:
         life = self.lives[timer_id]
         must(life.holder is not None, "taken over without a claim")
         assert life.holder is not None
-        must(
-            now > life.grants[life.holder].lease_end,
-            "taken over before the lease's end",
-        )
+        grant = life.grants[life.holder]
+        must(now > grant.lease_end, "taken over before the lease's end")
         must(now > self._settled, "taken over right after Postgres came back")
+        life.presume(grant)
         if outcome is None:
             life.holder = None
             life.reopenings += 1
@@ -226,6 +199,11 @@ class Checker:
                 "given up too early",
             )
 
+    def kept(self, attempts: dict[UUID, list[Row]]) -> None:
+        """Look at what is kept of all tries."""
+        for timer_id, life in self.lives.items():
+            check_attempts(life, attempts.get(timer_id, []))
+
     def observed(self, rows: dict[UUID, Row]) -> None:
         """Look at what Postgres says after each step."""
         for timer_id, row in rows.items():
@@ -236,6 +214,10 @@ class Checker:
             elif row["outcome"] and not (old and old["outcome"]):
                 self._ended(row, life)
             life.late_report = None
+            must(
+                row["attempts"] + row["claims"] == life.claims,
+                "what was not tried counts as an attempt",
+            )
         self._rows = rows
 
     def _in_time(self, grant: Grant, now: float) -> bool:
@@ -270,10 +252,13 @@ class Checker:
         if outcome == Outcome.CANCELLED:
             must(life.cancelled, "an outcome that nobody brought about")
         elif outcome == Outcome.UNKNOWN:
-            must(life.sent, "unknown, although never sent")
+            must(
+                life.open or (life.again and life.sent),
+                "unknown, although what was sent was answered",
+            )
         elif (row["error"] or "").startswith("worker_lost"):
             must(
-                not any(grant.marked for grant in life.sent),
+                not any(grant.marked for grant in life.open),
                 "worker_lost, although known to have been sent",
             )
         else:
@@ -281,5 +266,5 @@ class Checker:
                 report is not None and report.outcome == outcome,
                 "an outcome that nobody reported",
             )
-        if outcome == Outcome.DELIVERED:
-            must(life.sent, "delivered, although never sent")
+        if outcome == Outcome.MISSED:
+            must(not life.known_sent, "missed, although known to be sent")

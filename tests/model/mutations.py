@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from unittest import mock
 
-from apps.timers import dispatcher, firing, sql
+from apps.timers import dispatcher, firing, sql, verdicts
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,15 @@ def _code(name: str, *changes: tuple[str, str]) -> Mutation:
     return Mutation(firing, name, changes)
 
 
+def _verdict(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(verdicts, name, changes)
+
+
 _TOKEN = " AND claim_token = token"
 _OUTCOME = "WHERE outcome IS NULL\n"
+_LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
+#: The rest of the line becomes a comment.
+_CORRECTING = ("DO UPDATE SET", "DO NOTHING --")
 
 #: Without any one of these the model finds a promise broken.
 MUTATIONS = {
@@ -85,7 +92,7 @@ MUTATIONS = {
         "CANCEL", (sql._WAITING, "outcome IS NULL"),
     ),
     "a cancel looks at the mark": _sql(
-        "CANCEL", (" AND sent_at IS NULL", ""),
+        "CANCEL", ("sent_at IS NULL OR", "true OR"),
     ),
     "taking over looks at the mark": _sql(
         "TAKE_OVER", ("NOT at_least_once", "false"),
@@ -129,21 +136,121 @@ MUTATIONS = {
         "_fire_claimed", ("start - time.monotonic()", "0"),
     ),
     "a worker looks at its lease": _code(
-        "_fire_claimed",
+        "_try",
         ("lease_clock() - asked_at > _RENEW_AFTER", "False"),
         ("left < settings.WEBHOOK_TIMEOUT", "False"),
     ),
     "a worker looks at its lease after a renewal": _code(
-        "_fire_claimed", ("left < settings.WEBHOOK_TIMEOUT", "False"),
+        "_try", ("left < settings.WEBHOOK_TIMEOUT", "False"),
     ),
     "a lost claim is not renewed": _code("_renew", ("not renewed", "False")),
     "a lease runs from before the question": _code(
         "_claim", ("timeout=_WRITE_TIMEOUT), asked_at",
                    "timeout=_WRITE_TIMEOUT), lease_clock()"),
     ),
-    "tries end": _code("_postponed", ("now + delay > until", "False")),
+    "tries end": _verdict(
+        "_try_again_unsent", ("now + in_time > until", "False"),
+    ),
     "a request that left is marked": _code(
-        "_fire_claimed",
+        "_try",
         ("mark_writer().add(Mark(claim.id, claim.token, sent_at))", "pass"),
+    ),
+    "a claim repeated with its token is no other try": _sql(
+        "CLAIM",
+        ("(claim_token IS DISTINCT FROM free.token)::int::smallint",
+         "1::smallint"),
+    ),
+    "an answered attempt's mark does not count": _sql(
+        "TAKE_OVER", ("sent_at >= next_at", "sent_at IS NOT NULL"),
+    ),
+    "the latest attempt's mark counts": _sql(
+        "TAKE_OVER", ("sent_at >= next_at", "sent_at < next_at"),
+    ),
+    "a worker's death is kept as an attempt": _sql(
+        "TAKE_OVER", ("FROM over\n    ON", "FROM over WHERE false\n    ON"),
+    ),
+    "a dead worker's mark is kept in its attempt": _sql(
+        "TAKE_OVER", (_LEFT_AT, "NULL::timestamptz"),
+    ),
+    "another's mark is not kept in a dead worker's attempt": _sql(
+        "TAKE_OVER", (_LEFT_AT, "sent_at"),
+    ),
+    "a late record corrects its attempt": _sql("RECORD", _CORRECTING),
+    "what was missed has no number": _sql(
+        "RECORD", ("(number IS NULL AND timer.outcome IS NULL)", "false"),
+    ),
+    "a record is repeated without effect": _sql(
+        "RECORD", (" AND timer.outcome IS NULL)", ")"),
+    ),
+    "what is put off has no number": _sql(
+        "POSTPONE", ("- (number IS NULL)::int::smallint", ""),
+    ),
+    "a postponement counts tries": _sql(
+        "POSTPONE", ("attempts = attempts + claims", "attempts = attempts"),
+    ),
+    "a postponement counts failures to connect": _sql(
+        "POSTPONE", ("connect_failures = given.connect_failures,", ""),
+    ),
+    "a postponement keeps the end of all tries": _sql(
+        "POSTPONE", ("retry_until = given.retry_until, ", ""),
+    ),
+    "a postponement counts retries": _sql(
+        "POSTPONE", ("retries = given.retries,", ""),
+    ),
+    "a postponement keeps that it was sent": _sql(
+        "POSTPONE",
+        ("coalesce(given.sent_at, timer.sent_at)", "timer.sent_at"),
+    ),
+    "a cancel looks at retries": _sql("CANCEL", (" OR retries > 0", "")),
+    "the unanswered is only sent again on demand": _verdict(
+        "judge",
+        ("not (claim.retry and claim.retry.unanswered)", "False"),
+    ),
+    "who is gone is not called again": _verdict(
+        "judge", (" or code == _GONE", ""),
+    ),
+    "a receiver says when to come again": _verdict(
+        "judge", ("code in _BUSY", "False"),
+    ),
+    "retries end": _verdict(
+        "_retry", ("retries >= policy.max_attempts", "False"),
+    ),
+    "a retry has patience of its own": _verdict(
+        "_retry", ("retry_until=None", "retry_until=claim.retry_until"),
+    ),
+    "a retry is in time": _verdict(
+        "_retry",
+        ("claim.latest_at is not None and now + delay > claim.latest_at",
+         "False"),
+    ),
+    "another try is in time": _verdict(
+        "_in_time", ("min(delay, left)", "delay"),
+    ),
+    "no time is left for another try": _verdict(
+        "_in_time", ("if left >= _MARGIN else None", ""),
+    ),
+    "what was called was not missed": _verdict(
+        "too_late", ("if claim.called", "if False"),
+    ),
+    "a worker looks at once whether it is too late": _code(
+        "_fire_claimed", ("if _is_too_late(claim)", "if False"),
+    ),
+    "a worker looks at last whether it is too late": _code(
+        "_try",
+        ("if _is_too_late(claim):\n            raise",
+         "if False:\n            raise"),
+    ),
+    "a worker says at once that it was too late": _code(
+        "_try",
+        ("if _is_too_late(claim):\n        return",
+         "if False:\n        return"),
+    ),
+    "a worker says that a receiver hung": _code(
+        "_try", ("hung = result.hung", "hung = False"),
+    ),
+    "a worker gives its slot back": _code(
+        "_try",
+        ("_destinations().leave((target.host, target.port), hung=hung)",
+         "pass"),
     ),
 }

@@ -7,7 +7,7 @@ path has the clock's functions by the same names.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -42,6 +42,11 @@ def seconds(of: datetime) -> float:
     return (of - EPOCH).total_seconds()
 
 
+def maybe_seconds(of: datetime | None) -> float | None:
+    """Return the same of a moment that may be none."""
+    return None if of is None else seconds(of)
+
+
 class Postgres:
     """One connection, in one transaction that is never committed.
 
@@ -60,9 +65,10 @@ class Postgres:
         yield self._connection
 
     def begin(self) -> None:
-        """Start with an empty table, at the clock's beginning."""
+        """Start with empty tables, at the clock's beginning."""
         self._connection.execute("BEGIN")
         self._connection.execute("DELETE FROM timer")
+        self._connection.execute("DELETE FROM attempt")
         self.set_clock("now", 0)
         self.set_clock("started", -3600)
         self.touched = True
@@ -80,9 +86,18 @@ class Postgres:
 
     def rows(self) -> dict[UUID, Row]:
         """Return all timers."""
+        return {row["id"]: row for row in self._all("timer")}
+
+    def attempts(self) -> dict[UUID, list[Row]]:
+        """Return all timers' attempts."""
+        found: dict[UUID, list[Row]] = {}
+        for row in self._all("attempt"):
+            found.setdefault(row["timer_id"], []).append(row)
+        return found
+
+    def _all(self, table: LiteralString) -> list[Row]:
         cursor = self._connection.cursor(row_factory=dict_row)
-        found = cursor.execute("SELECT * FROM timer").fetchall()
-        return {row["id"]: row for row in found}
+        return cursor.execute(f"SELECT * FROM {table}").fetchall()
 
 
 @contextmanager

@@ -4,13 +4,19 @@ Hypothesis makes the lists up, and shortens one that breaks a promise. A
 move that has nothing to act upon gives way to one that has.
 """
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import uuid_utils.compat
 from hypothesis import strategies as st
 
 from apps.timers import dispatcher
+from apps.timers.records import NewTimer
+from apps.webhooks.retry import RetryPolicy
+from tests.model.drain import drain
 from tests.model.postgres import Postgres
+from tests.model.receivers import DEFERRALS
 from tests.model.worker import Worker
 from tests.model.world import World
 
@@ -18,7 +24,7 @@ from tests.model.world import World
 Move = tuple[str, int, int]
 #: The names, and how often each is played.
 _WEIGHTS = {
-    "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
+    "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
     "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
@@ -28,17 +34,38 @@ _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
 _DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
 _DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
+#: Of the timers with these delays; the margin at the end counts.
+_LATENESS = [None, timedelta(seconds=5), timedelta(seconds=40)] + [None] * 3
+#: What creators ask for, and who marks a timer as queued at first.
+_KINDS: list[dict[str, Any]] = [
+    {"queued": False},
+    {"queued": False, "at_least_once": True},
+    {"queued": True},
+    {"queued": True, "at_least_once": True},
+    {"queued": False, "retry": RetryPolicy(3, 1, 60, False)},
+    {
+        "queued": False,
+        "at_least_once": True,
+        "retry": RetryPolicy(3, 2, 3, True),
+    },
+]
+_URL = "http://127.0.0.1:9/"
 #: How far a worker comes in one move; a whole call takes ten steps.
 _STEPS = [1, 2, 3, 4, 6, 12]
+#: For a timer that is due in so many seconds a bad receiver waits.
+_PATIENT = 31
 _TROUBLES = ["", "", "", "", "refused", "dies"]
 _MOST_OPEN = 2
 
 
 def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
-    """Return a strategy of lists of so many moves."""
+    """Return a strategy of lists of so many moves, after the first timer."""
     number = st.integers(0, 5)
+    delay = st.sampled_from([0, 0, 0, 1, 2])
+    first = st.tuples(st.just("create"), delay, number)
     move = st.tuples(st.sampled_from(_NAMES), number, number)
-    return st.lists(move, min_size=least, max_size=most)
+    rest = st.lists(move, min_size=least, max_size=most)
+    return st.builds(lambda first, rest: [first, *rest], first, rest)
 
 
 def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
@@ -46,11 +73,10 @@ def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
     world = World(postgres, most_reopenings)
     try:
         scheduler = Scheduler(world)
-        scheduler.create(0, 0)
         for name, which, how in game:
             getattr(scheduler, name)(which, how)
             world.observe()
-        world.drain()
+        drain(world)
     finally:
         world.close()
 
@@ -70,17 +96,23 @@ class Scheduler:
 
     def _open(self) -> list[UUID]:
         """Return the timers without an outcome, else all."""
-        world = self._world
-        ended = world.checker.has_ended
-        return [t for t in world.timers if not ended(t)] or world.timers
+        return self._unended() or self._world.timers
+
+    def _unended(self) -> list[UUID]:
+        ended = self._world.checker.has_ended
+        return [t for t in self._world.timers if not ended(t)]
 
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
-        ended = self._world.checker.has_ended
-        timers = self._world.timers
-        if sum(not ended(timer) for timer in timers) < _MOST_OPEN:
+        if len(self._unended()) < _MOST_OPEN:
             self._world.create(
-                _DELAYS[which], again=bool(how & 1), queued=how in (2, 3),
+                NewTimer(
+                    uuid_utils.compat.uuid7(),
+                    _URL,
+                    timedelta(seconds=_DELAYS[which]),
+                    max_lateness=_LATENESS[which],
+                    **_KINDS[how],
+                )
             )
 
     def deliver(self, which: int, how: int) -> None:
@@ -88,6 +120,8 @@ class Scheduler:
         idle = [w for w in self._world.workers if w.request is None]
         if not idle:
             return self.work(which, how)
+        if how and not self._unended():
+            self.create(which, how)
         timers = self._world.timers if how == 0 else self._open()
         worker = _pick(idle, how)
         self._world.deliver(worker, _pick(timers, which), True)
@@ -105,7 +139,7 @@ class Scheduler:
         """Let a worker do some steps, and write its marks at once or not."""
         for _ in range(steps):
             if worker.request is not None:
-                self._world.step(worker, well=True)
+                self._world.step(worker)
                 self._world.observe()
             if prompt and worker.marks:
                 worker.flying += worker.marks.values()
@@ -115,7 +149,27 @@ class Scheduler:
     def stumble(self, which: int, how: int) -> None:
         """Lose a write, its answer, a connection, the receiver's answer."""
         if busy := self._busy():
-            self._world.step(_pick(busy, which), well=False)
+            self._world.step(_pick(busy, which), how)
+
+    def fail(self, which: int, how: int) -> None:
+        """Have a receiver answer badly, or not at all, when it is time."""
+        timer = _pick(self._open(), which)
+        wait = self._world.checker.lives[timer].not_before - self._world.now
+        if 0 < wait <= _PATIENT:
+            self._world.advance(wait)
+        self.deliver(which, max(1, how))
+        if busy := self._busy():
+            worker = _pick(busy, which)
+            while worker.request not in (None, ("answer",)):
+                self._go_on(worker, 1, prompt=which > 2)
+            if worker.request:
+                self._world.step(worker, how)
+                self._go_on(worker, 2, prompt=False)
+
+    def defer(self, which: int, how: int) -> None:
+        """Have a destination take no call now."""
+        self._world.receivers.deferral = _pick(DEFERRALS, how)
+        self.deliver(which, how)
 
     def write_group(self, which: int, how: int) -> None:
         """Have writes of several workers go together."""
@@ -158,7 +212,7 @@ class Scheduler:
 
     def dispatch(self, which: int, how: int) -> None:
         """Have a dispatcher make a pass."""
-        self._world.busy = bool(which & 1)
+        self._world.rabbitmq.busy = bool(which & 1)
         self._world.dispatch(_TROUBLES[how])
 
     def cancel(self, which: int, how: int) -> None:
@@ -184,4 +238,4 @@ class Scheduler:
 
     def wipe_rabbitmq(self, which: int, how: int) -> None:
         """Lose all messages."""
-        self._world.messages.clear()
+        self._world.rabbitmq.messages.clear()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.model.checker import Violation
 from tests.model.games import GAMES
+from tests.model.life import Violation
 from tests.model.mutations import MUTATIONS
 from tests.model.postgres import Postgres
 from tests.model.scheduler import Move, moves, play
@@ -16,10 +16,10 @@ _SHORT = settings(
     database=None,
     deadline=None,
     derandomize=True,
-    max_examples=400,
+    max_examples=300,
     suppress_health_check=list(HealthCheck),
 )
-_SEARCH = settings(_SHORT, phases=[Phase.generate])
+_SEARCH = settings(_SHORT, max_examples=400, phases=[Phase.generate])
 _LONG = settings(_SHORT, derandomize=False, max_examples=5000)
 _any_game = given(most=st.sampled_from([1, 1, 2, 5]), game=moves(40, 80))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from apps.timers.records import Mark
+from apps.timers.records import ClockReading, Mark
 from tests.model.task import Task
 
 
@@ -29,6 +29,10 @@ class Worker:
     task: Task | None = None
     timer: UUID | None = None
     token: UUID | None = None
+    #: As its claim's answer said.
+    clock: ClockReading | None = None
+    #: Whether it holds a slot of its destination.
+    calling: bool = False
     #: Whether a message is to be given back if it dies.
     holds_message: bool = False
     marks: dict[UUID, Mark] = field(default_factory=dict)

@@ -7,30 +7,39 @@ receivers, clocks, threads) does what the scheduler says.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from uuid import UUID
 
-import dramatiq
 import psycopg
-import uuid_utils.compat
 from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.timers import dispatcher, firing, publishing, store
+from apps.timers import dispatcher, firing, publishing, store, verdicts
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, ClockReading, NewTimer
-from apps.webhooks.client import FailureKind, Result
-from tests.model.checker import Checker, must
-from tests.model.postgres import Postgres, Row, seconds
+from apps.timers.records import (
+    Claim,
+    ClockReading,
+    NewTimer,
+    Postponement,
+    Report,
+)
+from apps.webhooks import retry
+from tests.model.checker import Checker
+from tests.model.judging import (
+    PATIENCE,
+    check_postponement,
+    check_report,
+)
+from tests.model.life import doubled, must
+from tests.model.postgres import Postgres, seconds
+from tests.model.rabbitmq import RabbitMQ
+from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
 from tests.model.task import Killed, Task
 from tests.model.worker import Worker, Write
 
-#: Connecting is tried for so long, in seconds: short, to see its end.
-PATIENCE = 60.0
-_URL = "http://127.0.0.1:9/"
 #: The groups of `firing`, and what they write with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "_claims": store.claim,
@@ -49,16 +58,15 @@ class World:
         self.now = 0.0
         self.workers = [Worker(skew) for skew in (5.0, 5.0, -5.0)]
         self.timers: list[UUID] = []
-        #: Messages by timer, and from when RabbitMQ delivers them.
-        self.messages: list[tuple[UUID, float]] = []
+        self.rabbitmq = RabbitMQ(lambda: self.now)
+        self.receivers = Receivers(self)
         #: Writes whose clients have given up, but which may yet arrive.
         self.late: list[Write] = []
-        self.refusing: Callable[[], None] | None = None
-        self.busy = False
+        self._tries_ended = False
         self._suspended = 0.0
         self._cut_off_until = -1e9
         self._hold_up = 0.0
-        self._running = self.workers[0]
+        self.running = self.workers[0]
         self._stack = ExitStack()
         self._patch(most_reopenings)
         postgres.begin()
@@ -66,13 +74,12 @@ class World:
     def close(self) -> None:
         """End all threads and forget the table."""
         for worker in self.workers:
-            if worker.task:
-                worker.task.kill()
+            self._kill(worker)
         self._stack.close()
         self.postgres.end()
 
     def _patch(self, most_reopenings: int) -> None:
-        clock = SimpleNamespace(monotonic=self._monotonic, sleep=self._sleep)
+        clock = SimpleNamespace(monotonic=self.monotonic, sleep=self._sleep)
         take_over, read_clock = store.take_over, store._read_clock
         replacements: list[tuple[Any, str, Any]] = [
             (store, "pool", lambda: self.postgres),
@@ -81,14 +88,16 @@ class World:
             (store, "take_over", lambda **o: self._take_over(take_over, **o)),
             (store, "_read_clock", lambda c: self._read_clock(read_clock(c))),
             (firing, "time", clock),
-            (firing, "lease_clock", lambda: self.now + self._running.skew),
+            (firing, "lease_clock", lambda: self.now + self.running.skew),
             (firing, "stopping", SimpleNamespace(wait=self._pause)),
-            (firing, "backoff", lambda failures: 2.0 ** (failures - 1)),
-            (firing, "_client", lambda: self),
-            (firing, "mark_writer", lambda: self._running),
+            (verdicts, "backoff", partial(doubled, 1.0)),
+            (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),
+            (firing, "_client", lambda: self.receivers),
+            (firing, "_destinations", lambda: self.receivers),
+            (firing, "mark_writer", lambda: self.running),
             (publishing, "time", clock),
-            (publishing, "get_broker", lambda: self),
-            (dispatcher, "get_broker", lambda: self),
+            (publishing, "get_broker", lambda: self.rabbitmq),
+            (dispatcher, "get_broker", lambda: self.rabbitmq),
             (dispatcher, "POSTGRES", self),
             (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
         ]
@@ -101,82 +110,49 @@ class World:
 
     # What the code under test sees.
 
-    def _monotonic(self) -> float:
-        return self.now + self._running.skew - self._suspended
+    def monotonic(self) -> float:
+        return self.now + self.running.skew - self._suspended
 
-    def _ask(self, request: object) -> Any:
-        assert self._running.task is not None
-        return self._running.task.ask(request)
+    def ask(self, request: object) -> Any:
+        assert self.running.task is not None
+        return self.running.task.ask(request)
 
     def _sleep(self, duration: float) -> None:
         if duration > 0:
-            self._ask(("sleep", self.now + duration))
+            self.ask(("sleep", self.now + duration))
 
     def _pause(self, _: float) -> bool:
-        return bool(self._ask(("pause",)))
+        return bool(self.ask(("pause",)))
 
     def _submitter(self, kind: str) -> Callable[..., Any]:
         def submit(item: Any, *, timeout: float) -> Any:
             if kind == "_claims":
-                self._running.token = item.token
-            if kind == "_postponements":
-                self.checker.postponing(item, self.now - self._suspended)
-            return self._ask(Write(kind, item, self._running, self.now))
+                self.running.token = item.token
+            if kind in ("_records", "_postponements"):
+                self._judged(item)
+            return self.ask(Write(kind, item, self.running, self.now))
 
         return submit
 
-    def call(
-        self,
-        target: object,
-        *,
-        headers: dict[str, str],
-        deadline: float,
-        before_send: Callable[[], None],
-        on_sent: Callable[[], None],
-        **_: object,
-    ) -> Result:
-        """Stand in for WebhookClient; see its contract."""
-        timer_id = UUID(headers["webhook-id"])
-        if not self._ask(("connect",)):
-            return _result(FailureKind.refused)
-        try:
-            before_send()
-        except firing.ClaimLost:
-            return _result(FailureKind.aborted)
-        self._ask(("send",))
-        if self._monotonic() >= deadline:
-            return _result(FailureKind.aborted)
-        assert self._running.token is not None
-        self.checker.sending(timer_id, self._running.token, self.now)
-        self._ask(("sent",))
-        on_sent()
-        must(self._running.token in self._running.marks, "no mark was made")
-        if not self._ask(("answer",)):
-            return _result(FailureKind.timeout)
-        return Result(200, None, "", True, b"", 0)
+    def _judged(self, verdict: Report | Postponement) -> None:
+        life = self.checker.lives[verdict.id]
+        grant = life.grants[verdict.token]
+        if grant.judged:
+            return  # the write is repeated
+        grant.judged = True
+        if isinstance(verdict, Report):
+            check_report(life, grant, verdict, self.known())
+        else:
+            check_postponement(life, grant, verdict, self.known())
 
-    def depth(self, queue: str) -> int:
-        """Stand in for the broker."""
-        return 1000 if self.busy else 0
-
-    def forget_topology(self) -> None:
-        """Stand in for the broker."""
-
-    def enqueue_many(
-        self, messages: Sequence[tuple[dramatiq.Message[Any], int]]
-    ) -> list[Exception | None]:
-        """Stand in for the broker."""
-        if self.refusing is not None:
-            self.refusing()
-            return [ConnectionError() for _ in messages]
-        for message, delay in messages:
-            ready = self.now + delay / 1000
-            self.messages.append((UUID(message.args[0]), ready))
-        return [None] * len(messages)
+    def known(self) -> float:
+        """Return the time, as the worker that runs knows it."""
+        assert self.running.clock is not None
+        return seconds(self.running.clock.to_database(self.monotonic()))
 
     def ended_within(self, duration: float) -> bool:
         """Stand in for the dispatcher's outages."""
-        return self.now - self._cut_off_until <= duration
+        return round(self.now - self._cut_off_until, 6) <= duration
 
     # What the scheduler does.
 
@@ -203,6 +179,9 @@ class World:
         if self.postgres.touched:
             self.postgres.touched = False
             self.checker.observed(self.postgres.rows())
+        if self._tries_ended:
+            self._tries_ended = False
+            self.checker.kept(self.postgres.attempts())
 
     def advance(self, duration: float) -> None:
         """Let time pass."""
@@ -214,12 +193,8 @@ class World:
         self._suspended += duration
         self.advance(duration)
 
-    def create(self, delay: float, *, again: bool, queued: bool) -> None:
-        """Store a timer; `queued` ones lose their first message."""
-        timer = NewTimer(
-            uuid_utils.compat.uuid7(), _URL, timedelta(seconds=delay),
-            queued, again,
-        )
+    def create(self, timer: NewTimer) -> None:
+        """Store a timer; a `queued` one loses its first message."""
         store.create([timer])
         self.checker.created(timer, self.now)
         self.timers.append(timer.id)
@@ -237,18 +212,21 @@ class World:
         worker.task = Task(fire)
         self._run(worker, worker.task.start)
 
-    def step(self, worker: Worker, *, well: bool) -> None:
-        """Let a worker do its next step; not well: that fails."""
+    def step(self, worker: Worker, fault: int | None = None) -> None:
+        """Let a worker do its next step, well or with a fault."""
         request = worker.request
         if isinstance(request, Write):
-            self._step_write(worker, request, well)
+            self._step_write(worker, request, fault is None)
         elif request[0] == "sleep":
             self.advance(max(0.0, request[1] - self.now))
             self._resume(worker, None)
         elif request[0] == "pause":
-            self._resume(worker, not well)  # the process is to stop
+            self._resume(worker, fault is not None)  # it is to stop
+        elif request[0] == "answer":
+            answer = GOOD_ANSWER if fault is None else BAD_ANSWERS[fault]
+            self._resume(worker, answer)
         else:
-            self._resume(worker, well)
+            self._resume(worker, fault is None)
 
     def _step_write(self, worker: Worker, write: Write, well: bool) -> None:
         if not well:
@@ -258,14 +236,18 @@ class World:
         elif not write.done:
             self.execute([write])
         else:
-            granted = isinstance(write.answer, Claim)
-            if granted or (write.kind == "_renewals" and write.answer):
-                self.checker.answered(write.item, write.asked_at)
-            self._resume(worker, write.answer)
+            answer = write.answer
+            if isinstance(answer, Claim):
+                worker.clock = answer.clock
+            if isinstance(answer, Claim) or (
+                write.kind == "_renewals" and answer
+            ):
+                self.checker.answered(write.item, answer, write.asked_at)
+            self._resume(worker, answer)
 
     def execute(self, writes: list[Write]) -> None:
         """Write a group: of one kind, and from one machine."""
-        self._running = writes[0].worker
+        self.running = writes[0].worker
         answers = _WRITES[writes[0].kind]([write.item for write in writes])
         for write, answer in zip(writes, answers, strict=True):
             write.done, write.answer = True, answer
@@ -281,8 +263,10 @@ class World:
         elif kind == "_renewals":
             self.checker.renewed(item, answer, self.now)
         elif kind == "_records":
+            self._tries_ended = True
             self.checker.recorded(item, answer, self.now)
         else:
+            self._tries_ended = True
             self.checker.postponed(item, answer, self.now)
 
     def write_marks(self, worker: Worker, *, well: bool) -> None:
@@ -300,12 +284,16 @@ class World:
         request = worker.request
         if isinstance(request, Write) and not request.done:
             self.late.append(request)
-        if worker.task:
-            worker.task.kill()
+        self._kill(worker)
         self._give_back(worker)
         worker.task = None
         worker.marks.clear()
         worker.flying.clear()
+
+    def _kill(self, worker: Worker) -> None:
+        self.running = worker
+        if worker.task:
+            worker.task.kill()
 
     def dispatch(self, trouble: str = "") -> None:
         """Run one pass of a dispatcher, with trouble publishing."""
@@ -313,8 +301,8 @@ class World:
         def die() -> None:
             raise Killed
 
-        self._running = self.workers[0]
-        self.refusing = {
+        self.running = self.workers[0]
+        self.rabbitmq.refusing = {
             "": None, "refused": lambda: None, "dies": die,
         }[trouble]
         try:
@@ -322,7 +310,7 @@ class World:
         except Killed:
             pass
         finally:
-            self.refusing = None
+            self.rabbitmq.refusing = None
 
     def cancel(self, timer_id: UUID) -> None:
         """Cancel a timer, or be told that it can't be."""
@@ -360,57 +348,9 @@ class World:
             self.cut_off(duration)
         return reading
 
-    def drain(self) -> None:
-        """Have all be well from now on: every timer ends in time."""
-        for write in self.late:
-            self.execute([write])
-        self.late.clear()
-        self.busy = False
-        deadline = self._latest() + 40
-        while True:
-            self._drain_workers()
-            self.dispatch()
-            self._drain_messages()
-            self.observe()
-            if not self._unended():
-                return
-            must(self.now <= deadline, "a timer did not end in time")
-            self.advance(5)
-
-    def _latest(self) -> float:
-        """Return when the last of due times and leases will have passed."""
-        times = [self.now + store.SETTLE.total_seconds()]
-        for row in self._unended():
-            times += [
-                seconds(row[name])
-                for name in ("next_at", "leased_until")
-                if row[name]
-            ]
-        return max(times)
-
-    def _unended(self) -> list[Row]:
-        rows = self.postgres.rows().values()
-        return [row for row in rows if row["outcome"] is None]
-
-    def _drain_workers(self) -> None:
-        for worker in self.workers:
-            while worker.request is not None:
-                self.step(worker, well=True)
-            worker.flying += worker.marks.values()
-            worker.marks.clear()
-            if worker.flying:
-                self.write_marks(worker, well=True)
-
-    def _drain_messages(self) -> None:
-        ready = [m for m in self.messages if m[1] <= self.now]
-        self.messages = [m for m in self.messages if m[1] > self.now]
-        for timer_id, _ in ready:
-            self.deliver(self.workers[0], timer_id, False)
-            self._drain_workers()
-
     def _give_back(self, worker: Worker) -> None:
         if worker.holds_message and worker.timer is not None:
-            self.messages.append((worker.timer, self.now))
+            self.rabbitmq.messages.append((worker.timer, self.now))
         worker.holds_message = False
 
     def _resume(self, worker: Worker, answer: object) -> None:
@@ -419,19 +359,28 @@ class World:
         self._run(worker, lambda: task.resume(answer))
 
     def _run(self, worker: Worker, run: Callable[[], None]) -> None:
-        self._running = worker
+        self.running = worker
         run()
         if worker.request is None:
             worker.task, worker.holds_message = None, False
+            must(not worker.calling, "a slot was not given back")
+            self._ended(worker)
+
+    def _ended(self, worker: Worker) -> None:
+        assert worker.timer is not None
+        assert worker.token is not None
+        life = self.checker.lives[worker.timer]
+        grant = life.grants.get(worker.token)
+        must(
+            grant is None or not grant.late or grant.judged,
+            "too late, and it was not said so",
+        )
 
     def _take_over(
         self, take_over: Callable[..., Any], **options: Any
     ) -> list[tuple[UUID, Outcome | None]]:
         ended: list[tuple[UUID, Outcome | None]] = take_over(**options)
+        self._tries_ended |= bool(ended)
         for timer_id, outcome in ended:
             self.checker.taken_over(timer_id, outcome, self.now)
         return ended
-
-
-def _result(failure: FailureKind) -> Result:
-    return Result(None, failure, "", not failure.unsent, b"", 0)

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.test import Client
 
@@ -17,6 +18,20 @@ def post(body: bytes | str, **headers: str) -> Any:
     return client.post(
         "/timer", body, content_type="application/json", headers=headers
     )
+
+
+def look(path: str, *status: str, **query: object) -> Any:
+    """Get a path, with a query in which `status` may stand repeatedly."""
+    client = Client(raise_request_exception=False)
+    given = [*query.items(), *(("status", value) for value in status)]
+    return client.get(f"{path}?{urlencode(given)}")
+
+
+def send(path: str, body: object = None) -> Any:
+    """Post JSON, or nothing, to a path."""
+    client = Client(raise_request_exception=False)
+    data = "" if body is None else json.dumps(body)
+    return client.post(path, data, content_type="application/json")
 
 
 def create(**changes: Any) -> Any:

@@ -19,25 +19,32 @@ class Call:
     """One request; `arrived` is on the machine's clock, in seconds."""
 
     arrived: float
+    method: str
     path: str
     headers: dict[str, str]
     body: bytes
-    payload: dict[str, Any]
+
+    @property
+    def payload(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
 
     @property
     def timer(self) -> str:
-        """The timer's id, from the body."""
-        return str(self.payload["id"])
+        """The timer's id."""
+        return self.headers["webhook-id"]
 
     @property
     def late(self) -> float:
         """Seconds between the timer's time and the call's arrival."""
-        due = datetime.fromisoformat(self.payload["timestamp"])
+        due = datetime.fromisoformat(self.headers["timer-due-at"])
         return self.arrived - due.timestamp()
 
 
 class Receiver(socketserver.ThreadingTCPServer):
-    """Answers every POST with `status`, after `delay` seconds.
+    """Answers every call with `status`, `answer` and `headers`.
+
+    That is after `delay` seconds.
 
     Up to `jitter` seconds more are added at random.
     While `gate` is cleared, calls that have arrived are not answered. One
@@ -55,6 +62,8 @@ class Receiver(socketserver.ThreadingTCPServer):
             self.request_queue_size = 0
         super().__init__((host, 0), _Handler)
         self.status = 200
+        self.answer = b""
+        self.headers: dict[str, str] = {}
         self.delay = self.jitter = 0.0
         self.gate = threading.Event()
         self.gate.set()
@@ -114,18 +123,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         arrived = time.time()
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {key.lower(): value for key, value in self.headers.items()}
         self.server.calls.append(
-            Call(arrived, self.path, headers, body, json.loads(body))
+            Call(arrived, self.command, self.path, headers, body)
         )
         self.server.gate.wait(60)
         time.sleep(
             self.server.delay + random.uniform(0, self.server.jitter)
         )
         self.send_response(self.server.status)
-        self.send_header("content-length", "0")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(self.server.answer)))
         self.end_headers()
+        self.wfile.write(self.server.answer)
+
+    do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815
 
     def log_message(self, *args: object) -> None:
         """Keep the tests' output clean."""

@@ -10,7 +10,14 @@ from psycopg.rows import dict_row
 from apps.timers import store
 from apps.timers.database import pool
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, NewTimer, Postponement, Report, Wish
+from apps.timers.records import (
+    Attempt,
+    Claim,
+    NewTimer,
+    Postponement,
+    Report,
+    Wish,
+)
 
 
 def new_timers(
@@ -19,14 +26,15 @@ def new_timers(
     *,
     url: str = "http://127.0.0.1:9/",
     queued: bool = False,
-    at_least_once: bool = False,
+    **options: Any,
 ) -> list[UUID]:
-    """Store timers that are due in so many seconds, past or future."""
+    """Store timers that are due in so many seconds, past or future.
+
+    `options` are NewTimer's.
+    """
     delay = timedelta(seconds=seconds)
     timers = [
-        NewTimer(
-            uuid_utils.compat.uuid7(), url, delay, queued, at_least_once
-        )
+        NewTimer(uuid_utils.compat.uuid7(), url, delay, queued, **options)
         for _ in range(count)
     ]
     store.create(timers)
@@ -47,6 +55,16 @@ def row(timer_id: UUID) -> dict[str, Any]:
         ).fetchone()
     assert found is not None
     return found
+
+
+def attempts(timer_id: UUID) -> list[dict[str, Any]]:
+    """Return the rows of a timer's attempts, in order."""
+    with pool().connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(
+            "SELECT * FROM attempt WHERE timer_id = %s ORDER BY number",
+            [timer_id],
+        ).fetchall()
 
 
 def database_clock() -> datetime:
@@ -74,24 +92,53 @@ def claimed(timer_id: UUID, token: UUID | None = None) -> Claim:
     return answer
 
 
+def attempt(
+    claim: Claim, status_code: int | None, error: str | None = None
+) -> Attempt:
+    """Return an attempt that took no time; one with a status was sent."""
+    sent_at = claim.clock.database if status_code else None
+    return Attempt(
+        claim.attempt,
+        claim.next_at,
+        sent_at,
+        status_code,
+        error,
+        timedelta(0),
+        None,
+    )
+
+
 def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
     """Return a report of a claim's call: answered 200, or unreadably."""
     if outcome is Outcome.DELIVERED:
-        sent_at = claim.clock.database
-        return Report(claim.id, claim.token, outcome, sent_at, 200, None)
+        return Report(
+            claim.id, claim.token, outcome, None, attempt(claim, 200)
+        )
+    error = "protocol: not HTTP"
     return Report(
-        claim.id, claim.token, outcome, None, None, "protocol: not HTTP"
+        claim.id, claim.token, outcome, error, attempt(claim, None, error)
     )
+
+
+def given_up(outcome: Outcome = Outcome.FAILED, **options: Any) -> Claim:
+    """Store a timer whose only call ended so, and return its claim."""
+    claim = claimed(new_timer(-1, **options))
+    assert store.record([report(claim, outcome)]) == [True]
+    return claim
 
 
 def postponement(claim: Claim, seconds: float = 0) -> Postponement:
     """Return that a claim's call was refused, and is to be tried again."""
+    error = "refused: nobody there"
     return Postponement(
         claim.id,
         claim.token,
         timedelta(seconds=seconds),
+        error,
+        attempt(claim, None, error),
+        claim.connect_failures + 1,
         claim.retry_until or claim.clock.database + timedelta(minutes=15),
-        "refused: nobody there",
+        claim.retries,
     )
 
 

@@ -195,6 +195,8 @@ class Service:
             "worker", "-m", "dramatiq", "config.worker", "--skip-logging",
             "--processes", str(processes), "--threads", str(threads),
             "--worker-shutdown-timeout", "25000",
+            # A few threads are for tests to fill, with one receiver's calls.
+            WORKER_THREADS=str(threads if threads >= 64 else 128),
             **env,
         )
 

@@ -34,8 +34,8 @@ CLAIMED = "fired_at = now(), claim_token = gen_random_uuid()"
         (3600, "queued_at = NULL", "scheduled"),
         (30, "queued_at = now()", "scheduled"),
         (-5, "queued_at = now()", "scheduled"),
-        (-5, "connect_failures = 1, error = 'refused: x'", "retrying"),
-        (-5, "claims = 1", "scheduled"),  # a worker died before the call
+        (-5, "attempts = 1, error = 'refused: x'", "retrying"),
+        (-5, "claims = 1", "retrying"),  # a worker died before the call
     ],
 )
 def test_a_timer_that_waits_is_cancelled_for_good(

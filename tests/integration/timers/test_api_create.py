@@ -47,14 +47,16 @@ def test_a_timer_is_stored_and_can_be_looked_at() -> None:
     # And it is what GET shows
     found = Client().get(answer["Location"]).json()
     fire_at = datetime.fromisoformat(found.pop("fire_at"))
+    assert datetime.fromisoformat(found.pop("next_at")) == fire_at
     created_at = datetime.fromisoformat(found.pop("created_at"))
     assert fire_at - created_at == timedelta(seconds=total)
     assert abs(created_at - before) < timedelta(seconds=5)
     assert found.pop("time_left") in (total, total - 1)
     assert found == {
         "id": created["id"], "status": "scheduled", "url": HOOK,
-        "delivery": "once", "fired_at": None, "late_ms": None,
-        "status_code": None, "error": None,
+        "method": "POST", "delivery": "once", "retry": None,
+        "max_lateness": None, "fired_at": None, "attempts": 0,
+        "late_ms": None, "status_code": None, "error": None,
     }
     assert row(UUID(created["id"]))["queued_at"] is None
 
@@ -143,10 +145,90 @@ def test_the_content_type_is_not_looked_at() -> None:
         assert answer.status_code == 201
 
 
-def test_a_body_of_64_kib_is_read() -> None:
+def test_a_request_of_512_kib_is_read() -> None:
     body = json.dumps(GOOD)
-    assert post(body + " " * (65_536 - len(body))).status_code == 201
-    assert post(body + " " * (65_537 - len(body))).status_code == 413
+    assert post(body + " " * (524_288 - len(body))).status_code == 201
+    assert post(body + " " * (524_289 - len(body))).status_code == 413
+
+
+def test_a_body_of_64_kib_may_come_six_times_as_long() -> None:
+    body = json.dumps({**GOOD, "body": "?"}).replace("?", "\\u0061" * 65_534)
+    timer = post(body).json()["id"]
+    assert bytes(row(UUID(timer))["body"]) == b'"' + b"a" * 65_534 + b'"'
+
+
+# --- what is sent, and when again ------------------------------------------
+
+EXACT = (
+    '{"b":[1.10,-0.0,-0,1e400,0.1234567890123456789,9007199254740993,'
+    + "9" * 5000
+    + '],"a":{"\\u0000":"é😀","":null}}'
+)
+
+
+def test_json_is_not_changed_on_its_way() -> None:
+    body = json.dumps({**GOOD, "body": "?"}).replace('"?"', EXACT)
+    timer = post(body).json()["id"]
+    assert bytes(row(UUID(timer))["body"]).decode() == EXACT
+
+
+DEFAULTS: dict[str, Any] = {
+    "method": "POST", "headers": None, "body": None, "retry": None,
+    "max_lateness": None,
+}
+ONCE = {"max_attempts": 3, "min_delay": 10, "max_delay": 3600,
+        "unanswered": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({}, {}),
+        ({"method": "POST", **dict.fromkeys(
+            ["headers", "body", "retry", "max_lateness"])}, {}),
+        ({"method": "DELETE", "headers": {}}, {"method": "DELETE"}),
+        ({"method": "GET", "headers": {"X-Key": "a  b", "x": ""}},
+         {"method": "GET", "headers": {"X-Key": "a  b", "x": ""}}),
+        ({"method": "PUT", "body": {"a": 1.0}},
+         {"method": "PUT", "body": b'{"a":1.0}'}),
+        ({"method": "PATCH", "body": ""},
+         {"method": "PATCH", "body": b'""'}),
+        ({"headers": {"Content-Type": "text/plain"}, "body": ""},
+         {"headers": {"Content-Type": "text/plain"}, "body": b""}),
+        ({"body": False}, {"body": b"false"}),
+        ({"retry": {"max_attempts": 3}}, {"retry": ONCE}),
+        ({"retry": {"max_attempts": 3, "on": ["status"]}}, {"retry": ONCE}),
+        ({"retry": {"max_attempts": 3}, "delivery": "at_least_once"},
+         {"retry": {**ONCE, "unanswered": True}}),
+        ({"retry": {"max_attempts": 3, "on": None},
+          "delivery": "at_least_once"},
+         {"retry": {**ONCE, "unanswered": True}}),
+        ({"retry": {"max_attempts": 3, "on": ["no_answer", "status"]},
+          "delivery": "at_least_once"},
+         {"retry": {**ONCE, "unanswered": True}}),
+        ({"retry": {"max_attempts": 3, "on": ["status"]},
+          "delivery": "at_least_once"}, {"retry": ONCE}),
+        ({"retry": {"max_attempts": 30, "min_delay": 86_400,
+                    "max_delay": 86_400}},
+         {"retry": {"max_attempts": 30, "min_delay": 86_400,
+                    "max_delay": 86_400, "unanswered": False}}),
+        ({"retry": {"max_attempts": 2, "min_delay": 1, "max_delay": 1}},
+         {"retry": {"max_attempts": 2, "min_delay": 1, "max_delay": 1,
+                    "unanswered": False}}),
+        ({"max_lateness": 1}, {"max_lateness": timedelta(seconds=1)}),
+        ({"max_lateness": YEAR}, {"max_lateness": timedelta(days=365)}),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_a_timer_asks_for_is_stored(
+    given: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    answer = create(**given)
+    assert answer.status_code == 201, answer.content
+    found = row(UUID(answer.json()["id"]))
+    if found["body"] is not None:
+        found["body"] = bytes(found["body"])
+    assert {key: found[key] for key in DEFAULTS} == {**DEFAULTS, **stored}
 
 
 # --- any JSON at all ------------------------------------------------------

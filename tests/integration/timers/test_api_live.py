@@ -37,7 +37,7 @@ def head(method: str, path: str, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-@pytest.mark.parametrize("length", [65_537, 10**9, 10**17])
+@pytest.mark.parametrize("length", [524_289, 10**9, 10**17])
 def test_a_body_that_is_too_long_is_refused_unread(
     web: Service, length: int
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_body_that_is_too_long_is_refused_unread(
     status, headers, body = exchange(web, request)
     assert status == 413
     assert headers["content-type"] == "application/json"
-    assert "65536" in json.loads(body)["detail"]
+    assert "524288" in json.loads(body)["detail"]
 
 
 def test_a_chunked_body_is_refused_unread(web: Service) -> None:

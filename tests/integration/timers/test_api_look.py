@@ -60,7 +60,7 @@ def test_a_timer_tells_how_it_stands_all_its_life() -> None:
     assert look(timer_id)["time_left"] == 0
 
     # When it could not be sent, and waits for its next try
-    change(timer_id, "connect_failures = 1, error = 'refused: x'")
+    change(timer_id, "attempts = 1, error = 'refused: x'")
     assert look(timer_id)["status"] == "retrying"
     assert look(timer_id)["error"] == "refused: x"
 
@@ -120,6 +120,8 @@ def test_an_id_that_is_unknown_or_none(timer_id: str, status: int) -> None:
         ("OPTIONS", "/timer", "POST"),
         ("PUT", f"/timer/{uuid4()}", "DELETE, GET"),
         ("POST", f"/timer/{uuid4()}", "DELETE, GET"),
+        ("POST", "/timers", "GET"),
+        ("GET", "/timers/replay", "POST"),
         ("PATCH", "/livez", "GET"),
         ("NOTHING", "/readyz", "GET"),
     ],
@@ -183,7 +185,9 @@ def test_the_documents_are_served_with_debug_off(settings: Settings) -> None:
 def test_the_api_document_says_what_is_true() -> None:
     document = get("/api/openapi.json").json()
     assert set(document["paths"]) == {
-        "/timer", "/timer/{timer_uuid}", "/livez", "/readyz",
+        "/timer", "/timer/{timer_uuid}", "/timer/{timer_uuid}/attempts",
+        "/timer/{timer_uuid}/replay", "/timers", "/timers/replay",
+        "/livez", "/readyz",
     }
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {

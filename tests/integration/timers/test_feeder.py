@@ -14,7 +14,7 @@ from apps.timers.database import pool
 from apps.timers.feeder import Feeder
 from apps.timers.wakeups import Wakeups
 from tests.integration.timers.conftest import Postgres
-from tests.support.rows import change, new_timer, row
+from tests.support.rows import change, given_up, new_timer, row
 from tests.support.waiting import eventually
 
 
@@ -180,6 +180,12 @@ def test_a_near_timer_that_nobody_queued_is_news(
 
 def test_notify_is_news(wakeups: Wakeups) -> None:
     store.notify()
+    assert seconds_waited(wakeups, 10) < 5
+
+
+def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
+    # Given a timer whose creation was none
+    store.replay([given_up(queued=True).id])
     assert seconds_waited(wakeups, 10) < 5
 
 

@@ -20,15 +20,17 @@ def test_sleepers_are_in_one_index_besides_the_key() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT indexname, indexdef FROM pg_indexes"
-            " WHERE tablename = 'timer'"
+            " WHERE tablename IN ('timer', 'attempt')"
         )
         found = dict(cursor.fetchall())
     assert set(found) == {
         "timer_pkey", "timer_unqueued", "timer_queued", "timer_leased",
+        "timer_gave_up", "attempt_pkey",
     }
     # Partitioning by id must stay possible.
     unique = [name for name, text in found.items() if "UNIQUE" in text]
-    assert unique == ["timer_pkey"]
+    assert sorted(unique) == ["attempt_pkey", "timer_pkey"]
+    assert "(timer_id, number)" in found["attempt_pkey"]
 
 
 def durability_errors() -> set[str]:

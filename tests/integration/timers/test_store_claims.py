@@ -14,7 +14,7 @@ import pytest
 from apps.timers import store
 from apps.timers.database import connection_arguments, pool
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, Early, Mark, Report, Wish
+from apps.timers.records import Claim, Early, Mark, Wish
 from tests.support.rows import (
     change,
     claimed,
@@ -211,9 +211,7 @@ def test_groups_in_opposite_orders_do_not_deadlock(first: str) -> None:
 def test_records_need_the_token_and_may_be_repeated() -> None:
     # Given two claimed timers
     mine, other = (claimed(timer_id) for timer_id in new_timers(2))
-    foreign = Report(
-        other.id, uuid4(), Outcome.FAILED, None, None, "refused: no"
-    )
+    foreign = replace(report(other, Outcome.FAILED), token=uuid4())
 
     # When one is reported twice, the other by somebody else
     for _ in range(2):

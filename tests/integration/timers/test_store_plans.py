@@ -1,6 +1,7 @@
 """Every hot statement finds its rows by an index, however many sleep."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -9,8 +10,8 @@ import pytest
 from apps.timers import store
 from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
-from apps.timers.records import Claim, Mark, Report, Wish
-from tests.support.rows import change, claimed, fill, new_timers
+from apps.timers.records import Claim, FailedSet, Mark, Report, Wish
+from tests.support.rows import attempt, change, claimed, fill, new_timers
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
 #: may then go over to a generic plan after five more.
@@ -21,7 +22,7 @@ BATCH = 500
 
 @pytest.fixture
 def many(transactional_db: None) -> Iterator[None]:
-    """Store 160,000 timers: most asleep, some ended, due or lost."""
+    """Store 170,000 timers: most asleep, some ended, due or lost."""
     close_pool()
     # Nobody then waits for a first connection, so that there is no second
     # one, whose figures would be told later.
@@ -34,6 +35,8 @@ def many(transactional_db: None) -> Iterator[None]:
         (500, "due_at = now(); next_at = now() - interval '1 day'"),
         (500, "due_at = now(); next_at = now() - interval '1 day';"
               " queued_at = now() - interval '1 day'"),
+        (10_000, "due_at = now() - n * interval '1 s'; next_at = now();"
+                 " fired_at = now(); outcome = 'failed'"),
     ):
         fill(count, columns)
     with pool().connection() as connection:
@@ -66,10 +69,16 @@ def statements(
 ) -> dict[str, tuple[Callable[[], object], set[str]]]:
     """Return each statement, and the indexes that serve it."""
     mark = Mark(claim.id, claim.token, claim.due_at)
-    report = Report(claim.id, claim.token, Outcome.FAILED, None, 500, None)
+    failed = Report(
+        claim.id, claim.token, Outcome.FAILED, None, attempt(claim, 500)
+    )
     ahead = timedelta(seconds=2)
+    hour_ago = claim.due_at - timedelta(hours=1)
+    gave_up = FailedSet(
+        [Outcome.FAILED, Outcome.MISSED], "^http://127", hour_ago
+    )
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
-    pkey = {"timer_pkey"}
+    pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
     return {
         "get": (lambda: store.get(ids[0]), pkey),
         "claim": (
@@ -77,7 +86,7 @@ def statements(
             pkey,
         ),
         "mark": (lambda: store.mark_sent([mark]), pkey),
-        "record": (lambda: store.record([report]), pkey),
+        "record": (lambda: store.record([failed]), pkey),
         "unqueue": (lambda: store.unqueue(ids), pkey),
         "due": (
             lambda: [store.due(overdue=o, ahead=ahead, limit=BATCH)
@@ -95,6 +104,12 @@ def statements(
                      for idle in (True, False)],
             queued | pkey,
         ),
+        "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed, the next page": (
+            lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
+            failed_only | pkey,
+        ),
+        "replay": (lambda: store.replay(ids), pkey),
         "count": (store.count_near, unqueued | queued),
         "take over": (
             lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
@@ -106,7 +121,7 @@ def statements(
 def test_every_statement_uses_its_index_and_never_the_whole_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given 160,000 timers, hundreds of which are due, queued or lost
+    # Given 170,000 timers, hundreds of which are due, queued or lost
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
     ids = new_timers(20, -1)
     claim = claimed(ids.pop())

@@ -134,7 +134,7 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
         **before,
         "next_at": found["next_at"],
         "fired_at": None, "claim_token": None, "leased_until": None,
-        "queued_at": None, "claims": 0, "connect_failures": 4,
+        "queued_at": None, "claims": 0, "attempts": 4, "connect_failures": 1,
         "retry_until": put_off.retry_until, "error": put_off.error,
     }
     assert mine.attempt == 4

@@ -1,0 +1,172 @@
+"""What follows from a try: the timer has ended, or is tried again later.
+
+Three things are told apart. What never left can't have been received: it
+is tried again for a while, whatever the timer. What was answered, and not
+with 2xx, is tried again if the timer says so (`retry`). What left and was
+not answered may have been received: only if the timer says that, too.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from apps.timers.models import Outcome
+from apps.timers.records import Attempt, Claim, Postponement, Report
+from apps.webhooks.client import FailureKind, Result
+from apps.webhooks.destinations import Deferral
+from apps.webhooks.retry import backoff, retry_after_seconds
+
+#: Failures that no later try would mend.
+_FINAL = frozenset({FailureKind.blocked})
+#: The receiver wants no such call any more (RFC 9110, section 15.5.11).
+_GONE = 410
+#: Answers that may say when to come again (RFC 6585, RFC 9110).
+_BUSY = frozenset({429, 503})
+#: So long before its latest time a timer is tried for the last time, and
+#: so long has to be left for that.
+_MARGIN = timedelta(milliseconds=100)
+
+Verdict = Report | Postponement
+
+
+def judge(
+    claim: Claim, result: Result, sent_at: datetime | None, now: datetime
+) -> Verdict:
+    """Return what follows from a call; `now` is Postgres's clock."""
+    attempt = Attempt(
+        claim.attempt,
+        claim.next_at,
+        sent_at,
+        result.status_code,
+        result.error,
+        timedelta(seconds=result.duration),
+        result.body or None,
+    )
+    code = result.status_code
+    if code is not None and 200 <= code < 300:
+        return _report(claim, Outcome.DELIVERED, None, attempt)
+    failure = result.failure
+    if failure in _FINAL or code == _GONE:
+        return _report(claim, Outcome.FAILED, result.error, attempt)
+    if failure is not None and failure.unsent:
+        failures = claim.connect_failures + 1
+        delay = timedelta(seconds=backoff(failures))
+        return _try_again_unsent(
+            claim, result.error, attempt, delay, failures, now
+        )
+    if failure is not None and not (claim.retry and claim.retry.unanswered):
+        return _report(claim, Outcome.FAILED, result.error, attempt)
+    retry_after = None
+    if code in _BUSY:
+        retry_after = retry_after_seconds(result.retry_after, now)
+    return _retry(claim, result.error, attempt, now, retry_after)
+
+
+def put_off(claim: Claim, deferral: Deferral, now: datetime) -> Verdict:
+    """Return what follows when a destination takes no more calls now."""
+    delay = timedelta(seconds=deferral.wait)
+    if deferral.hanging:
+        return _try_again_unsent(
+            claim, deferral.reason, None, delay, claim.connect_failures, now
+        )
+    in_time = _in_time(claim, now, delay)
+    if in_time is None:
+        return too_late(claim, deferral.reason)
+    return _postponed(claim, in_time, deferral.reason, None)
+
+
+def too_late(
+    claim: Claim, error: str | None, attempt: Attempt | None = None
+) -> Report:
+    """Return the end of a timer that can't be called in time any more.
+
+    It was missed, unless it was called before.
+    """
+    outcome = Outcome.FAILED if claim.called else Outcome.MISSED
+    return _report(claim, outcome, error, attempt)
+
+
+def _in_time(
+    claim: Claim, now: datetime, delay: timedelta
+) -> timedelta | None:
+    """Return the delay, cut so that a last try is in time; None if none is."""
+    if claim.latest_at is None:
+        return delay
+    left = claim.latest_at - _MARGIN - now
+    return min(delay, left) if left >= _MARGIN else None
+
+
+def _try_again_unsent(
+    claim: Claim,
+    error: str | None,
+    attempt: Attempt | None,
+    delay: timedelta,
+    failures: int,
+    now: datetime,
+) -> Verdict:
+    """Try again for as long as the service's patience lasts."""
+    in_time = _in_time(claim, now, delay)
+    if in_time is None:
+        return too_late(claim, error, attempt)
+    patience = timedelta(seconds=settings.WEBHOOK_CONNECT_RETRY_SECONDS)
+    until = claim.retry_until or now + patience
+    if now + in_time > until:
+        return _retry(claim, error, attempt, now, None)
+    return _postponed(
+        claim,
+        in_time,
+        error,
+        attempt,
+        connect_failures=failures,
+        retry_until=until,
+    )
+
+
+def _retry(
+    claim: Claim,
+    error: str | None,
+    attempt: Attempt | None,
+    now: datetime,
+    retry_after: float | None,
+) -> Verdict:
+    """Try again if the timer's policy has it; each time with new patience."""
+    policy, retries = claim.retry, claim.retries + 1
+    if policy is None or retries >= policy.max_attempts:
+        return _report(claim, Outcome.FAILED, error, attempt)
+    delay = timedelta(seconds=policy.delay(retries, retry_after))
+    if claim.latest_at is not None and now + delay > claim.latest_at:
+        return _report(claim, Outcome.FAILED, error, attempt)
+    return _postponed(
+        claim,
+        delay,
+        error,
+        attempt,
+        connect_failures=0,
+        retry_until=None,
+        retries=retries,
+    )
+
+
+def _report(
+    claim: Claim, outcome: Outcome, error: str | None, attempt: Attempt | None
+) -> Report:
+    return Report(claim.id, claim.token, outcome, error, attempt)
+
+
+def _postponed(
+    claim: Claim,
+    delay: timedelta,
+    error: str | None,
+    attempt: Attempt | None,
+    **counters: Any,
+) -> Postponement:
+    """Open the timer again, with its counters as they are, but for these."""
+    kept = {
+        "connect_failures": claim.connect_failures,
+        "retry_until": claim.retry_until,
+        "retries": claim.retries,
+    }
+    return Postponement(
+        claim.id, claim.token, delay, error, attempt, **kept | counters
+    )

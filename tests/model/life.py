@@ -1,0 +1,157 @@
+"""What is known of a timer and of its claims, apart from Postgres."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from apps.timers.records import Attempt, NewTimer, Report
+from apps.webhooks.client import Result
+from apps.webhooks.destinations import Deferral
+from apps.webhooks.retry import RetryPolicy
+
+TICK = 1e-6  # Postgres's resolution
+
+
+class Violation(AssertionError):
+    """Something happened that must never happen."""
+
+
+def must(condition: object, sentence: str) -> None:
+    """Raise Violation unless the condition holds."""
+    if not condition:
+        raise Violation(sentence)
+
+
+def doubled(first: float, failures: int, longest: float = 60.0) -> float:
+    """Return the seconds to wait after so many failures, without chance."""
+    return min(longest, first * 2.0 ** (failures - 1))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a timer was like when it was claimed."""
+
+    #: The number of the try.
+    number: int
+    due: float
+    retries: int
+    failures: int
+    retry_until: float | None
+
+
+@dataclass
+class Grant:
+    """A claim that was granted.
+
+    It may be granted once more after its end, by a message that is late.
+    """
+
+    token: UUID
+    #: As its worker was told them.
+    terms: Terms
+    lease_end: float = 0  # as Postgres counts, from the statement
+    own_end: float = 0  # as its worker counts, from before the statement
+    #: Its worker can know that it came too late.
+    late: bool = False
+    deferral: Deferral | None = None
+    left_at: float | None = None
+    #: When its worker knew that, at the latest.
+    noted_at: float = 0
+    #: What its worker knows of the call.
+    result: Result | None = None
+    #: Its worker has said what follows.
+    judged: bool = False
+    #: Postgres was told that the request left before anybody could take
+    #: the claim over.
+    marked: bool = False
+    recorded: bool = False
+    postponed: bool = False
+
+    @property
+    def sent(self) -> bool:
+        """Whether a request has left."""
+        return self.left_at is not None
+
+
+@dataclass
+class Try:
+    """A try that has ended: whether by its worker's own word or not."""
+
+    grant: Grant
+    due: float
+    told: bool
+    #: Whether it was to be known that it was sent.
+    marked: bool
+
+
+@dataclass
+class Life:
+    """What is known of one timer."""
+
+    id: UUID
+    again: bool
+    retry: RetryPolicy | None
+    not_before: float
+    latest: float | None = None
+    grants: dict[UUID, Grant] = field(default_factory=dict)
+    #: The token of the claim that holds it now.
+    holder: UUID | None = None
+    #: How many claims have tried, or are about to.
+    claims: int = 0
+    #: Of the latest claims, by their numbers.
+    terms: dict[int, Terms] = field(default_factory=dict)
+    #: By their numbers.
+    tries: dict[int, Try] = field(default_factory=dict)
+    cancelled: bool = False
+    reopenings: int = 0  # since it was last postponed
+    retries: int = 0
+    #: How often in a row it could not be connected to, and until when
+    #: that is tried again.
+    failures: int = 0
+    retry_until: float | None = None
+    late_report: Report | None = None
+
+    @classmethod
+    def of(cls, timer: NewTimer, now: float) -> "Life":
+        """Return a life that begins now."""
+        due = now + timer.delay.total_seconds()
+        life = cls(timer.id, timer.at_least_once, timer.retry, due)
+        if timer.max_lateness is not None:
+            life.latest = due + timer.max_lateness.total_seconds()
+        return life
+
+    @property
+    def sent(self) -> list[Grant]:
+        """Return the claims within which a request has left."""
+        return [grant for grant in self.grants.values() if grant.sent]
+
+    @property
+    def open(self) -> list[Grant]:
+        """Return those of them of which Postgres was not told the end."""
+        return [grant for grant in self.sent if not grant.postponed]
+
+    @property
+    def known_sent(self) -> bool:
+        """Whether Postgres was told in time that a request left."""
+        return any(grant.marked or grant.postponed for grant in self.sent)
+
+    def claimed(self) -> None:
+        """Note that a claim holds the timer that none has held."""
+        self.claims += 1
+        self.terms[self.claims] = Terms(
+            self.claims,
+            self.not_before,
+            self.retries,
+            self.failures,
+            self.retry_until,
+        )
+
+    def keep(self, grant: Grant, attempt: Attempt | None) -> None:
+        """Note what a worker has told of its try, if it made one."""
+        if attempt is not None:
+            told = Try(grant, grant.terms.due, True, grant.sent)
+            self.tries[attempt.number] = told
+
+    def presume(self, grant: Grant) -> None:
+        """Note that the worker of the latest try has died."""
+        presumed = Try(grant, self.not_before, False, grant.marked)
+        self.tries.setdefault(self.claims, presumed)
