@@ -2,12 +2,12 @@
 # needs by itself; a second start finds it there.
 #
 #   PYTHON=python3.12   the Python to make the environment with
-#   ARGS="-k ladder"    what `make test` hands to pytest
+#   ARGS="-k ladder"    what `make test` hands to pytest, `make bench` to it
 #   PORT, DATA_DIR, ... the service's own settings, as variables or arguments
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stack test chaos lint lock clean
+.PHONY: help run stack test chaos bench lint lock clean
 
 # Another project's modules have no place in this environment.
 unexport PYTHONHOME
@@ -36,6 +36,10 @@ test: ## the whole test suite, with the servers it needs
 chaos: ## kill, stop and partition everything; prints what became of timers
 	@$(VENV) dev
 	@exec $(PY) -m deploy.local test -m chaos tests/chaos $(ARGS)
+
+bench: ## measure the service beside others, on this machine; ARGS=--quick
+	@$(VENV) bench stack
+	@exec $(PY) -m tests.load.bench $(ARGS)
 
 lint: ## ruff, mypy and pycodestyle over everything
 	@$(VENV) dev

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Resolves every dependency once, for Python 3.11 to 3.14 on Linux and macOS,
-# and writes the resolution in three parts, so that an image or a first run
+# and writes the resolution in four parts, so that an image or a first run
 # installs no more than it needs. No package stands in two parts for one
-# system.
+# system, but for `dev` and `bench`, which are not installed together.
 #
 # usage: deploy/lock.sh [extra uv options, such as --upgrade]
 set -eu
@@ -14,7 +14,7 @@ trap 'rm -f "$all"' EXIT
 
 # uv keeps the versions that its output file already names.
 sed '/^-r /d' requirements/base.lock requirements/standalone.lock \
-    requirements/dev.lock > "$all" 2>/dev/null || :
+    requirements/dev.lock requirements/bench.lock > "$all" 2>/dev/null || :
 
 compile() {
     "$uv" pip compile pyproject.toml --quiet --universal \
@@ -26,7 +26,8 @@ names() {
     sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/--no-emit-package \1/p'
 }
 
-compile --extra standalone --group dev "$@" -o "$all" > /dev/null
+compile --extra standalone --group dev --group bench "$@" -o "$all" \
+    > /dev/null
 
 part() {   # part NAME PARENT [uv options]
     name=$1; parent=$2; shift 2
@@ -43,7 +44,9 @@ part base ""
 # shellcheck disable=SC2046  # one word per option is what is wanted
 part standalone base --extra standalone $(names < requirements/base.lock)
 # What those have for Windows alone, this may need anywhere.
-# shellcheck disable=SC2046
-part dev standalone --extra standalone --group dev \
-    $(sed "/sys_platform == 'win32'/d" requirements/base.lock \
-        requirements/standalone.lock | names)
+for group in dev bench; do
+    # shellcheck disable=SC2046
+    part "$group" standalone --extra standalone --group "$group" \
+        $(sed "/sys_platform == 'win32'/d" requirements/base.lock \
+            requirements/standalone.lock | names)
+done

@@ -3,16 +3,17 @@
 # repairs what an interrupted run left; follows a changed lock, a moved clone
 # and a Python that was removed.
 #
-# usage: [PYTHON=python3.x] venv.sh standalone|dev [stack]
+# usage: [PYTHON=python3.x] venv.sh standalone|dev|bench [stack]
 set -eu
 
 cd "$(dirname "$0")/../.."
 here=$(pwd -P)
 kind=$1
 base=$(cat requirements/base.lock requirements/standalone.lock | cksum)
-all=$(cat requirements/*.lock | cksum)
-
-if [ "$kind" = dev ]; then key=$all; else key=$base; fi
+case $kind in
+standalone) key=$base ;;
+*) key="$base $(cksum < "requirements/$kind.lock")" ;;
+esac
 
 identity() {
     "$1" -c 'import sys; print(sys.version_info[:3], sys.base_prefix)' \
@@ -47,5 +48,5 @@ echo "timer-service: installing requirements/$kind.lock into .venv" >&2
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --no-input --require-hashes -r "requirements/$kind.lock"
 echo "$base" > .venv/.standalone
-if [ "$kind" = dev ]; then echo "$all" > .venv/.dev; fi
+echo "$key" > ".venv/.$kind"
 rm .venv/.unfinished

@@ -50,7 +50,7 @@ def clone(tmp_path: Path) -> Clone:
     for script in ("check.sh", "venv.sh"):
         shutil.copy(ROOT / "deploy/local" / script, path / "deploy/local")
     (path / "requirements").mkdir()
-    for name in ("base", "standalone", "dev"):
+    for name in ("base", "standalone", "dev", "bench"):
         (path / "requirements" / f"{name}.lock").write_text(f"{name}==1\n")
     (path / "tools").mkdir()
     python = path / "tools" / "python-here"
@@ -64,13 +64,15 @@ def test_a_second_start_finds_everything_there(clone: Clone) -> None:
     assert clone.set_up("standalone") == []
     assert clone.set_up("dev") == ["pip"]
     assert clone.set_up("dev") == []
-    assert clone.set_up("standalone") == []
+    assert clone.set_up("bench") == ["pip"]
+    for kind in ("standalone", "dev", "bench"):
+        assert clone.set_up(kind) == []
 
 
 @pytest.mark.parametrize(
     ("lock", "again"),
     [("base", ["standalone", "dev"]), ("standalone", ["standalone", "dev"]),
-     ("dev", ["dev"])],
+     ("dev", ["dev"]), ("bench", [])],
 )
 def test_a_changed_lock_is_followed(
     clone: Clone, lock: str, again: list[str]
