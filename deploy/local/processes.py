@@ -44,7 +44,8 @@ class Service:
 
     `prepare` is called before each start. Output goes to the file `log`,
     else it is forwarded line by line. `stop_seconds` is how long one
-    `stop_signal` may take before the process group is killed.
+    `stop_signal` may take before the process group is killed. One that is
+    run `once` is not kept running: it may end.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Service:
     log: Path | None = None
     account: Account | None = None
     directory: Path | None = None
+    once: bool = False
     prepare: Callable[[], None] = _nothing
 
 

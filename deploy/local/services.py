@@ -74,27 +74,31 @@ def environment(
     return env
 
 
-def boot(env: Mapping[str, str]) -> list[Service]:
-    """Return what is run once, in this order, before all else."""
-    return [
-        Service("migrate", commands.MIGRATE, env, directory=ROOT),
-        Service("recover", commands.RECOVER, env, directory=ROOT),
-    ]
+def migration(env: Mapping[str, str]) -> Service:
+    """Return what is run to its end before all else."""
+    return Service("migrate", commands.MIGRATE, env, directory=ROOT)
 
 
 def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """Return the processes to keep running, in the order of their start.
 
-    They are stopped in the opposite order.
+    They are stopped in the opposite order. Recovery, which ends by itself,
+    goes on beside them: neither creating nor firing waits for a backlog.
     """
     worker = commands.worker(options.worker_processes, options.worker_threads)
     web = commands.web(HOST, options.port, options.web_workers)
     found = {"worker": worker, "dispatcher": commands.DISPATCHER, "web": web}
     if options.shape == "run":
         del found["dispatcher"]
+    recovery = Service(
+        "recover", commands.RECOVER, env, directory=ROOT, once=True
+    )
     return [
-        Service(name, command, env, directory=ROOT)
-        for name, command in found.items()
+        *(
+            Service(name, command, env, directory=ROOT)
+            for name, command in found.items()
+        ),
+        recovery,
     ]
 
 

@@ -61,17 +61,15 @@ def _start(
             for service in rabbitmq.services():
                 supervisor.start(service)
     env = services.environment(options, environ, database_url, rabbitmq_url)
-    migrate, recover = services.boot(env)
     if postgres:
         supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
-    supervisor.run(migrate)
+    supervisor.run(services.migration(env))
     if rabbitmq:
         supervisor.wait_for(
             rabbitmq.is_ready, 120,
             f"RabbitMQ (all it holds is in Postgres too; to let it begin "
             f"anew, remove {options.data_dir / 'rabbitmq'})",
         )
-    supervisor.run(recover)
     for service in services.application(options, env):
         supervisor.start(service)
     supervisor.wait_for(lambda: _answers(options.port), 120, "the service")

@@ -67,7 +67,7 @@ class Supervisor:
         self._tether.close()
 
     def start(self, service: Service) -> Child:
-        """Start `service`, to be kept running from now on."""
+        """Start `service`; unless it is run once, it is kept running."""
         child = self._spawn(service)
         self._order.append(service.name)
         return child
@@ -87,9 +87,8 @@ class Supervisor:
         """Wait until `ready()`; LocalError if a service ends meanwhile."""
         deadline = time.monotonic() + seconds
         while not ready():
-            for child in self._children.values():
-                if child.has_ended():
-                    raise LocalError(child.outcome())
+            for child in self._ended():
+                raise LocalError(child.outcome())
             if time.monotonic() > deadline:
                 raise LocalError(f"{what} is not ready after {seconds:.0f} s")
             self.pause(0.1)
@@ -97,12 +96,21 @@ class Supervisor:
     def watch(self) -> None:
         """Start again whatever ends, for ever."""
         while True:
-            for child in list(self._children.values()):
-                if child.has_ended():
-                    self._plan_restart(child)
+            for child in self._ended():
+                self._plan_restart(child)
             self._restart_due()
             wait = min((due for due, _ in self._due.values()), default=1e9)
             self.pause(min(max(wait - time.monotonic(), 0.01), 1.0))
+
+    def _ended(self) -> list[Child]:
+        """Return what has ended and should not have; forget what may."""
+        ended = [c for c in self._children.values() if c.has_ended()]
+        for child in ended:
+            if child.service.once:
+                self._forget(child)
+                if child.process.returncode != 0:
+                    self._output.say(child.outcome())
+        return [child for child in ended if not child.service.once]
 
     def pause(self, seconds: float) -> None:
         """Wait; shorter when a child ends. Stopping when told to stop."""

@@ -67,6 +67,24 @@ def test_what_dies_is_started_again(
     assert "web was ended by SIGKILL; it starts again in 0.5 s" in output
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_is_run_once_may_end(
+    supervise: Supervise, wait_until: WaitUntil,
+    notes: Callable[[str], list[str]], tmp_path: Path, code: int,
+) -> None:
+    process = supervise(
+        f"stand_in('recover', 'sys.exit({code})', once=True), "
+        "stand_in('web', 'sys.exit(1)')"
+    )
+    # The other was started again: the supervisor has gone around.
+    wait_until(lambda: len(notes("web started")) >= 2, 20)
+    assert len(notes("recover started")) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    output = (tmp_path / "output").read_text()
+    assert ("recover ended with 3" in output) == (code == 3)
+
+
 def test_a_service_that_keeps_dying_is_not_started_all_the_time(
     supervise: Supervise, wait_until: WaitUntil, tmp_path: Path,
 ) -> None:

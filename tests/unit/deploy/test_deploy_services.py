@@ -28,7 +28,10 @@ def test_each_shape_has_its_processes(
 ) -> None:
     options = read(shape, tmp_path)
     found = services.application(options, {})
-    assert [service.name for service in found] == names
+    assert [service.name for service in found] == [*names, "recover"]
+    assert [service.once for service in found] == [False] * len(names) + [
+        True
+    ]
     assert options.worker_processes == options.web_workers == processes
     assert options.worker_threads == 64
     assert options.port == 8000
