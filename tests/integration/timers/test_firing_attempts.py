@@ -1,11 +1,12 @@
 """Attempts that failed are kept, and repeated if that is asked for."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import standardwebhooks
+import svix.webhooks
 from pytest_django import Settings
-from standardwebhooks import Webhook
 
 from apps.timers import firing, store
 from apps.timers.models import Outcome
@@ -184,20 +185,34 @@ def test_a_retry_whose_worker_dies(receiver: Receiver, left: bool) -> None:
         assert claimed(timer_id).attempt == 3
 
 
-def test_the_request_is_the_creators(receiver: Receiver) -> None:
-    request = WebhookRequest("PUT", {"X-Token": "a b"}, "\x00 é".encode())
+@pytest.mark.parametrize(
+    ("method", "given", "sent"),
+    [
+        ("PUT", "\x00 é".encode(), "\x00 é".encode()),
+        ("PATCH", b"", b""),
+        ("GET", None, b""),
+        ("DELETE", None, b""),
+    ],
+)
+def test_the_request_is_the_creators_and_signed(
+    receiver: Receiver, method: str, given: bytes | None, sent: bytes
+) -> None:
+    # Given a timer with a request of its own
+    request = WebhookRequest(method, {"X-Token": "a b"}, given)
     timer_id = new_timer(-1, url=receiver.url(), request=request)
+
+    # When it is fired, Then the receiver gets just that
     firing.fire(timer_id)
-    assert row(timer_id)["outcome"] == "delivered"
     (call,) = receiver.calls
-    assert (call.method, call.body) == ("PUT", "\x00 é".encode())
+    assert (call.method, call.body) == (method, sent)
     assert call.headers["x-token"] == "a b"
-    signed = Webhook(SECRET).sign(
-        call.headers["webhook-id"],
-        datetime.fromtimestamp(int(call.headers["webhook-timestamp"]), UTC),
-        call.body.decode(),
-    )
-    assert call.headers["webhook-signature"] == signed
+
+    # And accepts it, but not with another body
+    standard = standardwebhooks.Webhook(SECRET)
+    standard.verify(call.body, call.headers, json_parse=False)
+    svix.webhooks.Webhook(SECRET).verify(call.body, call.headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standard.verify(call.body + b" ", call.headers, json_parse=False)
 
 
 @pytest.mark.parametrize(
