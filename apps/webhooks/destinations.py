@@ -34,10 +34,10 @@ to a fast receiver is not worth a detour over Postgres."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 """Bounds of what a deferral asks for, in seconds."""
 
-#: Factors of the threshold: of 64 slots, a destination alone gets 50, or 45
-#: when others wait that were deferred. One that has never answered, or does
-#: not now, begins slowly, as TCP does, with 11.
-_LIVELY, _AWAITED, _SILENT = 16, 8, 1 / 4
+#: Factors of the threshold: of 64 slots, a destination alone gets 57, or 54
+#: when others wait that were deferred; of 8 or fewer, all. One that has never
+#: answered, or does not now, begins slowly, as TCP does, with 11.
+_LIVELY, _AWAITED, _SILENT = 64, 32, 1 / 4
 #: One slot in so many is not for a first call to a destination that has not
 #: answered within so many seconds.
 _RESERVED, _RECENT = 16, 60.0
