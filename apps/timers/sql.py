@@ -160,7 +160,8 @@ RECORD = _by_holder(
     outcome = given.outcome, error = given.error, leased_until = NULL,
     claims = claims
         - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
-    status_code = coalesce(given.status_code, timer.status_code),
+    status_code = CASE WHEN number IS NULL THEN timer.status_code
+                       ELSE given.status_code END,
     sent_at = coalesce(given.sent_at, timer.sent_at)
     """,
     {"outcome": "text", **_ATTEMPT},
@@ -178,7 +179,8 @@ POSTPONE = _by_holder(
     connect_failures = given.connect_failures,
     retry_until = given.retry_until, retries = given.retries,
     error = given.error,
-    status_code = coalesce(given.status_code, timer.status_code),
+    status_code = CASE WHEN number IS NULL THEN timer.status_code
+                       ELSE given.status_code END,
     sent_at = coalesce(given.sent_at, timer.sent_at)
     """,
     {

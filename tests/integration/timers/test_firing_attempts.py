@@ -142,7 +142,14 @@ def test_retries_count_apart_from_connecting(
     assert [attempt["number"] for attempt in kept] == [1, 2, 3]
     assert kept[0]["error"].startswith("refused: ")
     assert (kept[0]["sent_at"], kept[0]["status_code"]) == (None, None)
-    assert kept[2]["status_code"] == 503
+    assert kept[2]["status_code"] == found["status_code"] == 503
+
+    # And when it can't be connected to again, it says that alone
+    change(timer_id, "url = 'http://127.0.0.1:1/'")
+    fire_again(timer_id)
+    found = row(timer_id)
+    assert found["error"].startswith("refused: ")
+    assert found["status_code"] is None
 
 
 @pytest.fixture
