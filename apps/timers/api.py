@@ -1,6 +1,6 @@
 """The timer endpoints: parse, call a service, answer."""
 
-from typing import cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -24,12 +24,12 @@ from apps.timers.schemas import (
     TimerOut,
     TimerStatus,
 )
-from apps.webhooks.retry import RetryPolicy
 
 #: What an error begins with while a timer waits for its host.
 _DEFERRED = ("busy:", "hanging:")
 
 router = Router(tags=["timers"])
+Found = TypeVar("Found")
 
 
 @router.post(
@@ -68,10 +68,7 @@ def create_timer(
 )
 def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
     """Return the seconds left, 0 if expired, and what came of the call."""
-    timer = services.get_timer(timer_uuid)
-    if timer is None:
-        raise Http404(f"There is no timer {timer_uuid}.")
-    return _timer_out(timer)
+    return _timer_out(_existing(services.get_timer(timer_uuid), timer_uuid))
 
 
 @router.delete(
@@ -93,9 +90,7 @@ def cancel_timer(request: HttpRequest, timer_uuid: UUID) -> Status[None]:
 )
 def get_attempts(request: HttpRequest, timer_uuid: UUID) -> AttemptsOut:
     """Return each attempt to call that has ended, also those unsent."""
-    attempts = services.get_attempts(timer_uuid)
-    if attempts is None:
-        raise Http404(f"There is no timer {timer_uuid}.")
+    attempts = _existing(services.get_attempts(timer_uuid), timer_uuid)
     return AttemptsOut(attempts=[attempt_out(each) for each in attempts])
 
 
@@ -124,9 +119,7 @@ def replay_timer(
 
     A receiver that deduplicates, and had it, takes no notice.
     """
-    timer = services.replay_timer(timer_uuid)
-    if timer is None:
-        raise Http404(f"There is no timer {timer_uuid}.")
+    timer = _existing(services.replay_timer(timer_uuid), timer_uuid)
     return Status(202, _timer_out(timer))
 
 
@@ -148,6 +141,13 @@ def replay_timers(request: HttpRequest, body: ReplayIn) -> Status[Replayed]:
     return Status(202, Replayed(replayed=count, next=after))
 
 
+def _existing(found: Found | None, timer_uuid: UUID) -> Found:
+    """Return what was found of a timer; 404 if there is no such timer."""
+    if found is None:
+        raise Http404(f"There is no timer {timer_uuid}.")
+    return found
+
+
 def _timer_out(timer: StoredTimer) -> TimerOut:
     late_ms = None
     if timer.sent_at is not None:
@@ -161,7 +161,7 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
         url=timer.url,
         method=timer.method,
         delivery="at_least_once" if timer.at_least_once else "once",
-        retry=_retry(timer),
+        retry=RetryIn.of(timer.retry) if timer.retry else None,
         max_lateness=(
             None
             if timer.max_lateness is None
@@ -176,12 +176,6 @@ def _timer_out(timer: StoredTimer) -> TimerOut:
         status_code=timer.status_code,
         error=timer.error,
     )
-
-
-def _retry(timer: StoredTimer) -> RetryIn | None:
-    if timer.retry is None:
-        return None
-    return RetryIn.of(RetryPolicy(**timer.retry))
 
 
 def _status(timer: StoredTimer) -> TimerStatus:

@@ -184,9 +184,9 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     Nothing is kept when no call was made since the claim may not outlive
     it: the timer fires again when the lease has ended.
     """
+    target = parse_target(claim.url)
     start = claim.clock.to_monotonic(claim.next_at)
     time.sleep(max(0.0, start - time.monotonic()))
-    target = parse_target(claim.url)
     verdict: Verdict | None
     if _is_too_late(claim):
         verdict = verdicts.too_late(claim, _TOO_LATE)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from apps.timers.models import Outcome
@@ -166,6 +165,7 @@ class StoredTimer:
     attempts  those that have ended or are under way
     """
 
+    retry: RetryPolicy | None
     id: UUID
     url: str
     method: str
@@ -179,7 +179,6 @@ class StoredTimer:
     status_code: int | None
     error: str | None
     at_least_once: bool
-    retry: dict[str, Any] | None
     max_lateness: timedelta | None
     attempts: int
 

@@ -108,9 +108,8 @@ def get_attempts(timer_id: UUID) -> list[Attempt] | None:
     Raises StoreUnavailable.
     """
     with _reaching_postgres():
-        if store.get(timer_id) is None:
-            return None
-        return store.attempts(timer_id)
+        found = store.attempts(timer_id)
+        return found if found or store.get(timer_id) else None
 
 
 class NotGivenUp(Exception):

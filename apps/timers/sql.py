@@ -41,10 +41,10 @@ SELECT now FROM clock
 
 #: What the API shows of a timer: `records.StoredTimer`, in its order.
 _SHOWN = """
-    id, url, method,
+    retry, id, url, method,
     greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
     created_at, due_at, next_at, fired_at, sent_at, outcome, status_code,
-    error, at_least_once, retry, max_lateness, attempts + claims
+    error, at_least_once, max_lateness, attempts + claims
 """
 
 GET = f"SELECT {_SHOWN} FROM timer WHERE id = %s"
@@ -144,6 +144,13 @@ _ATTEMPT = {
     "duration": "interval",
     "answer": "bytea",
 }
+#: What a timer shows of its last attempt; also says why none was made.
+_LAST_ATTEMPT = """
+    error = given.error,
+    status_code = CASE WHEN number IS NULL THEN timer.status_code
+                       ELSE given.status_code END,
+    sent_at = coalesce(given.sent_at, timer.sent_at)
+"""
 # A late record also corrects what was presumed of its attempt.
 _KEEP_ATTEMPT = f""",
     kept AS (
@@ -156,13 +163,11 @@ _KEEP_ATTEMPT = f""",
     )"""
 
 RECORD = _by_holder(
-    """
-    outcome = given.outcome, error = given.error, leased_until = NULL,
+    f"""
+    outcome = given.outcome, leased_until = NULL,
     claims = claims
         - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
-    status_code = CASE WHEN number IS NULL THEN timer.status_code
-                       ELSE given.status_code END,
-    sent_at = coalesce(given.sent_at, timer.sent_at)
+    {_LAST_ATTEMPT}
     """,
     {"outcome": "text", **_ATTEMPT},
     ended_too=True,
@@ -172,16 +177,13 @@ RECORD = _by_holder(
 # `claims` are the workers that died before this one, and this one, which
 # counts if it tried.
 POSTPONE = _by_holder(
-    """
+    f"""
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
     attempts = attempts + claims - (number IS NULL)::int::smallint,
     connect_failures = given.connect_failures,
     retry_until = given.retry_until, retries = given.retries,
-    error = given.error,
-    status_code = CASE WHEN number IS NULL THEN timer.status_code
-                       ELSE given.status_code END,
-    sent_at = coalesce(given.sent_at, timer.sent_at)
+    {_LAST_ATTEMPT}
     """,
     {
         "delay": "interval",

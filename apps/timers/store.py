@@ -108,11 +108,20 @@ def _json(value: Mapping[str, Any] | None) -> str | None:
     return json.dumps(dict(value)) if value else None
 
 
+def _policy(value: dict[str, Any] | None) -> RetryPolicy | None:
+    return RetryPolicy(**value) if value else None
+
+
+def _stored(row: tuple[Any, ...]) -> StoredTimer:
+    retry, *rest = row
+    return StoredTimer(_policy(retry), *rest)
+
+
 def get(timer_id: UUID) -> StoredTimer | None:
     """Return a timer, or None when there is none of that id."""
     with pool().connection() as connection:
         row = connection.execute(sql.GET, [timer_id]).fetchone()
-    return StoredTimer(*row) if row else None
+    return _stored(row) if row else None
 
 
 def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
@@ -142,8 +151,7 @@ def _claim_answer(
     if wait is not None:
         return token, Early(wait.total_seconds())
     request = WebhookRequest(method, headers, body)
-    policy = RetryPolicy(**retry) if retry else None
-    return token, Claim(clock, request, policy, *rest)
+    return token, Claim(clock, request, _policy(retry), *rest)
 
 
 def _matched(
@@ -329,7 +337,7 @@ def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
     values["outcomes"] = [outcome.value for outcome in of.outcomes]
     with pool().connection() as connection:
         rows = connection.execute(sql.FAILED, values).fetchall()
-    return [StoredTimer(*row) for row in rows]
+    return [_stored(row) for row in rows]
 
 
 def replay(timer_ids: Sequence[UUID]) -> set[UUID]:

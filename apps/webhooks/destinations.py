@@ -216,9 +216,10 @@ class _Destination:
         """Tell whether it has answered, and is not overdue to again."""
         if self.hung or self.answered_at == float("-inf"):
             return False
-        since = max([self.answered_at, *self.starts[:1]])
-        patience = max(1.0, 2 * self.duration)
-        return not self.starts or now - since <= patience
+        if not self.starts:
+            return True
+        since = max(self.answered_at, self.starts[0])
+        return now - since <= max(1.0, 2 * self.duration)
 
     def estimate(self, now: float) -> float:
         """Return how long a call takes, in seconds.

@@ -99,7 +99,7 @@ def service(
         management.delete_queue(queue)
     service = Service(tmp_path, rabbitmq.url, DATABASE_URL=postgres.url)
     with psycopg.connect(postgres.url) as link:
-        link.execute("TRUNCATE timer")
+        link.execute("TRUNCATE timer, attempt")
     yield service
     service.kill()
 

@@ -126,7 +126,7 @@ def start(
         for name in names:
             make(name)
         with psycopg.connect(postgres.url) as link:
-            link.execute("TRUNCATE timer")
+            link.execute("TRUNCATE timer, attempt")
         with ThreadPoolExecutor() as pool:
             return list(pool.map(start_one, names))
 

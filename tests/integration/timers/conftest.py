@@ -50,6 +50,8 @@ def local_calls(
     settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
     settings.WEBHOOK_SIGNING_KEYS = (parse_secret(SECRET),)
     firing._client.forget()
+    # Ports are given anew: another test's receiver may have hung there.
+    firing._destinations.forget()
     yield
     firing.stopping.clear()
     firing._client().close()
