@@ -8,9 +8,10 @@ from typing import Any
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from ninja import NinjaAPI, Schema
+from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
+from pydantic import BaseModel
 
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import router as timers
@@ -92,7 +93,7 @@ def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
     """Name the fields of what is posted there, or of a part of it."""
-    schema: type[Schema] = TimerIn
+    schema: type[BaseModel] = TimerIn
     if request.path == "/timers/replay":
         schema = ReplayIn
     elif within[:1] == ("retry",):

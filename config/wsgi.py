@@ -2,6 +2,8 @@
 
 import os
 
+from django import db
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 
 from apps.broker.current import get_broker
@@ -11,6 +13,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 application = get_wsgi_application()
 end_with_parent()
+# The API's statements run on a pool of their own: none of Django's
+# connections is to be looked after with each request.
+request_started.disconnect(db.reset_queries)
+request_started.disconnect(db.close_old_connections)
+request_finished.disconnect(db.close_old_connections)
 # The first timers are not to wait for the connection to RabbitMQ, which
 # this call begins.
 get_broker().is_connected()

@@ -4,7 +4,8 @@ from typing import Literal
 
 from django.conf import settings
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Router, Status
+from pydantic import BaseModel
 
 from apps.broker.current import get_broker
 from apps.timers.database import UNAVAILABLE, pool
@@ -14,13 +15,13 @@ router = Router(tags=["health"])
 Part = Literal["ok", "away", "not used"]
 
 
-class Alive(Schema):
+class Alive(BaseModel):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class Readiness(Schema):
+class Readiness(BaseModel):
     """Whether requests can be served, and what is away if not.
 
     Without RabbitMQ timers are still taken, and wait in Postgres: that is

@@ -4,13 +4,14 @@ JSON has been read by jsontext, so that a number may be a Number.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from django.conf import settings
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from apps.webhooks.guard import Guard, Refused
+from apps.webhooks.guard import Guard, Network, Refused
 from apps.webhooks.jsontext import Number
 from apps.webhooks.request import MAX_HEADERS, wrong_headers
 from apps.webhooks.target import InvalidURL, parse_target
@@ -49,10 +50,17 @@ def _url(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=4096)
+def _check_host(host: str, allowed: tuple[Network, ...]) -> None:
+    """Raise Refused for a host that can't be public; remember the others."""
+    Guard(allowed).check_host(host)
+
+
 def _callable_url(value: str) -> str:
-    guard = Guard(settings.WEBHOOK_ALLOWED_NETWORKS)
     try:
-        guard.check_host(parse_target(value).host)
+        _check_host(
+            parse_target(value).host, settings.WEBHOOK_ALLOWED_NETWORKS
+        )
     except InvalidURL as error:
         reason = str(error)
     except Refused as error:

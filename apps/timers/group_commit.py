@@ -20,7 +20,10 @@ class _Call(Generic[Item, Result]):
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        self.wake = threading.Event()
+        # Acquired until this caller is to go on: an Event is several times
+        # as dear.
+        self.wake = threading.Lock()
+        self.wake.acquire()
         self.leads = False
         self.done = False
         self.error: BaseException | None = None
@@ -72,7 +75,7 @@ class GroupCommit(Generic[Item, Result]):
             call.leads = not self._led
             self._led = True
         if not call.leads:
-            in_time = call.wake.wait(timeout)
+            in_time = call.wake.acquire(timeout=timeout)
             if not in_time and self._abandon(call):
                 raise TimeoutError(f"no answer within {timeout:g} s")
         if call.leads:
@@ -101,11 +104,12 @@ class GroupCommit(Generic[Item, Result]):
                     call.done = True
                 if self._waiting:
                     self._waiting[0].leads = True
-                    self._waiting[0].wake.set()
+                    self._waiting[0].wake.release()
                 else:
                     self._led = False
             for call in group:
-                call.wake.set()
+                if not call.leads:
+                    call.wake.release()
 
     def _settle(self, group: Sequence[_Call[Item, Result]]) -> None:
         """Give each call of the group its result or its exception."""

@@ -7,8 +7,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import idna
-from ninja import Schema
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from apps.timers.fields import whole_number, wrong
 from apps.timers.models import Outcome
@@ -72,7 +77,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 GaveUp = Literal["failed", "unknown", "missed"]
 
 
-class FailedIn(Schema):
+class FailedIn(BaseModel):
     """Which of the timers that gave up are meant."""
 
     status: list[GaveUp] = Field(
@@ -151,7 +156,7 @@ class ReplayIn(FailedIn):
         return self
 
 
-class TimersOut(Schema):
+class TimersOut(BaseModel):
     """One page of timers, ordered by `fire_at`, then `id`."""
 
     timers: list[TimerOut]
@@ -160,7 +165,7 @@ class TimersOut(Schema):
     )
 
 
-class Replayed(Schema):
+class Replayed(BaseModel):
     """How many timers fire again, now."""
 
     replayed: int
@@ -174,7 +179,7 @@ class Replayed(Schema):
     )
 
 
-class AttemptOut(Schema):
+class AttemptOut(BaseModel):
     """One time that a worker set out to call."""
 
     number: int = Field(description="From 1; `timer-attempt` in the call.")
@@ -192,7 +197,7 @@ class AttemptOut(Schema):
     )
 
 
-class AttemptsOut(Schema):
+class AttemptsOut(BaseModel):
     """A timer's attempts, in order."""
 
     attempts: list[AttemptOut]

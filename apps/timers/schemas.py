@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.conf import settings
-from ninja import Schema
 from pydantic import (
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -44,7 +44,7 @@ def _object(value: Any) -> Any:
     raise wrong('must be an object such as {"max_attempts": 5}')
 
 
-class RetryIn(Schema):
+class RetryIn(BaseModel):
     """What is to be tried again, how often and when."""
 
     model_config = ConfigDict(extra="forbid")
@@ -109,7 +109,7 @@ class RetryIn(Schema):
         )
 
 
-class TimerIn(Schema):
+class TimerIn(BaseModel):
     """A timer to be set: how long from now, and what to call then."""
 
     model_config = ConfigDict(
@@ -252,14 +252,14 @@ class TimerIn(Schema):
         return timedelta(seconds=self.total_seconds)
 
 
-class TimerCreated(Schema):
+class TimerCreated(BaseModel):
     """The answer to a timer that was stored."""
 
     id: UUID = Field(description="Time-ordered (UUIDv7).")
     time_left: int = Field(description="Seconds until it expires.")
 
 
-class TimerOut(Schema):
+class TimerOut(BaseModel):
     """A timer as it stands now; times are Postgres's, in UTC."""
 
     id: UUID
@@ -301,14 +301,14 @@ class TimerOut(Schema):
     )
 
 
-class FieldError(Schema):
+class FieldError(BaseModel):
     """One field of a request that is wrong, and how to mend it."""
 
     field: str
     message: str
 
 
-class ErrorOut(Schema):
+class ErrorOut(BaseModel):
     """Why a request was refused."""
 
     detail: str

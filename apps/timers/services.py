@@ -67,7 +67,7 @@ def create_timer(url: str, delay: timedelta, **options: Any) -> UUID:
     with _reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)
     POSTGRES.worked()
-    logger.info(
+    logger.debug(
         "timer set",
         extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
     )

@@ -31,13 +31,7 @@ def loads(data: bytes) -> Any:
     escapes, come through.
     """
     try:
-        return json.loads(
-            data.decode(),
-            parse_int=_read_int,
-            parse_float=Number,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_twins,
-        )
+        return _DECODER.decode(data.decode())
     except UnicodeDecodeError:
         raise NotJSON("the body is not UTF-8") from None
     except RecursionError:
@@ -64,6 +58,15 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise NotJSON(f"{name!a} stands twice in one object")
         found[name] = value
     return found
+
+
+# json.loads() would build one each time.
+_DECODER = json.JSONDecoder(
+    parse_int=_read_int,
+    parse_float=Number,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_refuse_twins,
+)
 
 
 def dumps(value: Any) -> str:

@@ -7,6 +7,7 @@ another to the resolver.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
@@ -145,6 +146,7 @@ def _ipv6(text: str) -> str:
         ) from None
 
 
+@lru_cache(maxsize=4096)
 def _host(name: str) -> str:
     """Return a name or dotted quad in lower-case ASCII."""
     host = name.lower() if name.isascii() else _punycode(name)
