@@ -3,6 +3,7 @@
 import os
 
 from django import db
+from django.core.cache import close_caches
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 
@@ -13,11 +14,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 application = get_wsgi_application()
 end_with_parent()
-# The API's statements run on a pool of their own: none of Django's
-# connections is to be looked after with each request.
+# The API's statements run on a pool of their own, and nothing is cached: what
+# Django would look after with each request is never there.
 request_started.disconnect(db.reset_queries)
 request_started.disconnect(db.close_old_connections)
 request_finished.disconnect(db.close_old_connections)
+request_finished.disconnect(close_caches)
 # The first timers are not to wait for the connection to RabbitMQ, which
 # this call begins.
 get_broker().is_connected()

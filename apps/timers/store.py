@@ -7,7 +7,7 @@ Lost connections surface as `database.UNAVAILABLE`.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import Any
@@ -73,23 +73,27 @@ def _read_clock(connection: Connection) -> ClockReading:
 def create(timers: Sequence[NewTimer]) -> list[float]:
     """Store timers; return when each is due, on `time.monotonic()`.
 
-    Whoever feeds the workers is woken when there is need: when a near
-    timer is not queued by who creates it.
+    That is early by what it took Postgres to read its clock, and never late
+    by its commit. Whoever feeds the workers is woken when there is need:
+    when a near timer is not queued by who creates it.
     """
     with pool().connection() as connection:
-        row = connection.execute(
+        began = time.monotonic()
+        connection.execute(
             sql.CREATE,
             {
                 "ids": [timer.id for timer in timers],
                 "urls": [timer.url for timer in timers],
                 "methods": [timer.request.method for timer in timers],
-                "headers": [_json(timer.request.headers) for timer in timers],
-                "bodies": [timer.request.body for timer in timers],
-                "retries": [
+                "headers": _given(
+                    _json(timer.request.headers) for timer in timers
+                ),
+                "bodies": _given(timer.request.body for timer in timers),
+                "retries": _given(
                     timer.retry and _json(asdict(timer.retry))
                     for timer in timers
-                ],
-                "lateness": [timer.max_lateness for timer in timers],
+                ),
+                "lateness": _given(timer.max_lateness for timer in timers),
                 "delays": [timer.delay for timer in timers],
                 "queued": [timer.queued for timer in timers],
                 "again": [timer.at_least_once for timer in timers],
@@ -98,10 +102,14 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
                     for timer in timers
                 ),
             },
-        ).fetchone()
-        clock = _read_clock(connection)
-    assert row is not None
-    return [clock.to_monotonic(row[0] + timer.delay) for timer in timers]
+        )
+    return [began + timer.delay.total_seconds() for timer in timers]
+
+
+def _given(values: Iterable[Any]) -> list[Any] | None:
+    """Return a column, None if it has no values: unnest() fills it up."""
+    column = list(values)
+    return column if any(value is not None for value in column) else None
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:
