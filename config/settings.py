@@ -82,6 +82,7 @@ WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 
 # --- Logs ----------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
+LOG_LEVEL = env.choice("LOG_LEVEL", "info", "debug", "warning").upper()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -100,8 +101,13 @@ LOGGING = {
             "stream": sys.stderr,
         }
     },
-    "root": {"handlers": ["stderr"], "level": "INFO"},
+    # At DEBUG others would tell URLs.
+    "root": {
+        "handlers": ["stderr"],
+        "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL,
+    },
     "loggers": {
+        "apps": {"level": LOG_LEVEL},
         # Dramatiq tells of each message at DEBUG and of its threads at
         # INFO; pika tells one lost connection in ten lines.
         "dramatiq": {"level": "WARNING"},

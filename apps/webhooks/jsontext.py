@@ -5,6 +5,7 @@ over a million digits. Here such numbers stay the text that they are.
 """
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
@@ -30,6 +31,8 @@ def loads(data: bytes) -> Any:
     A name may stand in an object once. Halves of surrogate pairs, as
     escapes, come through.
     """
+    if data.startswith(BOM_UTF8):
+        raise NotJSON("it begins with a byte order mark (BOM): leave it out")
     try:
         return _DECODER.decode(data.decode())
     except UnicodeDecodeError:

@@ -8,7 +8,7 @@ def lines(process: Process) -> list[str]:
     return [
         line
         for line in process.output().splitlines()
-        if "timer set" not in line and "timer delivered" not in line
+        if "timer delivered" not in line
     ]
 
 

@@ -1,6 +1,9 @@
 """What a log leaves out."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +29,34 @@ def test_a_503_has_no_line_of_its_own(
     details: dict[str, int], logged: bool
 ) -> None:
     assert not_503(record(**details)) is logged
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("", ["apps info", "urllib3 warning"]),
+        ("debug", ["apps debug", "apps info", "urllib3 warning"]),
+        ("warning", ["urllib3 warning"]),
+    ],
+)
+def test_debug_is_for_what_is_told_of_timers_alone(
+    level: str, told: list[str]
+) -> None:
+    script = """
+import django, logging
+django.setup()
+logging.getLogger("apps.timers").debug("apps debug")
+logging.getLogger("apps.timers").info("apps info")
+logging.getLogger("urllib3").debug("urllib3 debug")
+logging.getLogger("urllib3").warning("urllib3 warning")
+"""
+    environ = {
+        **os.environ, "LOG_LEVEL": level,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environ, stderr=subprocess.PIPE, text=True, check=True,
+    )
+    lines = [line.split(" ", 2)[2] for line in done.stderr.splitlines()]
+    assert lines == told
