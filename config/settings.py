@@ -55,6 +55,10 @@ DATABASES["default"]["OPTIONS"] = {
     "keepalives_count": "3",
     **DATABASES["default"]["OPTIONS"],  # type: ignore[dict-item]
 }
+# A pooler in transaction mode: another connection for each statement.
+DATABASE_POOLER = env.flag("DATABASE_POOLER")
+if DATABASE_POOLER:
+    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = None  # type: ignore[index]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- RabbitMQ: near timers; empty means standalone -----------------------

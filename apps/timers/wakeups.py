@@ -5,6 +5,7 @@ import threading
 import time
 
 import psycopg
+from django.conf import settings
 
 from apps.timers.database import (
     UNAVAILABLE,
@@ -19,8 +20,9 @@ logger = logging.getLogger(__name__)
 class Wakeups:
     """Listens on a connection of its own for near timers being stored.
 
-    Where nothing can be listened to (Postgres is away, or a pooler is in
-    between) it waits the whole while: news are a short cut, not needed.
+    Where nothing can be listened to (Postgres is away, or DATABASE_POOLER
+    says that a pooler is in between) it waits the whole while: news are a
+    short cut, not needed.
     """
 
     def __init__(self, stopping: threading.Event) -> None:
@@ -41,6 +43,9 @@ class Wakeups:
         What came before the listening began, nobody heard: that it has
         begun counts as news.
         """
+        if settings.DATABASE_POOLER:
+            self._stopping.wait(seconds)
+            return False
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(

