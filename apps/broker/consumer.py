@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -35,19 +36,48 @@ CLOSE_SECONDS = 2.0
 _LOSSES = (AMQPError, AMQPConnectorException, OSError, AssertionError)
 
 
+class _Link:
+    """A channel, and what is to be settled on it.
+
+    Worker threads settle messages; pika wants that done in the consumer's
+    thread. It is woken once for all that they settle until it wakes up.
+    """
+
+    def __init__(self, channel: BlockingChannel) -> None:
+        self.channel = channel
+        self._calls: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+
+    def settle(self, call: Callable[[], None]) -> None:
+        """Have the consumer's thread make a call, unless the link is gone."""
+        self._calls.append(call)
+        if self._is_woken:
+            return
+        self._is_woken = True
+        try:
+            self.channel.connection.add_callback_threadsafe(self._make_calls)
+        except AMQPError:
+            # The connection is gone, so RabbitMQ delivers the message again.
+            logger.debug("Not settled: the connection is gone")
+
+    def _make_calls(self) -> None:
+        # First: what is settled after the last look at them wakes it again.
+        self._is_woken = False
+        while self._calls:
+            self._calls.popleft()()
+
+
 class Delivery(MessageProxy):
-    """A message together with the channel that it came on.
+    """A message together with the link that it came on.
 
     Delivery tags start at 1 on each channel. An acknowledgement sent on
     another connection than the message's own would hit another message,
     which then is never delivered again.
     """
 
-    def __init__(
-        self, message: Message[Any], channel: BlockingChannel, tag: int
-    ) -> None:
+    def __init__(self, message: Message[Any], link: _Link, tag: int) -> None:
         super().__init__(message)
-        self.channel = channel
+        self.link = link
         self.tag = tag
 
 
@@ -78,14 +108,14 @@ class LadderConsumer(Consumer):
         self._outage = OutageLog(f"consuming {queue_name}")
         self._connection: BlockingConnection | None = None
         self._deliveries: Iterator[tuple[Any, Any, bytes | None]] = iter(())
-        self._channel: BlockingChannel | None = None
+        self._link: _Link | None = None
         self._retry_at = 0.0
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None; never raises for an outage."""
         try:
-            channel = self._channel or self._open()
-            if channel is None:
+            link = self._link or self._open()
+            if link is None:
                 return None
             method, _, body = next(self._deliveries)
         except StopIteration:
@@ -96,29 +126,26 @@ class LadderConsumer(Consumer):
             return None
         if method is None or body is None:
             return None
-        return self._decode(channel, method.delivery_tag, body)
+        return self._decode(link, method.delivery_tag, body)
 
     def _decode(
-        self, channel: BlockingChannel, tag: int, body: bytes
+        self, link: _Link, tag: int, body: bytes
     ) -> MessageProxy | None:
         try:
-            return Delivery(Message.decode(body), channel, tag)
+            return Delivery(Message.decode(body), link, tag)
         except DecodeError:
             logger.error(
                 "message can't be decoded, set aside",
                 extra={"queue": self._queue_name},
             )
-            self._settle(
-                channel, partial(channel.basic_nack, tag, requeue=False)
-            )
+            link.settle(partial(link.channel.basic_nack, tag, requeue=False))
             return None
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge, unless the message's connection is gone."""
         if isinstance(message, Delivery):
-            self._settle(
-                message.channel,
-                partial(message.channel.basic_ack, message.tag),
+            message.link.settle(
+                partial(message.link.channel.basic_ack, message.tag)
             )
 
     def nack(self, message: MessageProxy) -> None:
@@ -127,27 +154,13 @@ class LadderConsumer(Consumer):
         What an actor left with LeaveUnacknowledged is left alone.
         """
         if isinstance(message, Delivery) and not is_left(message):
-            self._settle(
-                message.channel,
-                partial(
-                    message.channel.basic_nack, message.tag, requeue=False
-                ),
-            )
-
-    @staticmethod
-    def _settle(channel: BlockingChannel, call: Callable[[], None]) -> None:
-        # Worker threads settle messages; pika wants that done in the
-        # consumer's thread.
-        try:
-            channel.connection.add_callback_threadsafe(call)
-        except AMQPError:
-            # The connection is gone, so RabbitMQ delivers the message again.
-            logger.debug("Not settled: the connection is gone")
+            nack = message.link.channel.basic_nack
+            message.link.settle(partial(nack, message.tag, requeue=False))
 
     def close(self) -> None:
         """Send what was settled and disconnect, within about 2 s."""
         connection, self._connection = self._connection, None
-        self._channel = None
+        self._link = None
         if connection is None:
             return
         # pika's close() waits for an answer without a bound.
@@ -157,7 +170,7 @@ class LadderConsumer(Consumer):
         closer.start()
         closer.join(CLOSE_SECONDS)
 
-    def _open(self) -> BlockingChannel | None:
+    def _open(self) -> _Link | None:
         pause = self._retry_at - time.monotonic()
         if pause > 0:
             time.sleep(min(pause, 0.1))  # Short, so that a worker can stop.
@@ -171,9 +184,9 @@ class LadderConsumer(Consumer):
         self._deliveries = channel.consume(
             self._queue_name, inactivity_timeout=self._timeout
         )
-        self._channel = channel
+        self._link = _Link(channel)
         self._outage.up()
-        return channel
+        return self._link
 
     def _lose(self, reason: object) -> None:
         if isinstance(reason, BaseException):

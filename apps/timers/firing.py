@@ -186,7 +186,8 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     """
     target = parse_target(claim.url)
     start = claim.clock.to_monotonic(claim.next_at)
-    time.sleep(max(0.0, start - time.monotonic()))
+    if (wait := start - time.monotonic()) > 0:
+        time.sleep(wait)
     verdict: Verdict | None
     if _is_too_late(claim):
         verdict = verdicts.too_late(claim, _TOO_LATE)

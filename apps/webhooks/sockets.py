@@ -19,6 +19,10 @@ MAX_ANSWER = 128 * 1024
 
 _MAX_SESSIONS = 1024
 
+_TOLERANCE = 0.01
+"""So much later than at its deadline may a socket give up, in seconds: to set
+a time-out is a system call, and another chance to lose the interpreter."""
+
 # tcpi_bytes_acked in struct tcp_info of <linux/tcp.h>, since Linux 4.1.
 _BYTES_ACKED = struct.Struct("=120xQ")
 
@@ -41,7 +45,9 @@ class DeadlineSocket(socket.socket):
     ) -> int:
         """Receive by the deadline, and no answer without end."""
         exchange = current.get()
-        self.settimeout(exchange.remaining())
+        left = exchange.remaining()
+        if abs((self.gettimeout() or 0.0) - left) > _TOLERANCE:
+            self.settimeout(left)
         size = super().recv_into(buffer)
         exchange.received += size
         if not exchange.received:
