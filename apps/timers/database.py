@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import connections
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
@@ -54,6 +55,11 @@ UNAVAILABLE = (
 #: time, so that marks wait for none of the others.
 _MOST = 6
 
+#: Rows up to which an index may seem not worth its while (3,000 are enough).
+_FEW = 10_000
+#: So many seconds later at most a grown table is noticed.
+_LIFETIME = 120.0
+
 
 def connection_arguments() -> dict[str, Any]:
     """Return libpq's arguments for the database that Django uses now."""
@@ -82,6 +88,23 @@ def _check(connection: Connection) -> None:
         ConnectionPool.check_connection(connection)
 
 
+def _configure(connection: Connection) -> None:
+    """Have no plan kept while the table is small, or of unknown size.
+
+    A prepared statement's plan is that of the table as it was, until
+    Postgres has other statistics: made for a few rows, it reads all of them,
+    however many there are by then. A pooler's connections are not ours to
+    set, and nothing is prepared there.
+    """
+    if not settings.DATABASE_POOLER:
+        connection.execute(
+            "SELECT set_config('plan_cache_mode', 'force_custom_plan', false)"
+            " FROM pg_class WHERE oid = to_regclass('timer')"
+            " AND reltuples < %s",
+            [_FEW],
+        )
+
+
 @Once
 def pool() -> ConnectionPool[Connection]:
     """Return this process's pool, opened on first use.
@@ -97,6 +120,8 @@ def pool() -> ConnectionPool[Connection]:
         max_size=_MOST,
         timeout=1,
         reconnect_timeout=1,
+        configure=_configure,
+        max_lifetime=_LIFETIME,
         check=_check,
         name="timers",
         open=True,
