@@ -58,7 +58,10 @@ DATABASES["default"]["OPTIONS"] = {
 # A pooler in transaction mode: another connection for each statement.
 DATABASE_POOLER = env.flag("DATABASE_POOLER")
 if DATABASE_POOLER:
-    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = None  # type: ignore[index]
+    DATABASES["default"]["OPTIONS"] = {
+        **DATABASES["default"]["OPTIONS"],  # type: ignore[dict-item]
+        "prepare_threshold": None,
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- RabbitMQ: near timers; empty means standalone -----------------------
