@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _BATCH = 500
 #: Queues with no more than so many messages count as empty.
 _NEARLY_EMPTY = 50
+#: With so many overdue timers in RabbitMQ, workers have enough to do: more
+#: would only compete with them, and wait as well in Postgres.
+_ENOUGH = 10_000
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Pass:
     near: int = 0
     lost: int = 0
     taken_over: int = 0
+    #: Whether overdue timers were left for a later pass: there is enough.
+    more: bool = False
     #: None of the above but the last was tried: RabbitMQ is away.
     rabbitmq_away: bool = False
 
@@ -52,17 +57,21 @@ def run_once() -> Pass:
     if len(known) < len(depths):
         done.rabbitmq_away = True
         return done
-    _promote(done)
+    _promote(done, room=_ENOUGH - known[1])
     _sweep(done, idle=sum(known) <= _NEARLY_EMPTY)
     return done
 
 
-def _promote(done: Pass) -> None:
-    """Queue what is near and what is overdue, turn about."""
+def _promote(done: Pass, *, room: int) -> None:
+    """Queue what is near and, as far as there is room, what is overdue."""
     more = True
     while more:
         near = store.promote(overdue=False, limit=_BATCH)
-        overdue = store.promote(overdue=True, limit=_BATCH)
+        overdue = []
+        if done.overdue < room:
+            overdue = store.promote(overdue=True, limit=_BATCH)
+        else:
+            done.more = True
         sent_near, sent_overdue = publish(near), publish(overdue)
         done.near += sent_near
         done.overdue += sent_overdue

@@ -91,6 +91,30 @@ def test_a_pass_queues_what_is_near_and_what_is_overdue(
     assert dispatcher.run_once() == Pass()
 
 
+def test_no_more_is_overdue_in_rabbitmq_than_keeps_workers_busy(
+    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given more overdue timers than that
+    batch = dispatcher._BATCH
+    monkeypatch.setattr(dispatcher, "_ENOUGH", batch)
+    new_timers(2 * batch + 1, -5)
+
+    # When a pass has queued enough of them
+    assert recover().startswith(f"Queued {batch} timers: {batch} overdue")
+    eventually(lambda: ladder.depth("timers.overdue") == batch)
+
+    # Then the next ones queue what is near alone, and say so
+    new_timer(5)
+    assert dispatcher.run_once() == Pass(near=1, more=True)
+    assert recover().endswith("the workers go on.")
+
+    # And once workers have taken some, the others follow
+    drain(ladder, "timers.overdue")
+    assert dispatcher.run_once() == Pass(overdue=batch, more=True)
+    drain(ladder, "timers.overdue")
+    assert dispatcher.run_once() == Pass(overdue=1)
+
+
 def test_while_rabbitmq_is_away_nothing_is_marked(use_rabbitmq: Use) -> None:
     # Given overdue and near timers, and a claim that ended unsent
     use_rabbitmq(f"amqp://u:p@127.0.0.1:{free_port()}/")

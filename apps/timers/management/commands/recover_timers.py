@@ -13,8 +13,9 @@ class Command(BaseCommand):
     """Queue the timers that a stop left behind, say how many, and exit."""
 
     help = (
-        "Queue every timer that is overdue and did not fire, or that is"
-        " near and not queued; say how many, and exit."
+        "Queue the timers that are overdue and did not fire (of many, as"
+        " many as keep workers busy), or that are near and not queued; say"
+        " how many, and exit."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,10 +36,16 @@ def _queue() -> str:
             " timers wait in Postgres; the dispatcher queues them when"
             " RabbitMQ is back."
         )
-    return (
+    sentence = (
         f"Queued {done.queued} timers: {done.overdue + done.lost} overdue,"
         f" {done.near} near. Taken over from lost workers: {done.taken_over}."
     )
+    if done.more:
+        sentence += (
+            " That is enough at first: the dispatcher queues what else is"
+            " overdue as the workers go on."
+        )
+    return sentence
 
 
 def _wake() -> str:
