@@ -61,9 +61,10 @@ class _Link:
             logger.debug("Not settled: the connection is gone")
 
     def _make_calls(self) -> None:
-        # First: what is settled after the last look at them wakes it again.
+        # First: what is settled from now on wakes the thread again. It is
+        # left for then, lest messages wait for as long as others are done.
         self._is_woken = False
-        while self._calls:
+        for _ in range(len(self._calls)):
             self._calls.popleft()()
 
 

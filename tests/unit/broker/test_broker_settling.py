@@ -38,7 +38,7 @@ def test_what_is_settled_meanwhile_goes_with_one_wake_up() -> None:
     assert settled == [0, 1, 2, 3]
 
 
-def test_what_is_settled_while_others_are_goes_with_them() -> None:
+def test_what_is_settled_while_others_are_wakes_it_again() -> None:
     channel: Any = Channel()
     link, settled = _Link(channel), list[str]()
 
