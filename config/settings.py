@@ -3,7 +3,6 @@
 The README's table "Configuration" describes each variable.
 """
 
-import sys
 from pathlib import Path
 
 from config import env
@@ -103,9 +102,8 @@ LOGGING = {
     },
     "handlers": {
         "stderr": {
-            "class": "logging.StreamHandler",
+            "class": "config.logs.Lines",
             "formatter": "line",
-            "stream": sys.stderr,
         }
     },
     # At DEBUG others would tell URLs.
