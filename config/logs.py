@@ -33,11 +33,11 @@ class Lines(logging.Handler):
 
     A write gives Python's own lock away; were it made under the handler's,
     as the standard library does it, all threads that log would queue up
-    behind the one that waits to go on. A pipe takes up to 4,096 bytes whole
-    (POSIX, PIPE_BUF).
+    behind the one that waits to go on. A pipe keeps lines apart up to PIPE_BUF
+    (4,096 bytes on Linux, 512 at least).
     """
 
-    def createLock(self) -> None:
+    def createLock(self) -> None:  # noqa: N802
         """Have none."""
         self.lock = None
 

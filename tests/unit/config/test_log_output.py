@@ -1,4 +1,4 @@
-"""What a log leaves out."""
+"""What a log leaves out, and how its lines are written."""
 
 import logging
 import os
@@ -60,3 +60,25 @@ logging.getLogger("urllib3").warning("urllib3 warning")
     )
     lines = [line.split(" ", 2)[2] for line in done.stderr.splitlines()]
     assert lines == told
+
+
+def test_threads_that_log_at_once_write_whole_lines() -> None:
+    script = """
+import logging, threading
+from config.logs import Lines
+logger = logging.getLogger("apps.timers")
+logger.addHandler(Lines())
+def log(name):
+    for n in range(500):
+        logger.warning(f"{name}{n} " + name * 300)
+threads = [threading.Thread(target=log, args=(name,)) for name in "abcd"]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE, text=True, check=True,
+    )
+    assert sorted(done.stderr.splitlines()) == sorted(
+        f"{name}{n} " + name * 300 for name in "abcd" for n in range(500)
+    )
