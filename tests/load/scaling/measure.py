@@ -5,6 +5,7 @@ two servers; web and worker processes are never at work at the same time.
 """
 
 import os
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from deploy import commands
@@ -22,6 +24,8 @@ from tests.load.bench.sides import Ground, Side, Stack
 from tests.support.rabbitmq import Management
 from tests.support.waiting import eventually
 
+#: As many processes as `make stack` has.
+USUAL = 2
 #: How long after they were set near timers are due at the latest, seconds.
 _LEAD = 40.0
 
@@ -54,6 +58,7 @@ class Phase:
     commits: float              # of transactions that wrote
     table_bytes: float = 0.0    # by which tables and indexes grew
     index_bytes: float = 0.0
+    network_bytes: float = 0.0  # over TCP; here Postgres's go another way
     late_ms: list[float] = field(default_factory=list)  # p50, p99, most
 
     @property
@@ -69,6 +74,7 @@ class Growth:
     phases: dict[str, dict[int, Phase]] = field(default_factory=dict)
     #: Open to Postgres and to RabbitMQ, by the number of processes.
     connections: dict[int, tuple[int, int]] = field(default_factory=dict)
+    commit_ms: float = 0.0      # that a commit waits for the disk
 
     def note(self, kind: str, processes: int, phase: Phase) -> None:
         """Keep a phase, and say what came of it."""
@@ -133,11 +139,15 @@ class _Watch:
         ]
         late = [calls.late(s) for s in (0.5, 0.99, 1)] if calls else []
         cpu_ms = {part: 1000 * s / timers for part, s in used.items()}
-        return Phase(timers, seconds, cores, cpu_ms, *written, late_ms=late)
+        wal, commits, tables, indexes, network = written
+        return Phase(
+            timers, seconds, cores, cpu_ms, wal, commits,
+            tables, indexes, network, late,
+        )
 
 
 def _written(side: Side) -> tuple[float, ...]:
-    """Return bytes of WAL, transactions that wrote, and bytes kept."""
+    """Return bytes of WAL, writing transactions, bytes kept, bytes sent."""
     with psycopg.connect(side.database_url, autocommit=True) as link:
         row = link.execute(
             """
@@ -148,7 +158,8 @@ def _written(side: Side) -> tuple[float, ...]:
             """
         ).fetchone()
     assert row is not None
-    return tuple(float(number) for number in row)
+    sent = psutil.net_io_counters(pernic=True)["lo"].bytes_sent
+    return *(float(number) for number in row), sent
 
 
 def measure(sizes: Sizes) -> Growth:
@@ -158,8 +169,6 @@ def measure(sizes: Sizes) -> Growth:
         for processes in sizes.processes:
             with _started(_Sized(servers, processes)) as side:
                 measures.warm_up(side)
-                if processes == 2:      # as many as `make stack` has
-                    _rates(side, sizes, found)
                 _growth(side, processes, sizes, found)
         for processes in sizes.dispatchers:
             with _started(_Dispatchers(servers, processes)) as side:
@@ -183,7 +192,7 @@ def _rates(side: Side, sizes: Sizes, found: Growth) -> None:
         calls, _ = measures.lateness(side, rate, sizes.rate_seconds)
         count = len(calls.late_ms)
         found.note(
-            f"at {rate}/s", 2,
+            f"at {rate}/s", USUAL,
             watch.phase(count, calls.last - calls.first, calls),
         )
 
@@ -195,6 +204,10 @@ def _growth(
     far = measures.far(side, sizes.seconds)
     phase = watch.phase(len(far.timers), far.seconds)
     found.note("far", processes, phase)
+    _analyze(side)
+    if processes == USUAL:
+        found.commit_ms = _commit_ms(side)
+        _rates(side, sizes, found)
     # All of them are set, and asleep in RabbitMQ, before the first is due.
     due = time.time() + min(_LEAD, 3 * sizes.burst / phase.rate + 3)
     side.receiver.forget()
@@ -208,6 +221,26 @@ def _growth(
         "near", processes, watch.phase(len(near.timers), near.seconds)
     )
     _calls(side, processes, due, near.timers, found)
+
+
+def _analyze(side: Side) -> None:
+    """Do what autovacuum does in the first minute.
+
+    Plans that were made while the table was empty read all of it.
+    """
+    with psycopg.connect(side.database_url, autocommit=True) as link:
+        link.execute("ANALYZE timer, attempt")
+
+
+def _commit_ms(side: Side) -> float:
+    """Return what a commit waits for the disk, in ms: the median of 50."""
+    taken = []
+    with psycopg.connect(side.database_url, autocommit=True) as link:
+        for _ in range(50):
+            began = time.monotonic()
+            link.execute("SELECT pg_logical_emit_message(true, 'bench', '')")
+            taken.append(1000 * (time.monotonic() - began))
+    return statistics.median(taken)
 
 
 def _calls(

@@ -19,7 +19,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 #: A process that is not done by then has the others go first, ms.
 _SLICE = 3.0
@@ -27,6 +27,9 @@ _SLICE = 3.0
 _LEAD = 20.0
 #: The most that `GroupCommit` writes at once.
 _MOST = 500
+
+#: How long the timers of a steady stream sleep, ms.
+_SOON = 200.0
 
 Then = Callable[[], None]
 
@@ -40,45 +43,56 @@ class Costs:
     """
 
     web: float
-    worker: float       # half of it before the call, half after
+    worker: float       # half to claim, a quarter to call, one to record
     rabbitmq: float     # a third when published, two thirds from then on
     queue: float        # of these, what the one queue's own process takes
     flush: float
     row: float
     fsync: float        # a wait, and no processor time
     network: float = 0.0    # a round trip, between machines
+    bench: float = 0.0      # what sets and receives it, on the same machine
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Processes and cores of each part; one `machine` shares its cores."""
+    """Processes of web and worker, one for each of their cores, and cores.
+
+    With `shared`, all parts are on one machine of so many cores.
+    """
 
     web: int
     worker: int
-    web_cores: float
-    worker_cores: float
-    postgres_cores: int
-    rabbitmq_cores: int
-    shared_cores: int = 0   # all parts on one machine of so many
+    postgres: int = 1
+    rabbitmq: int = 1
+    shared: int = 0
 
 
 @dataclass
 class Outcome:
-    """How late calls were, and how busy each part's cores have been."""
+    """How long answers took, how late calls were, how busy cores were."""
 
-    late: list[float]
+    set: int
     seconds: float
+    answers: list[float] = field(default_factory=list)  # ms, in order
+    late: list[float] = field(default_factory=list)     # ms, in order
     busy: dict[str, float] = field(default_factory=dict)
-
-    def quantile(self, share: float) -> float:
-        """Return a quantile of lateness, in ms."""
-        place = math.ceil(share * len(self.late)) - 1
-        return self.late[max(place, 0)]
 
     @property
     def rate(self) -> float:
         """Calls a second."""
         return len(self.late) / self.seconds
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether all but a hundredth was stored and called by the end."""
+        return len(self.late) >= 0.99 * self.set
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return a quantile of values that are in order; NaN if there are none."""
+    if not values:
+        return math.nan
+    return values[max(math.ceil(share * len(values)) - 1, 0)]
 
 
 class Clock:
@@ -123,10 +137,7 @@ class Machine:
             length = min(process.left, _SLICE)
             self.used += length
             self.clock.at(
-                self.clock.now + length,
-                lambda process=process, length=length: (  # type: ignore[misc]
-                    self._end(process, length)
-                ),
+                self.clock.now + length, partial(self._end, process, length)
             )
 
     def _end(self, process: "Process", length: float) -> None:
@@ -204,155 +215,149 @@ class Group:
 
 
 class Pipeline:
-    """All parts of the service, and what has been called."""
+    """All parts of the service, and what has become of its timers."""
 
-    def __init__(
-        self, layout: Layout, costs: Costs, chance: random.Random
-    ) -> None:
+    def __init__(self, layout: Layout, costs: Costs, seed: int) -> None:
         self.clock = clock = Clock()
+        self.chance = random.Random(seed)
+        self.set = 0
+        self.answers: list[float] = []
+        self.late: list[float] = []
         self._costs = costs
-        self._chance = chance
-        shared = Machine(clock, layout.shared_cores)
-
-        def machine(cores: float) -> Machine:
-            return shared if shared.cores else Machine(clock, int(cores))
-
-        self.machines = {
-            "web": machine(layout.web_cores),
-            "worker": machine(layout.worker_cores),
-            "postgres": machine(layout.postgres_cores),
-            "rabbitmq": machine(layout.rabbitmq_cores),
+        cores = {
+            "web": layout.web, "worker": layout.worker,
+            "postgres": layout.postgres, "rabbitmq": layout.rabbitmq,
         }
-        parts = self.machines
+        shared = Machine(clock, layout.shared)
+        self._machines = parts = {
+            part: shared if layout.shared else Machine(clock, count)
+            for part, count in cores.items()
+        }
         self._web = [
-            (Process(parts["web"]), Group(clock, parts["postgres"], costs))
-            for _ in range(layout.web)
+            (Process(parts["web"]), self._group()) for _ in range(layout.web)
         ]
         self._workers = [
-            (
-                Process(parts["worker"]),
-                Group(clock, parts["postgres"], costs),
-                Group(clock, parts["postgres"], costs),
-            )
+            (Process(parts["worker"]), self._group(), self._group())
             for _ in range(layout.worker)
         ]
-        # As many rungs are at work at the same time.
-        self._rungs = [
-            Process(parts["rabbitmq"])
-            for _ in range(2 * parts["rabbitmq"].cores)
-        ]
+        # Sixty rungs: as many as there are cores are at work at a time.
+        self._rungs = [Process(parts["rabbitmq"]) for _ in range(60)]
         self._queue = Process(parts["rabbitmq"])
-        self.late: list[float] = []
-        self.set: list[float] = []
-        self.recorded = 0
+        self._bench = Process(parts["web"])
 
-    def create(self, delay: float | None, due: float | None = None) -> None:
-        """Set a timer now, `delay` from its storing or due at a time."""
-        process, group = self._chance.choice(self._web)
+    def _group(self) -> Group:
+        return Group(self.clock, self._machines["postgres"], self._costs)
+
+    def _varied(self, mean: float) -> float:
+        """Return a length of work: half of it is always the same."""
+        return mean / 2 + self.chance.expovariate(2 / mean)
+
+    def create(
+        self,
+        *,
+        due: float | None = None,
+        delay: float = 0.0,
+        then: Then = lambda: None,
+    ) -> None:
+        """Set a timer, `delay` from when it is stored if it has no time."""
+        process, group = self.chance.choice(self._web)
+        began = self.clock.now
+        self.set += 1
 
         def stored() -> None:
-            self.set.append(self.clock.now)
-            when = due if due is not None else self.clock.now + (delay or 0)
-            self._publish(when)
+            self.answers.append(self.clock.now - began)
+            self._publish(self.clock.now + delay if due is None else due)
+            then()
 
+        self._bench.do(self._costs.bench / 2, lambda: None)
         process.do(self._varied(self._costs.web), lambda: group.write(stored))
 
     def _publish(self, due: float) -> None:
-        rung = self._chance.choice(self._rungs)
-        early = self._chance.uniform(_LEAD / 2, _LEAD)
-        rest = self._costs.rabbitmq - self._costs.queue
+        early = self.chance.uniform(_LEAD / 2, _LEAD)
+        each = (self._costs.rabbitmq - self._costs.queue) / 3
 
         def climbed_down() -> None:
             self._queue.do(self._costs.queue, lambda: self._deliver(due))
 
         def expired() -> None:
-            self._chance.choice(self._rungs).do(rest * 2 / 3, climbed_down)
+            self.chance.choice(self._rungs).do(2 * each, climbed_down)
 
-        rung.do(rest / 3, lambda: self.clock.at(due - early, expired))
+        self.chance.choice(self._rungs).do(
+            each, lambda: self.clock.at(due - early, expired)
+        )
 
     def _deliver(self, due: float) -> None:
-        process, claims, records = self._chance.choice(self._workers)
+        process, claims, records = self.chance.choice(self._workers)
         half = self._costs.worker / 2
-
-        def recorded() -> None:
-            self.recorded += 1
 
         def called() -> None:
             self.late.append(self.clock.now - due)
-            records.write(recorded)
-
-        def claimed() -> None:
-            self.clock.at(
-                due, lambda: process.do(self._varied(half), called)
+            self._bench.do(self._costs.bench / 2, lambda: None)
+            process.do(
+                self._varied(half / 2), lambda: records.write(lambda: None)
             )
 
-        process.do(self._varied(half), lambda: claims.write(claimed))
+        def is_due() -> None:
+            process.do(self._varied(half / 2), called)
 
-    def _varied(self, mean: float) -> float:
-        """Return a length of work: half of it is always the same."""
-        return mean / 2 + self._chance.expovariate(2 / mean)
+        process.do(
+            self._varied(half),
+            lambda: claims.write(lambda: self.clock.at(due, is_due)),
+        )
 
     def outcome(self, seconds: float) -> Outcome:
         """Return what came of it, in so many seconds of its time."""
-        busy = {
-            name: machine.used / (machine.cores * self.clock.now)
-            for name, machine in self.machines.items()
-        }
-        return Outcome(sorted(self.late), seconds, busy)
+        return Outcome(
+            self.set, seconds, sorted(self.answers), sorted(self.late),
+            {
+                part: machine.used / (1000 * machine.cores * seconds)
+                for part, machine in self._machines.items()
+            },
+        )
 
 
 def steady(
     layout: Layout, costs: Costs, rate: float, seconds: float, seed: int = 1
 ) -> Outcome:
-    """Set timers at random moments, at a rate, each due 2 s later.
-
-    What comes due in the last second is not looked at: the rest of the
-    system is at its steady state while the others are called.
-    """
-    chance = random.Random(seed)
-    pipeline = Pipeline(layout, costs, chance)
-    clock = pipeline.clock
+    """Set timers at random moments, at a rate, each due soon after."""
+    pipeline = Pipeline(layout, costs, seed)
+    clock, chance = pipeline.clock, pipeline.chance
     end = 1000 * seconds
 
     def arrive() -> None:
-        pipeline.create(2000.0)
-        when = clock.now + chance.expovariate(rate / 1000)
-        if when < end:
-            clock.at(when, arrive)
+        if clock.now < end:
+            pipeline.create(delay=_SOON)
+            clock.at(clock.now + chance.expovariate(rate / 1000), arrive)
 
-    clock.at(0.0, arrive)
-    clock.run(end + 2000)
+    arrive()
+    clock.run(until=end + _SOON + _LEAD)
     return pipeline.outcome(seconds)
 
 
 def burst(layout: Layout, costs: Costs, count: int, seed: int = 1) -> Outcome:
-    """Set timers in advance that are due in one second; call them all."""
-    chance = random.Random(seed)
-    pipeline = Pipeline(layout, costs, chance)
-    begin = 1000.0 + 4 * count * (costs.web + costs.rabbitmq)
+    """Call timers that were set long before, and are due in one second."""
+    pipeline = Pipeline(layout, costs, seed)
+    begin = 10.0 * count    # more than it takes to set them
     for number in range(count):
-        pipeline.create(None, begin + 1000.0 * number / count)
+        pipeline.create(due=begin + 1000.0 * number / count)
     pipeline.clock.run()
     return pipeline.outcome((pipeline.clock.now - begin) / 1000)
 
 
 def creates(
-    layout: Layout, costs: Costs, count: int, callers: int, seed: int = 1
+    layout: Layout, costs: Costs, count: int, callers: int = 64, seed: int = 1
 ) -> float:
-    """Return creates a second, with so many callers that wait for answers."""
-    pipeline = Pipeline(layout, costs, random.Random(seed))
-    clock, left = pipeline.clock, count - callers
+    """Return creates a second, of callers that wait for their answers."""
+    pipeline = Pipeline(layout, costs, seed)
+    last = 0.0
 
-    class Answers(list[Any]):
-        def append(self, when: Any) -> None:
-            nonlocal left
-            super().append(when)
-            if left > 0:
-                left -= 1
-                pipeline.create(86_400_000.0)
+    def again() -> None:
+        nonlocal last
+        last = pipeline.clock.now
+        if pipeline.set < count:
+            pipeline.create(delay=86_400_000.0, then=again)
 
-    pipeline.set = Answers()
     for _ in range(callers):
-        pipeline.create(86_400_000.0)
-    clock.run(86_000_000.0)
-    return 1000 * count / pipeline.set[-1]
+        pipeline.create(delay=86_400_000.0, then=again)
+    pipeline.clock.run(until=86_000_000.0)
+    return 1000 * count / last
