@@ -60,6 +60,7 @@ class Phase:
     index_bytes: float = 0.0
     network_bytes: float = 0.0  # over TCP; here Postgres's go another way
     late_ms: list[float] = field(default_factory=list)  # p50, p99, most
+    others: float = 0.0         # cores that other programs used meanwhile
 
     @property
     def rate(self) -> float:
@@ -124,7 +125,9 @@ class _Watch:
     def __init__(self, side: Side) -> None:
         self._side = side
         self._parts = usage.cpu_of(side.parts())
+        self._began = time.monotonic()
         self._all = usage.cpu(usage.tree(os.getpid()))
+        self._machine = _busy()
         self._written = _written(side)
 
     def phase(
@@ -132,7 +135,9 @@ class _Watch:
     ) -> Phase:
         """Return the phase that ends now; it made timers for so long."""
         used = usage.used(self._parts, self._side.parts())
-        cores = (usage.cpu(usage.tree(os.getpid())) - self._all) / seconds
+        ours = usage.cpu(usage.tree(os.getpid())) - self._all
+        others = _busy() - self._machine - ours
+        others /= time.monotonic() - self._began
         written = [
             (now - before) / timers for now, before in
             zip(_written(self._side), self._written, strict=True)
@@ -141,9 +146,15 @@ class _Watch:
         cpu_ms = {part: 1000 * s / timers for part, s in used.items()}
         wal, commits, tables, indexes, network = written
         return Phase(
-            timers, seconds, cores, cpu_ms, wal, commits,
-            tables, indexes, network, late,
+            timers, seconds, ours / seconds, cpu_ms, wal, commits,
+            tables, indexes, network, late, max(others, 0.0),
         )
+
+
+def _busy() -> float:
+    """Return the seconds that the machine's cores have been busy."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest)
 
 
 def _written(side: Side) -> tuple[float, ...]:

@@ -69,7 +69,11 @@ class Layout:
 
 @dataclass
 class Outcome:
-    """How long answers took, how late calls were, how busy cores were."""
+    """How long answers took, how late calls were, how busy cores were.
+
+    Postgres is busy long before it is full: as long as it has time for
+    small groups, groups are small.
+    """
 
     set: int
     seconds: float
@@ -150,6 +154,7 @@ class Process:
     """Does one thing at a time, in the order in which it was asked."""
 
     def __init__(self, machine: Machine) -> None:
+        self.used = 0.0
         self._machine = machine
         self._work: deque[tuple[float, Then]] = deque()
         self.left = 0.0
@@ -169,6 +174,7 @@ class Process:
     def spent(self, length: float) -> None:
         """Take a slice off; go on when nothing is left."""
         self.left -= length
+        self.used += length
         if self.left > 1e-9:
             self._machine.ready(self)
             return
@@ -307,12 +313,13 @@ class Pipeline:
 
     def outcome(self, seconds: float) -> Outcome:
         """Return what came of it, in so many seconds of its time."""
+        busy = {
+            part: machine.used / (machine.cores * self.clock.now)
+            for part, machine in self._machines.items()
+        }
+        busy["queue"] = self._queue.used / self.clock.now
         return Outcome(
-            self.set, seconds, sorted(self.answers), sorted(self.late),
-            {
-                part: machine.used / (1000 * machine.cores * seconds)
-                for part, machine in self._machines.items()
-            },
+            self.set, seconds, sorted(self.answers), sorted(self.late), busy
         )
 
 
