@@ -28,6 +28,8 @@ _LEAD = 20.0
 #: The most that `GroupCommit` writes at once.
 _MOST = 500
 
+#: As `deploy.commands` and `make stack` have them.
+_WEB_THREADS, _WORKER_THREADS = 32, 64
 #: How long the timers of a steady stream sleep, ms.
 _SOON = 200.0
 
@@ -184,11 +186,41 @@ class Process:
         then()
 
 
-class Group:
-    """`GroupCommit` of one process and kind of write, with its backend."""
+class Threads:
+    """The threads of a process: what finds none free waits for one."""
 
-    def __init__(self, clock: Clock, postgres: Machine, costs: Costs) -> None:
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[Then] = deque()
+
+    def take(self, then: Then) -> None:
+        """Go on with something on a thread."""
+        if self._free:
+            self._free -= 1
+            then()
+        else:
+            self._waiting.append(then)
+
+    def give_back(self) -> None:
+        """Let a thread go on with what waits."""
+        if self._waiting:
+            self._waiting.popleft()()
+        else:
+            self._free += 1
+
+
+class Group:
+    """`GroupCommit` of one process and kind of write, with its backend.
+
+    Its caller goes on, and the next group begins, when the process has come
+    to it: the more it has to do, the larger are its groups.
+    """
+
+    def __init__(
+        self, clock: Clock, owner: Process, postgres: Machine, costs: Costs
+    ) -> None:
         self._clock = clock
+        self._owner = owner
         self._backend = Process(postgres)
         self._costs = costs
         self._waiting: deque[Then] = deque()
@@ -208,7 +240,7 @@ class Group:
             self._costs.flush + count * self._costs.row,
             lambda: self._clock.at(
                 self._clock.now + self._costs.fsync + self._costs.network,
-                lambda: self._done(group),
+                lambda: self._owner.do(0.0, lambda: self._done(group)),
             ),
         )
 
@@ -240,19 +272,28 @@ class Pipeline:
             for part, count in cores.items()
         }
         self._web = [
-            (Process(parts["web"]), self._group()) for _ in range(layout.web)
+            (Threads(_WEB_THREADS), process, self._group(process))
+            for process in self._processes("web", layout.web)
         ]
         self._workers = [
-            (Process(parts["worker"]), self._group(), self._group())
-            for _ in range(layout.worker)
+            (
+                Threads(_WORKER_THREADS), process,
+                self._group(process), self._group(process),
+            )
+            for process in self._processes("worker", layout.worker)
         ]
         # Sixty rungs: as many as there are cores are at work at a time.
         self._rungs = [Process(parts["rabbitmq"]) for _ in range(60)]
         self._queue = Process(parts["rabbitmq"])
         self._bench = Process(parts["web"])
 
-    def _group(self) -> Group:
-        return Group(self.clock, self._machines["postgres"], self._costs)
+    def _processes(self, part: str, count: int) -> list[Process]:
+        return [Process(self._machines[part]) for _ in range(count)]
+
+    def _group(self, owner: Process) -> Group:
+        return Group(
+            self.clock, owner, self._machines["postgres"], self._costs
+        )
 
     def _varied(self, mean: float) -> float:
         """Return a length of work: half of it is always the same."""
@@ -266,17 +307,19 @@ class Pipeline:
         then: Then = lambda: None,
     ) -> None:
         """Set a timer, `delay` from when it is stored if it has no time."""
-        process, group = self.chance.choice(self._web)
+        threads, process, group = self.chance.choice(self._web)
         began = self.clock.now
         self.set += 1
 
         def stored() -> None:
+            threads.give_back()
             self.answers.append(self.clock.now - began)
             self._publish(self.clock.now + delay if due is None else due)
             then()
 
         self._bench.do(self._costs.bench / 2, lambda: None)
-        process.do(self._varied(self._costs.web), lambda: group.write(stored))
+        work = self._varied(self._costs.web)
+        threads.take(lambda: process.do(work, lambda: group.write(stored)))
 
     def _publish(self, due: float) -> None:
         early = self.chance.uniform(_LEAD / 2, _LEAD)
@@ -293,23 +336,25 @@ class Pipeline:
         )
 
     def _deliver(self, due: float) -> None:
-        process, claims, records = self.chance.choice(self._workers)
+        threads, process, claims, records = self.chance.choice(self._workers)
         half = self._costs.worker / 2
 
         def called() -> None:
             self.late.append(self.clock.now - due)
             self._bench.do(self._costs.bench / 2, lambda: None)
             process.do(
-                self._varied(half / 2), lambda: records.write(lambda: None)
+                self._varied(half / 2),
+                lambda: records.write(threads.give_back),
             )
 
         def is_due() -> None:
             process.do(self._varied(half / 2), called)
 
-        process.do(
-            self._varied(half),
-            lambda: claims.write(lambda: self.clock.at(due, is_due)),
-        )
+        def claim() -> None:
+            claims.write(lambda: self.clock.at(due, is_due))
+
+        work = self._varied(half)
+        threads.take(lambda: process.do(work, claim))
 
     def outcome(self, seconds: float) -> Outcome:
         """Return what came of it, in so many seconds of its time."""

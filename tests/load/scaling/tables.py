@@ -130,7 +130,7 @@ def _validation(growth: Growth) -> str:
     for kind in (k for k in growth.phases if k.startswith("at ")):
         phase = usual(growth, kind)
         rate = float(kind.split()[1].split("/")[0])
-        costs = _slowed(growth, phase)
+        costs = _slowed(growth, phase, times=1)
         late = simulation.steady(_here(USUAL), costs, rate, 10).late
         for name, share, real in (
             ("p50", 0.5, phase.late_ms[0]), ("p99", 0.99, phase.late_ms[1]),
@@ -155,13 +155,16 @@ def _here(count: int) -> Layout:
     return Layout(count, count, shared=_HERE)
 
 
-def _slowed(growth: Growth, phase: Phase, **measured: float) -> Costs:
+def _slowed(
+    growth: Growth, phase: Phase, times: int = 2, **measured: float
+) -> Costs:
     """Return the costs on this machine, as others slowed it meanwhile.
 
-    What the bench itself takes is for a create and a call.
+    What the bench takes is that of a create and a call: `times` that of a
+    phase, of which most have only one of the two.
     """
     all_ms = 1000 * phase.cores / phase.rate
-    bench = 2 * max(all_ms - sum(phase.cpu_ms.values()), 0.0)
+    bench = times * max(all_ms - sum(phase.cpu_ms.values()), 0.0)
     costs = replace(
         sizing.simulated(growth), network=0.0, bench=bench, **measured
     )
