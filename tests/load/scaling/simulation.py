@@ -30,6 +30,8 @@ _MOST = 500
 
 #: As `deploy.commands` and `make stack` have them.
 _WEB_THREADS, _WORKER_THREADS = 32, 64
+#: So often other programs begin something, ms.
+_OTHERS_TURN = 10.0
 #: How long the timers of a steady stream sleep, ms.
 _SOON = 200.0
 
@@ -59,7 +61,8 @@ class Costs:
 class Layout:
     """Processes of web and worker, one for each of their cores, and cores.
 
-    With `shared`, all parts are on one machine of so many cores.
+    With `shared`, all parts are on one machine of so many cores, of which
+    other programs use `others`.
     """
 
     web: int
@@ -67,6 +70,7 @@ class Layout:
     postgres: int = 1
     rabbitmq: int = 1
     shared: int = 0
+    others: float = 0.0
 
 
 @dataclass
@@ -106,6 +110,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.over = False
         self._events: list[tuple[float, int, Then]] = []
         self._order = itertools.count()
 
@@ -115,8 +120,8 @@ class Clock:
         heapq.heappush(self._events, event)
 
     def run(self, until: float = math.inf) -> None:
-        """Let everything happen that does until then."""
-        while self._events and self._events[0][0] <= until:
+        """Let everything happen that does until then, or until it is over."""
+        while not self.over and self._events and self._events[0][0] <= until:
             self.now, _, then = heapq.heappop(self._events)
             then()
 
@@ -132,15 +137,19 @@ class Machine:
         self._ready: deque[Process] = deque()
 
     def ready(self, process: "Process") -> None:
-        """Let a process have its turn."""
-        self._ready.append(process)
+        """Let a process go on with its turn, or have it after the others."""
+        if 0 < process.turn < _SLICE:
+            self._ready.appendleft(process)
+        else:
+            process.turn = 0.0
+            self._ready.append(process)
         self._start()
 
     def _start(self) -> None:
         while self._free and self._ready:
             self._free -= 1
             process = self._ready.popleft()
-            length = min(process.left, _SLICE)
+            length = min(process.left, _SLICE - process.turn)
             self.used += length
             self.clock.at(
                 self.clock.now + length, partial(self._end, process, length)
@@ -157,6 +166,7 @@ class Process:
 
     def __init__(self, machine: Machine) -> None:
         self.used = 0.0
+        self.turn = 0.0
         self._machine = machine
         self._work: deque[tuple[float, Then]] = deque()
         self.left = 0.0
@@ -172,11 +182,14 @@ class Process:
         if self._work:
             self.left, self._then = self._work.popleft()
             self._machine.ready(self)
+        else:
+            self.turn = 0.0
 
     def spent(self, length: float) -> None:
         """Take a slice off; go on when nothing is left."""
         self.left -= length
         self.used += length
+        self.turn += length
         if self.left > 1e-9:
             self._machine.ready(self)
             return
@@ -259,6 +272,8 @@ class Pipeline:
         self.clock = clock = Clock()
         self.chance = random.Random(seed)
         self.set = 0
+        self.ended = 0
+        self.until_ended = 0    # the run is over with so many records, if any
         self.answers: list[float] = []
         self.late: list[float] = []
         self._costs = costs
@@ -286,6 +301,20 @@ class Pipeline:
         self._rungs = [Process(parts["rabbitmq"]) for _ in range(60)]
         self._queue = Process(parts["rabbitmq"])
         self._bench = Process(parts["web"])
+        for _ in range(layout.shared):
+            each = layout.others / layout.shared
+            self._run_other(Process(shared), each)
+
+    def _run_other(self, process: Process, share: float) -> None:
+        """Keep a share of a core busy."""
+        again = self.clock.now + _OTHERS_TURN
+
+        process.do(
+            share * _OTHERS_TURN,
+            lambda: self.clock.at(
+                again, lambda: self._run_other(process, share)
+            ),
+        )
 
     def _processes(self, part: str, count: int) -> list[Process]:
         return [Process(self._machines[part]) for _ in range(count)]
@@ -342,10 +371,12 @@ class Pipeline:
         def called() -> None:
             self.late.append(self.clock.now - due)
             self._bench.do(self._costs.bench / 2, lambda: None)
-            process.do(
-                self._varied(half / 2),
-                lambda: records.write(threads.give_back),
-            )
+            process.do(self._varied(half / 2), lambda: records.write(ended))
+
+        def ended() -> None:
+            threads.give_back()
+            self.ended += 1
+            self.clock.over = self.ended == self.until_ended
 
         def is_due() -> None:
             process.do(self._varied(half / 2), called)
@@ -389,6 +420,7 @@ def steady(
 def burst(layout: Layout, costs: Costs, count: int, seed: int = 1) -> Outcome:
     """Call timers that were set long before, and are due in one second."""
     pipeline = Pipeline(layout, costs, seed)
+    pipeline.until_ended = count
     begin = 10.0 * count    # more than it takes to set them
     for number in range(count):
         pipeline.create(due=begin + 1000.0 * number / count)
@@ -401,15 +433,14 @@ def creates(
 ) -> float:
     """Return creates a second, of callers that wait for their answers."""
     pipeline = Pipeline(layout, costs, seed)
-    last = 0.0
 
     def again() -> None:
-        nonlocal last
-        last = pipeline.clock.now
         if pipeline.set < count:
             pipeline.create(delay=86_400_000.0, then=again)
+        elif len(pipeline.answers) == count:
+            pipeline.clock.over = True
 
     for _ in range(callers):
         pipeline.create(delay=86_400_000.0, then=again)
-    pipeline.clock.run(until=86_000_000.0)
-    return 1000 * count / last
+    pipeline.clock.run()
+    return 1000 * count / pipeline.clock.now

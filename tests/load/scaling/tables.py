@@ -130,8 +130,8 @@ def _validation(growth: Growth) -> str:
     for kind in (k for k in growth.phases if k.startswith("at ")):
         phase = usual(growth, kind)
         rate = float(kind.split()[1].split("/")[0])
-        costs = _slowed(growth, phase, times=1)
-        late = simulation.steady(_here(USUAL), costs, rate, 10).late
+        costs = _costs_here(growth, phase, times=1)
+        late = simulation.steady(_here(USUAL, phase), costs, rate, 10).late
         for name, share, real in (
             ("p50", 0.5, phase.late_ms[0]), ("p99", 0.99, phase.late_ms[1]),
         ):
@@ -141,39 +141,33 @@ def _validation(growth: Growth) -> str:
                 f"{found - real:+.1f}",
             ])
     for count, phase in growth.phases["near"].items():
-        costs = _slowed(growth, phase, web=phase.cpu_ms["web"])
-        found = simulation.creates(_here(count), costs, phase.timers)
+        costs = _costs_here(growth, phase, web=phase.cpu_ms["web"])
+        found = simulation.creates(_here(count, phase), costs, phase.timers)
         rows.append(_compared(f"near creates/s, {count}", phase, found))
     for count, phase in growth.phases["calls"].items():
-        costs = _slowed(growth, phase, worker=phase.cpu_ms["worker"])
-        found = simulation.burst(_here(count), costs, phase.timers).rate
+        costs = _costs_here(growth, phase, worker=phase.cpu_ms["worker"])
+        found = simulation.burst(_here(count, phase), costs, phase.timers).rate
         rows.append(_compared(f"calls/s, {count}", phase, found))
     return _table(["", "measured", "simulated", "error"], rows)
 
 
-def _here(count: int) -> Layout:
-    return Layout(count, count, shared=_HERE)
+def _here(count: int, phase: Phase) -> Layout:
+    return Layout(count, count, shared=_HERE, others=phase.others)
 
 
-def _slowed(
+def _costs_here(
     growth: Growth, phase: Phase, times: int = 2, **measured: float
 ) -> Costs:
-    """Return the costs on this machine, as others slowed it meanwhile.
+    """Return a timer's costs on this one machine.
 
     What the bench takes is that of a create and a call: `times` that of a
     phase, of which most have only one of the two.
     """
     all_ms = 1000 * phase.cores / phase.rate
     bench = times * max(all_ms - sum(phase.cpu_ms.values()), 0.0)
-    costs = replace(
+    return replace(
         sizing.simulated(growth), network=0.0, bench=bench, **measured
     )
-    slower = _HERE / max(_HERE - phase.others, _HERE / 10)
-    return replace(costs, **{
-        name: slower * getattr(costs, name)
-        for name in ("web", "worker", "rabbitmq", "queue", "flush", "row",
-                     "bench")
-    })
 
 
 def _compared(title: str, phase: Phase, found: float) -> list[str]:
