@@ -132,22 +132,22 @@ def _validation(growth: Growth) -> str:
         rate = float(kind.split()[1].split("/")[0])
         costs = _costs_here(growth, phase, times=1)
         late = simulation.steady(_here(USUAL, phase), costs, rate, 10).late
-        for name, share, real in (
-            ("p50", 0.5, phase.late_ms[0]), ("p99", 0.99, phase.late_ms[1]),
-        ):
-            found = quantile(late, share)
-            rows.append([
-                f"late {kind}, {name}, ms", f"{real:.1f}", f"{found:.1f}",
-                f"{found - real:+.1f}",
-            ])
+        found = [quantile(late, share) for share in (0.5, 0.99)]
+        rows.append([
+            f"late {kind}, p50 / p99, ms",
+            *(f"{p50:.1f} / {p99:.1f}" for p50, p99 in (
+                phase.late_ms[:2], found,
+                [f - m for f, m in zip(found, phase.late_ms, strict=False)],
+            )),
+        ])
     for count, phase in growth.phases["near"].items():
         costs = _costs_here(growth, phase, web=phase.cpu_ms["web"])
-        found = simulation.creates(_here(count, phase), costs, phase.timers)
-        rows.append(_compared(f"near creates/s, {count}", phase, found))
+        rate = simulation.creates(_here(count, phase), costs, phase.timers)
+        rows.append(_compared(f"near creates/s, {count}", phase, rate))
     for count, phase in growth.phases["calls"].items():
         costs = _costs_here(growth, phase, worker=phase.cpu_ms["worker"])
-        found = simulation.burst(_here(count, phase), costs, phase.timers).rate
-        rows.append(_compared(f"calls/s, {count}", phase, found))
+        rate = simulation.burst(_here(count, phase), costs, phase.timers).rate
+        rows.append(_compared(f"calls/s, {count}", phase, rate))
     return _table(["", "measured", "simulated", "error"], rows)
 
 
@@ -189,10 +189,6 @@ def _simulated(growth: Growth) -> str:
         cell = sizing.layout(growth, rate)
         done = simulation.steady(cell, costs, rate, 3)
         rows.append(_outcome(f"{rate:,}/s", cell, done))
-        if rate == CELL:
-            cells = max(RATES) // rate
-            title = f"{max(RATES):,}/s, each of {cells} cells"
-            rows.append(_outcome(title, cell, done))
     whole = sizing.layout(growth, max(RATES))
     done = simulation.steady(whole, costs, max(RATES), 0.5)
     rows.append(_outcome(f"{max(RATES):,}/s, in one cell", whole, done))
