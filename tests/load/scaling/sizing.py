@@ -47,6 +47,12 @@ def cores(growth: Growth, rate: float) -> dict[str, int]:
     }
 
 
+def machines(growth: Growth, rate: float) -> int:
+    """Return the machines of a cell, of which each runs one part."""
+    counts = cores(growth, rate).values()
+    return sum(math.ceil(count / CORES) for count in counts)
+
+
 def layout(growth: Growth, rate: float) -> Layout:
     """Return processes and cores of a cell for so many near timers."""
     costs = simulated(growth)

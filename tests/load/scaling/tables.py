@@ -109,13 +109,14 @@ def _sizes(growth: Growth) -> str:
         ]
         for part in PARTS
     ]
+    cells = [max(1, rate // CELL) for rate in RATES]
     machines = [
-        sum(-(-count // sizing.CORES) for count in each.values())
-        for each in cores
+        count * sizing.machines(growth, rate / count)
+        for count, rate in zip(cells, RATES, strict=True)
     ]
     rows += [
         [f"machines of {sizing.CORES} cores", *(f"{m:,}" for m in machines)],
-        ["cells", *(str(max(1, rate // CELL)) for rate in RATES)],
+        ["cells", *map(str, cells)],
         ["WAL, MB/s", *(f"{ld.wal_bytes / 1e6:,.1f}" for ld in loads)],
         ["commits/s, at most", *(f"{ld.commits:,.0f}" for ld in loads)],
         ["TCP, MB/s", *(f"{ld.network_bytes / 1e6:,.1f}" for ld in loads)],
