@@ -92,14 +92,14 @@ class Run:
 
 def run(sizes: Sizes, only: list[str]) -> Run:
     """Measure every side, or those of the names in `only`."""
-    with _ground() as ground:
+    with ground() as servers:
         chosen = [
-            side for side in sides(ground)
+            side for side in sides(servers)
             if not only or side.name in only
         ]
         titles = {side.name: side.title for side in chosen}
-        about = machine.about(ground)
-        results = {MACHINE: _machine(ground.receiver, sizes)}
+        about = machine.about(servers)
+        results = {MACHINE: _machine(servers.receiver, sizes)}
         for side in chosen:
             _say(side.title)
             results[side.name] = _side(side, sizes)
@@ -107,7 +107,8 @@ def run(sizes: Sizes, only: list[str]) -> Run:
 
 
 @contextlib.contextmanager
-def _ground() -> Iterator[Ground]:
+def ground() -> Iterator[Ground]:
+    """Start the servers and the receiver of a run of its own."""
     with contextlib.ExitStack() as exits:
         directory = Path(
             exits.enter_context(TemporaryDirectory(prefix="timer-bench-"))
