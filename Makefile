@@ -7,7 +7,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stack test chaos bench lint lock clean
+.PHONY: help run stack test chaos bench scaling lint lock clean
 
 # Another project's modules have no place in this environment.
 unexport PYTHONHOME
@@ -19,7 +19,7 @@ SOURCES := manage.py config apps deploy tests
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } \
-	    /^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+	    /^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
 
 run: ## the service on this machine, with a PostgreSQL of its own
 	@$(VENV) standalone
@@ -40,6 +40,10 @@ chaos: ## kill, stop and partition everything; prints what became of timers
 bench: ## measure the service beside others, on this machine; ARGS=--quick
 	@$(VENV) bench stack
 	@exec $(PY) -m tests.load.bench $(ARGS)
+
+scaling: ## measure how it grows with its processes; size and simulate more
+	@$(VENV) bench stack
+	@exec $(PY) -m tests.load.scaling $(ARGS)
 
 lint: ## ruff, mypy and pycodestyle over everything
 	@$(VENV) dev
