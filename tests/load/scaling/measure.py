@@ -215,7 +215,6 @@ def _growth(
     far = measures.far(side, sizes.seconds)
     phase = watch.phase(len(far.timers), far.seconds)
     found.note("far", processes, phase)
-    _analyze(side)
     if processes == USUAL:
         found.commit_ms = _commit_ms(side)
         _rates(side, sizes, found)
@@ -232,15 +231,6 @@ def _growth(
         "near", processes, watch.phase(len(near.timers), near.seconds)
     )
     _calls(side, processes, due, near.timers, found)
-
-
-def _analyze(side: Side) -> None:
-    """Do what autovacuum does in the first minute.
-
-    Plans that were made while the table was empty read all of it.
-    """
-    with psycopg.connect(side.database_url, autocommit=True) as link:
-        link.execute("ANALYZE timer, attempt")
 
 
 def _commit_ms(side: Side) -> float:
