@@ -36,6 +36,7 @@ def _asleep(run: Run) -> Figure:
     )
     lower.set(ylabel="MB outside Postgres", xlabel="sleeping timers")
     lower.set_xscale("symlog", linthresh=1000)
+    lower.set_xlim(left=0)
     upper.legend()
     return figure
 
