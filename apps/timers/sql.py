@@ -36,7 +36,7 @@ stored AS (
          AS new (id, url, method, headers, body, retry, max_lateness,
                  delay, queued, at_least_once)
 )
-SELECT FROM clock
+SELECT now FROM clock
 """
 
 #: What the API shows of a timer: `records.StoredTimer`, in its order.

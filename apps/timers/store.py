@@ -73,13 +73,14 @@ def _read_clock(connection: Connection) -> ClockReading:
 def create(timers: Sequence[NewTimer]) -> list[float]:
     """Store timers; return when each is due, on `time.monotonic()`.
 
-    That is early by what it took Postgres to read its clock, and never late
-    by its commit. Whoever feeds the workers is woken when there is need:
-    when a near timer is not queued by who creates it.
+    If none of them is queued, nobody needs that, and the moment before they
+    were stored is taken for the one that they count from. Whoever feeds the
+    workers is woken when there is need: when a near timer is not queued by
+    who creates it.
     """
     with pool().connection() as connection:
         began = time.monotonic()
-        connection.execute(
+        row = connection.execute(
             sql.CREATE,
             {
                 "ids": [timer.id for timer in timers],
@@ -102,7 +103,10 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
                     for timer in timers
                 ),
             },
-        )
+        ).fetchone()
+        if any(timer.queued for timer in timers):
+            assert row is not None
+            began = _read_clock(connection).to_monotonic(row[0])
     return [began + timer.delay.total_seconds() for timer in timers]
 
 
