@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import LiteralString, Self
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -182,6 +182,13 @@ class OwnPostgres(_Server):
         service = replace(usual, command=[*usual.command, *options])
         super().__init__(service, self._postgres.is_ready)
         self.url = self._postgres.url
+
+    def ask(self, query: LiteralString) -> int:
+        """Ask it for a number; it is another server than the test's."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(query).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def connect(self) -> socket.socket:
         """Return a new connection, on which nothing was said yet."""

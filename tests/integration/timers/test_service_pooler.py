@@ -4,7 +4,6 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.support.rabbitmq import Management
@@ -28,14 +27,6 @@ pytestmark = [
         " pgbouncer",
     ),
 ]
-
-
-def ask(postgres: OwnPostgres, query: str) -> int:
-    """Ask the server itself for a number, past PgBouncer."""
-    with psycopg.connect(postgres.url) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def test_few_connections_do_and_a_pooler_may_be_killed(
@@ -65,10 +56,9 @@ def test_few_connections_do_and_a_pooler_may_be_killed(
 
         # Then each is called once, over so few connections
         unended = "SELECT count(*) FROM timer WHERE outcome IS NULL"
-        eventually(lambda: not ask(postgres, unended), within=45, every=0.2)
+        eventually(lambda: not postgres.ask(unended), within=45, every=0.2)
         counted(receiver, timers)
-        assert ask(
-            postgres,
+        assert postgres.ask(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE backend_type = 'client backend'"
             " AND pid <> pg_backend_pid()",

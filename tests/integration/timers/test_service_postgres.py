@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.support.quiet import Quiet
@@ -50,12 +49,8 @@ def rabbitmq(request: pytest.FixtureRequest) -> str:
 
 
 def all_ended(postgres: OwnPostgres) -> bool:
-    """Ask the server itself, which is another than the test's."""
-    with psycopg.connect(postgres.url) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM timer WHERE outcome IS NULL"
-        ).fetchone()
-    return row == (0,)
+    """Return whether no timer of the server's waits any more."""
+    return not postgres.ask("SELECT count(*) FROM timer WHERE outcome IS NULL")
 
 
 def test_postgres_is_away(

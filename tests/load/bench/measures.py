@@ -25,6 +25,13 @@ _SILENCE = 20.0
 _SETTLED = 3_000_000
 
 
+def quantile(values: list[float], share: float) -> float:
+    """Return a quantile of values that are in order; NaN if there are none."""
+    if not values:
+        return math.nan
+    return values[max(math.ceil(share * len(values)) - 1, 0)]
+
+
 @dataclass
 class Calls:
     """The calls of a set of timers."""
@@ -38,10 +45,7 @@ class Calls:
 
     def late(self, share: float) -> float:
         """Return the quantile of lateness, in ms; 1 is the most."""
-        if not self.late_ms:
-            return math.nan
-        place = math.ceil(share * len(self.late_ms)) - 1
-        return self.late_ms[max(place, 0)]
+        return quantile(self.late_ms, share)
 
 
 def counted(timers: Collection[str] | int, calls: list[Call]) -> Calls:

@@ -12,7 +12,6 @@ Times are in milliseconds. It knows nothing of what else a system does
 that its lateness is what queueing alone makes of it: a lower bound.
 """
 
-import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -90,13 +89,6 @@ class Outcome:
     def keeps_up(self) -> bool:
         """Whether all but a hundredth was stored and called by the end."""
         return len(self.late) >= 0.99 * self.set
-
-
-def quantile(values: list[float], share: float) -> float:
-    """Return a quantile of values that are in order; NaN if there are none."""
-    if not values:
-        return math.nan
-    return values[max(math.ceil(share * len(values)) - 1, 0)]
 
 
 class Group:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from tests.load.bench.measures import quantile
 from tests.load.scaling import simulation, sizing
 from tests.load.scaling.measure import USUAL, Growth, Phase
-from tests.load.scaling.simulation import Costs, Layout, Outcome, quantile
+from tests.load.scaling.simulation import Costs, Layout, Outcome
 from tests.load.scaling.sizing import CELL, PARTS, RATES, cpu_ms, usual
 
 #: The cores of the machine that was measured.

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.load.bench.measures import quantile
 from tests.load.scaling.simulation import (
     Costs,
     Layout,
     burst,
     creates,
-    quantile,
     steady,
 )
 
