@@ -30,7 +30,8 @@ def web(host: str, port: int, workers: int) -> list[str]:
         "--host", host, "--port", str(port),
         "--http", "1", "--no-ws", "--log-level", "error",
         "--workers", str(workers),
-        "--blocking-threads", "32",
+        # At most so many requests at once share a commit.
+        "--blocking-threads", "64",
         # Connections at once for each worker: idle ones count as well.
         "--backpressure", "1024",
         "--respawn-failed-workers", "--respawn-interval", "0.5",

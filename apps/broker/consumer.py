@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import pika
@@ -45,27 +44,34 @@ class _Link:
 
     def __init__(self, channel: BlockingChannel) -> None:
         self.channel = channel
-        self._calls: deque[Callable[[], None]] = deque()
+        self._tags: deque[tuple[int, bool]] = deque()
         self._is_woken = False
 
-    def settle(self, call: Callable[[], None]) -> None:
-        """Have the consumer's thread make a call, unless the link is gone."""
-        self._calls.append(call)
+    def settle(self, tag: int, *, accepted: bool) -> None:
+        """Acknowledge a message or set it aside, unless the link is gone."""
+        self._tags.append((tag, accepted))
         if self._is_woken:
             return
         self._is_woken = True
         try:
-            self.channel.connection.add_callback_threadsafe(self._make_calls)
+            self.channel.connection.add_callback_threadsafe(self._send)
         except AMQPError:
             # The connection is gone, so RabbitMQ delivers the message again.
             logger.debug("Not settled: the connection is gone")
 
-    def _make_calls(self) -> None:
+    def _send(self) -> None:
         # First: what is settled from now on wakes the thread again. It is
         # left for then, lest messages wait for as long as others are done.
         self._is_woken = False
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
+        # What is behind pika's blocking channel, whose own methods send each
+        # frame by itself, and read and poll meanwhile.
+        channel = self.channel._impl  # type: ignore[attr-defined]
+        for _ in range(len(self._tags)):
+            tag, accepted = self._tags.popleft()
+            if accepted:
+                channel.basic_ack(tag)
+            else:
+                channel.basic_nack(tag, requeue=False)
 
 
 class Delivery(MessageProxy):
@@ -139,15 +145,13 @@ class LadderConsumer(Consumer):
                 "message can't be decoded, set aside",
                 extra={"queue": self._queue_name},
             )
-            link.settle(partial(link.channel.basic_nack, tag, requeue=False))
+            link.settle(tag, accepted=False)
             return None
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge, unless the message's connection is gone."""
         if isinstance(message, Delivery):
-            message.link.settle(
-                partial(message.link.channel.basic_ack, message.tag)
-            )
+            message.link.settle(message.tag, accepted=True)
 
     def nack(self, message: MessageProxy) -> None:
         """Set the message aside in the queue's dead letters.
@@ -155,8 +159,7 @@ class LadderConsumer(Consumer):
         What an actor left with LeaveUnacknowledged is left alone.
         """
         if isinstance(message, Delivery) and not is_left(message):
-            nack = message.link.channel.basic_nack
-            message.link.settle(partial(nack, message.tag, requeue=False))
+            message.link.settle(message.tag, accepted=False)
 
     def close(self) -> None:
         """Send what was settled and disconnect, within about 2 s."""

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -31,6 +31,7 @@ from apps.timers.records import (
     Wish,
 )
 from apps.timers.verdicts import Verdict
+from apps.timers.write_behind import WriteBehind
 from apps.webhooks.client import (
     FailureKind,
     Result,
@@ -42,6 +43,7 @@ from apps.webhooks.target import Target, parse_target
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+Written = TypeVar("Written", Report, Postponement)
 
 #: Set when the process is to end: nothing then waits for Postgres, but
 #: leaves its message to whoever is there when Postgres is back.
@@ -52,8 +54,6 @@ _WRITE_TIMEOUT = 5.0
 
 _claims: GroupCommit[Wish, Claim | Early | None] = GroupCommit(store.claim)
 _renewals: GroupCommit[Wish, bool] = GroupCommit(store.renew)
-_records: GroupCommit[Report, bool] = GroupCommit(store.record)
-_postponements: GroupCommit[Postponement, bool] = GroupCommit(store.postpone)
 
 #: So long a process that is to stop still tries to say what came of a
 #: call, in seconds: unsaid, it may be made again. Together with a call it
@@ -198,9 +198,9 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     else:
         verdict = _try(claim, target, asked_at)
     if isinstance(verdict, Postponement):
-        _postpone(claim, verdict)
+        _postponements.add((claim, verdict))
     elif verdict is not None:
-        _record(claim, verdict)
+        _records.add((claim, verdict))
 
 
 def _now(claim: Claim) -> datetime:
@@ -283,27 +283,46 @@ def _call(
     )
 
 
-def _postpone(claim: Claim, verdict: Postponement) -> None:
-    """Have the timer tried again later."""
-    _until_done(
-        lambda: _postponements.submit(verdict, timeout=_WRITE_TIMEOUT),
-        patience=_LAST_WORD,
-    )
-    details = _details(claim, verdict.attempt, verdict.error)
-    details["again_in_s"] = round(verdict.delay.total_seconds(), 1)
-    logger.info("timer postponed", extra=details)
+def _last_word(
+    write: Callable[[Sequence[Written]], list[bool]], items: Sequence[Written]
+) -> list[bool]:
+    """Write what came of timers, also when the process is to stop."""
+    try:
+        return _until_done(lambda: write(items), patience=_LAST_WORD)
+    except Exception:
+        logger.exception(
+            "not kept what came of timers; their leases end",
+            extra={"timers": [str(item.id) for item in items]},
+        )
+        raise
 
 
-def _record(claim: Claim, verdict: Report) -> None:
-    """Have it kept how the timer ended."""
-    recorded = _until_done(
-        lambda: _records.submit(verdict, timeout=_WRITE_TIMEOUT),
-        patience=_LAST_WORD,
-    )
-    details = _details(claim, verdict.attempt, verdict.error)
-    if not recorded:
-        details["recorded"] = "no: the claim was taken over"
-    logger.info(f"timer {verdict.outcome.value}", extra=details)
+def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
+    """Keep how timers ended, and say so."""
+    reports = [report for _, report in ended]
+    recorded = _last_word(store.record, reports)
+    for (claim, report), is_recorded in zip(ended, recorded, strict=True):
+        details = _details(claim, report.attempt, report.error)
+        if not is_recorded:
+            details["recorded"] = "no: the claim was taken over"
+        logger.info(f"timer {report.outcome.value}", extra=details)
+
+
+def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
+    """Have timers tried again later, and say so."""
+    postponements = [postponement for _, postponement in tried]
+    _last_word(store.postpone, postponements)
+    for claim, postponement in tried:
+        details = _details(claim, postponement.attempt, postponement.error)
+        again_in = postponement.delay.total_seconds()
+        details["again_in_s"] = round(again_in, 1)
+        logger.info("timer postponed", extra=details)
+
+
+_records: WriteBehind[tuple[Claim, Report]] = WriteBehind(_record)
+_postponements: WriteBehind[tuple[Claim, Postponement]] = WriteBehind(
+    _postpone
+)
 
 
 def _details(

@@ -28,11 +28,11 @@ stored AS (
     SELECT id, url, method, headers, body, retry, max_lateness,
            now, now + delay, now + delay,
            CASE WHEN queued THEN now END, at_least_once
-    FROM clock, unnest(%(ids)s::uuid[], %(urls)s::text[], %(methods)s::text[],
-                       %(headers)s::jsonb[], %(bodies)s::bytea[],
-                       %(retries)s::jsonb[], %(lateness)s::interval[],
-                       %(delays)s::interval[], %(queued)s::boolean[],
-                       %(again)s::boolean[])
+    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(methods)b::text[],
+                       %(headers)b::jsonb[], %(bodies)b::bytea[],
+                       %(retries)b::jsonb[], %(lateness)b::interval[],
+                       %(delays)b::interval[], %(queued)b::boolean[],
+                       %(again)b::boolean[])
          AS new (id, url, method, headers, body, retry, max_lateness,
                  delay, queued, at_least_once)
 )
@@ -58,7 +58,7 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() + %(lead)s AS within
 ),
 wish AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[])
+    SELECT * FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[])
          AS wish (id, token)
 ),
 free AS MATERIALIZED (
@@ -107,12 +107,12 @@ def _by_holder(
     its id and token; `then` is what else is done for the claims that are
     `held`. The statement returns their tokens.
     """
-    arrays = "".join(f", %({name})s::{kind}[]" for name, kind in given.items())
+    arrays = "".join(f", %({name})b::{kind}[]" for name, kind in given.items())
     names = "".join(f", {name}" for name in given)
     return f"""
     WITH given AS MATERIALIZED (
         SELECT timer.id, given.*
-        FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]{arrays})
+        FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[]{arrays})
              AS given (timer_id, token{names})
         JOIN timer ON timer.id = timer_id AND claim_token = token
         {"" if ended_too else "WHERE outcome IS NULL"}
@@ -204,7 +204,7 @@ WHERE id = %s AND {_WAITING} AND (sent_at IS NULL OR retries > 0)
 
 UNQUEUE = f"""
 WITH unsent AS MATERIALIZED (
-    SELECT id FROM timer WHERE id = ANY(%(ids)s) AND {_WAITING}
+    SELECT id FROM timer WHERE id = ANY(%(ids)b) AND {_WAITING}
     ORDER BY id
     FOR UPDATE
 )
@@ -359,7 +359,7 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
 ),
 given_up AS MATERIALIZED (
-    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)s)
+    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)b)
     ORDER BY id
     FOR UPDATE
 )

@@ -40,13 +40,23 @@ from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
 from tests.model.task import Killed, Task
 from tests.model.worker import Worker, Write
 
-#: The groups of `firing`, and what they write with.
+#: What `firing` writes, and what with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "_claims": store.claim,
     "_renewals": store.renew,
     "_records": store.record,
     "_postponements": store.postpone,
 }
+
+
+class _Each:
+    """Stands in for WriteBehind."""
+
+    def __init__(self, flush: Callable[[Sequence[Any]], None]) -> None:
+        self._flush = flush
+
+    def add(self, item: Any) -> None:
+        self._flush([item])
 
 
 class World:
@@ -103,7 +113,14 @@ class World:
         ]
         replacements += [
             (firing, name, SimpleNamespace(submit=self._submitter(name)))
-            for name in _WRITES
+            for name in ("_claims", "_renewals")
+        ]
+        # Whoever adds something writes it, if nobody else does.
+        replacements += [
+            (firing, "_records", _Each(firing._record)),
+            (firing, "_postponements", _Each(firing._postpone)),
+            (store, "record", self._writer("_records")),
+            (store, "postpone", self._writer("_postponements")),
         ]
         for module, name, value in replacements:
             self._stack.enter_context(mock.patch.object(module, name, value))
@@ -128,11 +145,17 @@ class World:
         def submit(item: Any, *, timeout: float) -> Any:
             if kind == "_claims":
                 self.running.token = item.token
-            if kind in ("_records", "_postponements"):
-                self._judged(item)
             return self.ask(Write(kind, item, self.running, self.now))
 
         return submit
+
+    def _writer(self, kind: str) -> Callable[[Sequence[Any]], list[Any]]:
+        def write(items: Sequence[Any]) -> list[Any]:
+            (item,) = items
+            self._judged(item)
+            return [self.ask(Write(kind, item, self.running, self.now))]
+
+        return write
 
     def _judged(self, verdict: Report | Postponement) -> None:
         life = self.checker.lives[verdict.id]
