@@ -30,7 +30,7 @@ def web(host: str, port: int, workers: int) -> list[str]:
         "--host", host, "--port", str(port),
         "--http", "1", "--no-ws", "--log-level", "error",
         "--workers", str(workers),
-        # At most so many requests at once share a commit.
+        # So many requests at once, at most, and so many that share a commit
         "--blocking-threads", "64",
         # Connections at once for each worker: idle ones count as well.
         "--backpressure", "1024",

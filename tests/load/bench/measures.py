@@ -21,6 +21,8 @@ FAR = 86_400
 #: Seconds without a call after which no more are waited for. Those that
 #: poll do so every 5 s.
 _SILENCE = 20.0
+#: So often a side and the ceiling take turns.
+_TURNS = 5
 #: Memory has settled when it changes by less than so many bytes in 10 s.
 _SETTLED = 3_000_000
 
@@ -121,19 +123,35 @@ def far(side: Side, seconds: float) -> Driven:
     return drive(side.port, for_seconds(seconds, FAR, side.receiver.url))
 
 
-def near(side: Side, seconds: float) -> tuple[Driven, Calls]:
-    """Set near timers as fast as the side takes them; await their calls.
+def in_turn(
+    side: Side, ceiling: Side, seconds: float, delay: int
+) -> tuple[Driven, float]:
+    """Set timers as fast as the side takes them, for so many seconds.
+
+    Before each part of them the ceiling has as much time: a machine that
+    is busy elsewhere makes both slow. Also returns the ceiling's rate.
+    """
+    ours, limit = Driven(), Driven()
+    for _ in range(_TURNS):
+        for driven, at in (limit, ceiling), (ours, side):
+            each = for_seconds(seconds / _TURNS, delay, side.receiver.url)
+            driven.add(drive(at.port, each))
+    return ours, limit.rate
+
+
+def near(
+    side: Side, ceiling: Side, seconds: float
+) -> tuple[Driven, float, Calls]:
+    """Set near timers like `in_turn`, and await their calls.
 
     The first of them is due a little after the last one is set.
     """
     side.receiver.forget()
-    delay = math.ceil(seconds) + 2
-    driven = drive(
-        side.port, for_seconds(seconds, delay, side.receiver.url)
-    )
+    delay = math.ceil(2 * seconds) + 3
+    driven, limit = in_turn(side, ceiling, seconds, delay)
     count = len(driven.timers)
     wait_for(side.receiver, count, within=300, quiet=delay - seconds)
-    return driven, counted(driven.timers, side.receiver.take())
+    return driven, limit, counted(driven.timers, side.receiver.take())
 
 
 def lateness(

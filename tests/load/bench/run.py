@@ -1,10 +1,12 @@
 """The order in which everything is measured, and how much of it."""
 
 import contextlib
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,9 +17,11 @@ from tests.load.bench.receiver import Receiver
 from tests.load.bench.sides import Ground, Side, sides
 from tests.support.servers import OwnPostgres, OwnRabbitMQ
 
-#: Those that are measured apart from the sides.
+#: What is measured apart from the sides.
 MACHINE = "machine"
 SERVICE, CEILING = "service", "ceiling"
+#: What no side can exceed, measured beside each: its figure's name, and this.
+LIMIT = " limit"
 #: A burst's timers are set in advance, but within what is near.
 _LONGEST_LEAD = 55.0
 
@@ -70,6 +74,11 @@ class Figures:
             so_far = self.numbers.get(kind, 0)
             self.numbers[kind] = so_far + getattr(calls, kind)
 
+    def note_rate(self, name: str, rate: float, limit: float) -> None:
+        """Keep a rate, and the limit that was measured beside it."""
+        self.numbers[name] = rate
+        self.numbers[name + LIMIT] = limit
+
     def note_cpu(self, work: str, cpu_ms: dict[str, float]) -> None:
         """Keep what a timer cost in each part, and in all."""
         self.numbers[f"{work} cpu"] = sum(cpu_ms.values())
@@ -93,16 +102,21 @@ class Run:
 def run(sizes: Sizes, only: list[str]) -> Run:
     """Measure every side, or those of the names in `only`."""
     with ground() as servers:
+        ceiling, *others = sides(servers)
         chosen = [
-            side for side in sides(servers)
-            if not only or side.name in only
+            side for side in others if not only or side.name in only
         ]
-        titles = {side.name: side.title for side in chosen}
+        titles = {side.name: side.title for side in [ceiling, *chosen]}
         about = machine.about(servers)
-        results = {MACHINE: _machine(servers.receiver, sizes)}
-        for side in chosen:
-            _say(side.title)
-            results[side.name] = _side(side, sizes)
+        results = {MACHINE: _machine(servers.receiver)}
+        with ceiling:
+            ceiling.start()
+            ceiling.wait()
+            measures.far(ceiling, 1)
+            for side in chosen:
+                _say(side.title)
+                results[side.name] = _side(side, ceiling, sizes)
+    results[CEILING] = _limits(results)
     return Run(sizes, results, titles, about)
 
 
@@ -122,21 +136,30 @@ def ground() -> Iterator[Ground]:
         )
 
 
-def _machine(receiver: Receiver, sizes: Sizes) -> Figures:
-    """Measure our own means, and what no side can exceed."""
+def _machine(receiver: Receiver) -> Figures:
+    """Measure our own means."""
+    driven = drive(receiver.port, measures.for_seconds(1, 0, receiver.url))
+    return Figures({"receiver": driven.answers / driven.seconds})
+
+
+def _limits(results: Results) -> Figures:
+    """Return what the no-op, and the bare loop, made beside all the others."""
     found = Figures()
-    requests = measures.for_seconds(1, 0, receiver.url)
-    driven = drive(receiver.port, requests)
-    found.numbers["receiver"] = driven.answers / driven.seconds
-    found.numbers["burst"] = bare.rate(receiver, sizes.burst)
+    for key in "far", "near", "burst":
+        limits = [
+            figures.numbers[key + LIMIT] for figures in results.values()
+            if key + LIMIT in figures.numbers
+        ]
+        if limits:
+            found.numbers[key] = statistics.median(limits)
     return found
 
 
-def _side(side: Side, sizes: Sizes) -> Figures:
+def _side(side: Side, ceiling: Side, sizes: Sizes) -> Figures:
     found = Figures()
-    steps: list[Callable[[Side, Sizes, Figures], None]] = [_creates]
-    if side.name != CEILING:
-        steps = [_running, _sleeping, _recovery]
+    steps: list[Callable[[Side, Sizes, Figures], None]] = [
+        partial(_running, ceiling), _sleeping, _recovery
+    ]
     for step in steps:
         try:
             with side:
@@ -148,31 +171,28 @@ def _side(side: Side, sizes: Sizes) -> Figures:
     return found
 
 
-def _creates(side: Side, sizes: Sizes, found: Figures) -> None:
-    side.start()
-    side.wait()
-    measures.far(side, 1)
-    rate = measures.far(side, sizes.seconds).rate
-    found.numbers.update(far=rate, near=rate)
-
-
 def _start(side: Side) -> None:
     side.start()
     side.wait()
     measures.warm_up(side)
 
 
-def _running(side: Side, sizes: Sizes, found: Figures) -> None:
+def _running(
+    ceiling: Side, side: Side, sizes: Sizes, found: Figures
+) -> None:
     _start(side)
     found.numbers["idle"] = measures.idle(side, sizes.idle_seconds)
     _late(side, sizes, found, 0)
-    driven, calls = measures.near(side, sizes.seconds)
-    found.numbers["near"] = driven.rate
+    near, limit, calls = measures.near(side, ceiling, sizes.seconds)
+    found.note_rate("near", near.rate, limit)
     found.note("near", calls)
-    _burst(side, sizes, found, 2 + 1.5 * sizes.burst / driven.rate)
+    _burst(side, sizes, found, 2 + 1.5 * sizes.burst / near.rate)
     # Last: what it sets sleeps as well.
-    found.numbers["far"] = measures.far(side, sizes.seconds).rate
-    _say(f"  set/s: {driven.rate:.0f} near, {found.numbers['far']:.0f} far")
+    far, limit = measures.in_turn(
+        side, ceiling, sizes.seconds, measures.FAR
+    )
+    found.note_rate("far", far.rate, limit)
+    _say(f"  set/s: {near.rate:.0f} near, {far.rate:.0f} far")
 
 
 def _late(side: Side, sizes: Sizes, found: Figures, asleep: int) -> None:
@@ -190,10 +210,12 @@ def _late(side: Side, sizes: Sizes, found: Figures, asleep: int) -> None:
 def _burst(
     side: Side, sizes: Sizes, found: Figures, lead: float
 ) -> None:
+    limits = [bare.rate(side.receiver, sizes.burst)]
     burst = measures.burst(side, sizes.burst, min(lead, _LONGEST_LEAD))
+    limits.append(bare.rate(side.receiver, sizes.burst))
     _say(f"  burst: {burst.rate:.0f} calls/s")
     found.note("burst", burst.calls)
-    found.numbers["burst"] = burst.rate
+    found.note_rate("burst", burst.rate, statistics.mean(limits))
     found.numbers["burst last"] = burst.seconds
     found.note_cpu("burst", burst.cpu_ms)
 

@@ -34,10 +34,7 @@ _RIVALS = "tests.load.bench.rivals"
 PROCESSES, THREADS = 2, 64
 
 #: In the order that they are measured in.
-NAMES = (
-    "ceiling", "service", "textbook", "celery", "procrastinate",
-    "apscheduler",
-)
+NAMES = "service", "textbook", "celery", "procrastinate", "apscheduler"
 
 #: What a part of the service has in its command line.
 _PARTS = {
@@ -278,7 +275,7 @@ def sides(ground: Ground) -> list[Side]:
     """
     threads = str(THREADS)
     return [
-        Rival("ceiling", "no-op", ground),
+        Rival("ceiling", "no-op; bare loop", ground),
         Stack("service", "this service", ground),
         Rival(
             "textbook", "ORM + Dramatiq delay", ground,

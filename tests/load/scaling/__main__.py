@@ -69,6 +69,7 @@ def _read(path: Path) -> Growth:
         },
         {int(n): (c[0], c[1]) for n, c in saved["connections"].items()},
         saved["commit_ms"],
+        saved["cores"],
     )
 
 

@@ -76,6 +76,7 @@ class Growth:
     #: Open to Postgres and to RabbitMQ, by the number of processes.
     connections: dict[int, tuple[int, int]] = field(default_factory=dict)
     commit_ms: float = 0.0      # that a commit waits for the disk
+    cores: int = 0              # of the machine that was measured
 
     def note(self, kind: str, processes: int, phase: Phase) -> None:
         """Keep a phase, and say what came of it."""
@@ -175,7 +176,7 @@ def _written(side: Side) -> tuple[float, ...]:
 
 def measure(sizes: Sizes) -> Growth:
     """Measure every number of processes."""
-    found = Growth()
+    found = Growth(cores=psutil.cpu_count())
     with ground() as servers:
         for processes in sizes.processes:
             with _started(_Sized(servers, processes)) as side:

@@ -24,7 +24,7 @@ _LEAD = 20.0
 _MOST = 500
 
 #: As `deploy.commands` and `make stack` have them.
-_WEB_THREADS, _WORKER_THREADS = 32, 64
+_WEB_THREADS, _WORKER_THREADS = 64, 64
 #: So often other programs begin something, ms.
 _OTHERS_TURN = 10.0
 #: How long the timers of a steady stream sleep, ms.
@@ -92,7 +92,7 @@ class Outcome:
 
 
 class Group:
-    """`GroupCommit` of one process and kind of write, with its backend.
+    """A group commit of one process and kind of write, with its backend.
 
     Its caller goes on, and the next group begins, when the process has come
     to it: the more it has to do, the larger are its groups.
@@ -240,10 +240,13 @@ class Pipeline:
         def called() -> None:
             self.late.append(self.clock.now - due)
             self._bench.do(self._costs.bench / 2, lambda: None)
-            process.do(self._varied(half / 2), lambda: records.write(ended))
+            process.do(self._varied(half / 2), answered)
+
+        def answered() -> None:
+            threads.give_back()
+            records.write(ended)
 
         def ended() -> None:
-            threads.give_back()
             self.ended += 1
             self.clock.over = self.ended == self.until_ended
 
@@ -298,7 +301,7 @@ def burst(layout: Layout, costs: Costs, count: int, seed: int = 1) -> Outcome:
 
 
 def creates(
-    layout: Layout, costs: Costs, count: int, callers: int = 64, seed: int = 1
+    layout: Layout, costs: Costs, count: int, callers: int = 128, seed: int = 1
 ) -> float:
     """Return creates a second, of callers that wait for their answers."""
     pipeline = Pipeline(layout, costs, seed)

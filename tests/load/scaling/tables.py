@@ -13,9 +13,6 @@ from tests.load.scaling.measure import USUAL, Growth, Phase
 from tests.load.scaling.simulation import Costs, Layout, Outcome
 from tests.load.scaling.sizing import CELL, PARTS, RATES, cpu_ms, usual
 
-#: The cores of the machine that was measured.
-_HERE = 2
-
 Rows = Iterable[Iterable[object]]
 
 
@@ -127,13 +124,14 @@ def _sizes(growth: Growth) -> str:
 
 
 def _validation(growth: Growth) -> str:
-    """Compare with what was measured, on one machine of two cores."""
+    """Compare with what was measured, on one machine."""
     rows = []
     for kind in (k for k in growth.phases if k.startswith("at ")):
         phase = usual(growth, kind)
         rate = float(kind.split()[1].split("/")[0])
         costs = _costs_here(growth, phase, times=1)
-        late = simulation.steady(_here(USUAL, phase), costs, rate, 10).late
+        here = _here(growth, USUAL, phase)
+        late = simulation.steady(here, costs, rate, 10).late
         found = [quantile(late, share) for share in (0.5, 0.99)]
         rows.append([
             f"late {kind}, p50 / p99, ms",
@@ -144,17 +142,19 @@ def _validation(growth: Growth) -> str:
         ])
     for count, phase in growth.phases["near"].items():
         costs = _costs_here(growth, phase, web=phase.cpu_ms["web"])
-        rate = simulation.creates(_here(count, phase), costs, phase.timers)
+        here = _here(growth, count, phase)
+        rate = simulation.creates(here, costs, phase.timers)
         rows.append(_compared(f"near creates/s, {count}", phase, rate))
     for count, phase in growth.phases["calls"].items():
         costs = _costs_here(growth, phase, worker=phase.cpu_ms["worker"])
-        rate = simulation.burst(_here(count, phase), costs, phase.timers).rate
+        here = _here(growth, count, phase)
+        rate = simulation.burst(here, costs, phase.timers).rate
         rows.append(_compared(f"calls/s, {count}", phase, rate))
     return _table(["", "measured", "simulated", "error"], rows)
 
 
-def _here(count: int, phase: Phase) -> Layout:
-    return Layout(count, count, shared=_HERE, others=phase.others)
+def _here(growth: Growth, count: int, phase: Phase) -> Layout:
+    return Layout(count, count, shared=growth.cores, others=phase.others)
 
 
 def _costs_here(

@@ -51,15 +51,20 @@ def test_a_burst_is_due_within_one_second(
 
 def test_the_table_divides_each_figure_by_its_base() -> None:
     results = {
-        MACHINE: Figures({"receiver": 20_000, "burst": 4000}),
-        "ceiling": Figures({"far": 5000}),
-        SERVICE: Figures({"far": 2500, "burst": 1600, "burst last": 6.25}),
-        "celery": Figures({"burst": 1000, "burst last": 50}),
+        MACHINE: Figures({"receiver": 20_000}),
+        "ceiling": Figures({"far": 5500}),
+        SERVICE: Figures({
+            "far": 2500, "far limit": 5000,
+            "burst": 1600, "burst limit": 4000, "burst last": 6.25,
+        }),
+        "celery": Figures({
+            "burst": 1000, "burst limit": 2500, "burst last": 50,
+        }),
     }
     titles = {name: name for name in results if name != MACHINE}
     results["celery"].failures.append("it ended")
     text = table.markdown(Run(Sizes(), results, titles, ""))
-    assert "| 5,000 | 2,500 (×0.50) | – |" in text
-    assert "| – | 1,600 (×0.40) | 1,000 (×0.25) |" in text
+    assert "| 5,500 | 2,500 (×0.50) | – |" in text
+    assert "| – | 1,600 (×0.40) | 1,000 (×0.40) |" in text
     assert "| – | 6.2 | 50.0 (×8.00) |" in text
     assert "celery could not be measured to the end: it ended" in text

@@ -46,10 +46,10 @@ def test_a_part_makes_what_its_processes_can(processes: int) -> None:
 
 def test_writes_that_wait_go_together() -> None:
     costs = replace(COSTS, web=0.005)
-    # Two groups, half of its 32 threads each, take turns at the disk.
-    each = costs.flush + 16 * costs.row + costs.fsync
-    rate = creates(replace(AMPLE, web=1), costs, 20_000, callers=64)
-    assert rate == pytest.approx(16_000 / each, rel=0.25)
+    # Two groups, half of its 64 threads each, take turns at the disk.
+    each = costs.flush + 32 * costs.row + costs.fsync
+    rate = creates(replace(AMPLE, web=1), costs, 20_000, callers=128)
+    assert rate == pytest.approx(32_000 / each, rel=0.25)
 
 
 def test_a_machine_has_no_more_than_its_cores() -> None:
