@@ -139,6 +139,7 @@ def ground() -> Iterator[Ground]:
 def _machine(receiver: Receiver) -> Figures:
     """Measure our own means."""
     driven = drive(receiver.port, measures.for_seconds(1, 0, receiver.url))
+    receiver.forget()
     return Figures({"receiver": driven.answers / driven.seconds})
 
 
