@@ -289,10 +289,13 @@ def _last_word(
     """Write what came of timers, also when the process is to stop."""
     try:
         return _until_done(lambda: write(items), patience=_LAST_WORD)
-    except Exception:
-        logger.exception(
-            "not kept what came of timers; their leases end",
-            extra={"timers": [str(item.id) for item in items]},
+    except Exception as error:
+        logger.error(
+            "what came of calls is not kept; the claims' leases end",
+            extra={
+                "timers": [str(item.id) for item in items],
+                "error": str(error.__cause__ or error).strip(),
+            },
         )
         raise
 

@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-
 #: So long a caller goes on for others, in seconds; then one of them does.
 _SHIFT = 1.0
 
@@ -24,8 +23,8 @@ class WriteBehind(Generic[Item]):
     and goes on as long as others add theirs; those return at once. So every
     item is in the hands of a thread that is inside of `add`, and there is
     no thread to start or to stop. What `flush` raises reaches the caller
-    that writes. When a flush takes long, a second caller begins to write
-    what came after it.
+    that writes, once it has tried to write everything. When a flush takes
+    long, a second caller begins to write what came after it.
     """
 
     def __init__(
@@ -47,13 +46,14 @@ class WriteBehind(Generic[Item]):
             if self._writer is not None and now < self._relief_at:
                 return
             self._writer, self._relief_at = me, now + _SHIFT
-        try:
-            while group := self._next(me):
+        failure: Exception | None = None
+        while group := self._next(me):
+            try:
                 self._flush(group)
-        finally:
-            with self._mutex:
-                if self._writer == me:
-                    self._writer = None
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _next(self, me: int) -> list[Item]:
         """Return what this thread is to write now, nothing if it is done."""

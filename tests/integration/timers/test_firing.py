@@ -333,6 +333,32 @@ def test_a_record_waits_while_postgres_is_away(
     assert row(timer_id)["outcome"] == "delivered"
 
 
+def test_what_is_not_recorded_before_the_end_is_said(
+    receiver: Receiver,
+    postgres: Postgres,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a call under way, when Postgres goes
+    monkeypatch.setattr(firing, "_LAST_WORD", 0.3)
+    receiver.gate.clear()
+    timer_id = new_timer(-1, url=receiver.url())
+    with ThreadPoolExecutor(1) as thread:
+        done = fire_in_thread(thread, timer_id)
+        eventually(lambda: row(timer_id)["sent_at"])
+        postgres.goes_away()
+
+        # And the process is to stop before it comes back
+        firing.stopping.set()
+        receiver.gate.set()
+        with pytest.raises(LeaveUnacknowledged):
+            done.result(10)
+
+    # Then it says whose answers are lost
+    (said,) = (r for r in caplog.records if "is not kept" in r.message)
+    assert vars(said)["timers"] == [str(timer_id)]
+
+
 def test_a_process_that_stops_leaves_its_message(
     receiver: Receiver, postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
