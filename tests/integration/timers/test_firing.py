@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,6 +35,20 @@ pytestmark = pytest.mark.usefixtures("local_calls")
 
 def fire_in_thread(pool: ThreadPoolExecutor, timer_id: UUID) -> Any:
     return pool.submit(firing.fire, timer_id)
+
+
+@contextmanager
+def call_under_way(receiver: Receiver) -> Iterator[tuple[UUID, Any]]:
+    """Give a timer that is marked as sent, and when its worker is done.
+
+    The answer is held back until the receiver's gate is opened.
+    """
+    receiver.gate.clear()
+    timer_id = new_timer(-1, url=receiver.url())
+    with ThreadPoolExecutor(1) as thread:
+        done = fire_in_thread(thread, timer_id)
+        eventually(lambda: row(timer_id)["sent_at"])
+        yield timer_id, done
 
 
 def test_the_receiver_gets_what_the_timer_is(
@@ -313,11 +329,7 @@ def test_a_record_waits_while_postgres_is_away(
     is_to_stop: bool,
 ) -> None:
     # Given a call under way, when Postgres goes
-    receiver.gate.clear()
-    timer_id = new_timer(-1, url=receiver.url())
-    with ThreadPoolExecutor(1) as thread:
-        done = fire_in_thread(thread, timer_id)
-        eventually(lambda: row(timer_id)["sent_at"])
+    with call_under_way(receiver) as (timer_id, done):
         postgres.goes_away()
         receiver.gate.set()
         eventually(lambda: "trying again" in caplog.text)
@@ -341,11 +353,7 @@ def test_what_is_not_recorded_before_the_end_is_said(
 ) -> None:
     # Given a call under way, when Postgres goes
     monkeypatch.setattr(firing, "_LAST_WORD", 0.3)
-    receiver.gate.clear()
-    timer_id = new_timer(-1, url=receiver.url())
-    with ThreadPoolExecutor(1) as thread:
-        done = fire_in_thread(thread, timer_id)
-        eventually(lambda: row(timer_id)["sent_at"])
+    with call_under_way(receiver) as (timer_id, done):
         postgres.goes_away()
 
         # And the process is to stop before it comes back
