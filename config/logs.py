@@ -37,9 +37,19 @@ class Lines(logging.Handler):
     (4,096 bytes on Linux, 512 at least).
     """
 
-    def createLock(self) -> None:  # noqa: N802
-        """Have none."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write the record if the filters let it pass; tell whether it did.
+
+        The standard library's `handle` does the same under a lock. Only
+        public names are used here, since private ones differ between Python
+        versions: without a lock attribute, 3.13 ended at its first line.
+        """
+        passed = self.filter(record)
+        if isinstance(passed, logging.LogRecord):  # since Python 3.12
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
