@@ -250,7 +250,7 @@ def _calls(
     wrong = calls.missing, calls.twice, calls.early
     assert wrong == (0, 0, 0), wrong
     found.note(
-        "calls", processes, watch.phase(len(timers), calls.last - due, calls)
+        "calls", processes, watch.phase(len(timers), calls.last - due)
     )
     found.connections[processes] = _connections(side)
 
