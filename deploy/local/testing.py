@@ -21,7 +21,6 @@ from deploy.local.output import Output, to_terminal
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError
 from deploy.local.rabbitmq import RabbitMQ
-from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
 POLICY = Path("/usr/sbin/policy-rc.d")
