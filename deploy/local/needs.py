@@ -23,9 +23,6 @@ APT_INSTALL = (
     "rabbitmq-server",
 )
 
-# The environment variable that tells the tests what would install RabbitMQ.
-TO_INSTALL_RABBITMQ = "TO_INSTALL_RABBITMQ"
-
 
 def rabbitmq_server() -> Path | None:
     """Return the script that starts RabbitMQ, None if it isn't installed."""

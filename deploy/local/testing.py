@@ -7,14 +7,13 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from deploy.local.halves import Halves
 from deploy.local.needs import (
     APT_INSTALL,
-    TO_INSTALL_RABBITMQ,
     install_rabbitmq,
     rabbitmq_server,
 )
@@ -22,7 +21,6 @@ from deploy.local.output import Output, to_terminal
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError
 from deploy.local.rabbitmq import RabbitMQ
-from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -81,37 +79,14 @@ def _run(
             supervisor.wait_for(rabbitmq.is_ready, 120, "RabbitMQ")
         if postgres:
             supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
-        status = _pytest(supervisor, env, args, with_broker)
+        to_install = None
+        if not with_broker:
+            env["RABBITMQ_URL"] = ""
+            to_install = install_rabbitmq()
+        with tempfile.TemporaryDirectory(prefix="timer-notes-") as notes:
+            halves = Halves(supervisor, env, args, Path(notes))
+            status = halves.run(to_install)
     return status
-
-
-def _pytest(
-    supervisor: Supervisor,
-    env: dict[str, str],
-    args: Sequence[str],
-    with_broker: bool,
-) -> int:
-    """Run pytest in our own process group: the terminal is its own."""
-    command = [sys.executable, "-m", "pytest"]
-    if not with_broker:
-        env["RABBITMQ_URL"] = ""
-        env[TO_INSTALL_RABBITMQ] = install_rabbitmq()
-        command += ["-p", "deploy.local.pytest_summary"]
-    process = subprocess.Popen([*command, *args], cwd=ROOT, env=env)
-    supervisor.hold_pid(process.pid)
-    try:
-        while process.poll() is None:
-            supervisor.pause(1.0)
-    except Stopping:
-        # Of Ctrl-C the terminal has told it; of the others we do. Either way
-        # it leaves its fixtures before it ends.
-        if supervisor.stop_signal != signal.SIGINT:
-            process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30.0)
-        process.kill()
-        raise
-    return process.returncode
 
 
 def _get_rabbitmq(output: Output, environ: Mapping[str, str]) -> bool:

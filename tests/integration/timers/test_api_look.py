@@ -100,7 +100,6 @@ def test_each_outcome_is_a_status(outcome: str) -> None:
         ("a%2fb", 404),
         ("", 404),
     ],
-    ids=lambda value: str(value)[:8],
 )
 def test_an_id_that_is_unknown_or_none(timer_id: str, status: int) -> None:
     answer = get(f"/timer/{timer_id}")
