@@ -40,6 +40,7 @@ from apps.webhooks.client import (
 )
 from apps.webhooks.destinations import Destinations
 from apps.webhooks.target import Target, parse_target
+from config.logs import Repeated
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -88,6 +89,9 @@ class ClaimLost(Exception):
 
 
 _TOO_LATE = "max_lateness: its time passed longer ago than that"
+
+#: Rungs that are missing or too short send many timers early, over and over.
+_EARLY = Repeated(logger, "timer came early; it waits on")
 
 
 class TooLate(Exception):
@@ -170,10 +174,7 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 
     A rung of the ladder may be missing, or RabbitMQ's clock be fast.
     """
-    logger.warning(
-        "timer came early; it waits on",
-        extra={"timer": timer_id, "early_s": round(wait, 3)},
-    )
+    _EARLY.note(timer=timer_id, early_s=round(wait, 3))
     timer = Near(timer_id, time.monotonic() + wait)
     _until_done(lambda: publishing.put_off(timer))
 
