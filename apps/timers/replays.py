@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from apps.timers.fields import whole_number, wrong
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.records import Attempt, FailedSet
 from apps.timers.schemas import TimerOut
 from apps.webhooks.target import InvalidURL, parse_target
@@ -68,6 +68,7 @@ class FailedIn(BaseModel):
     status: list[GaveUp] = Field(
         default=["failed", "missed"],
         min_length=1,
+        max_length=len(GAVE_UP),
         description="An unknown one may have been received, and is meant"
         " only if it is asked for.",
     )

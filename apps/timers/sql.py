@@ -30,10 +30,10 @@ stored AS (
            now, now + delay, now + delay,
            CASE WHEN queued THEN now END, at_least_once
     FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
-                       %(methods)b::text[], %(headers)b::jsonb[], %(bodies)b::bytea[],
-                       %(retries)b::jsonb[], %(lateness)b::interval[],
-                       %(delays)b::interval[], %(queued)b::boolean[],
-                       %(again)b::boolean[])
+                       %(methods)b::text[], %(headers)b::jsonb[],
+                       %(bodies)b::bytea[], %(retries)b::jsonb[],
+                       %(lateness)b::interval[], %(delays)b::interval[],
+                       %(queued)b::boolean[], %(again)b::boolean[])
          AS new (id, url, host, method, headers, body, retry, max_lateness,
                  delay, queued, at_least_once)
 )
