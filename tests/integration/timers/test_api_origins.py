@@ -49,7 +49,9 @@ OWN = [
 ]
 
 
-def ask(method: str, path: str, headers: dict[str, str], body: str = "") -> Any:
+def ask(
+    method: str, path: str, headers: dict[str, str], body: str = ""
+) -> Any:
     return Client(raise_request_exception=False).generic(
         method, path, body, "text/plain", headers={"Host": HOST, **headers}
     )
