@@ -337,6 +337,8 @@ SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
 _GAVE_UP = "outcome IN ({})".format(
     ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
 )
+
+
 # A bound that is not given is one that all keep, not an OR, which no index
 # could serve. A bare pattern is taken for one that next to nothing matches,
 # and to find that, all that sleep would be read.
