@@ -1,7 +1,8 @@
 """Log lines: one per event, with its details as key=value or as JSON.
 
 An event is logged as `logger.info("timer created", extra={"timer": id})`;
-whatever is in `extra` follows the sentence.
+whatever is in `extra` follows the sentence, in quotes where it has a space,
+a quote or an equals sign.
 """
 
 import json
@@ -16,6 +17,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
 }
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NOT_BARE = re.compile(r"""[\s"=\\\x00-\x1f\x7f-\x9f]""")
+
 
 def _details(record: logging.LogRecord) -> dict[str, object]:
     """Return what the caller put in `extra`."""
@@ -29,6 +33,22 @@ def _details(record: logging.LogRecord) -> dict[str, object]:
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _printable(text: str) -> str:
+    """Return the text with escapes for what moves a terminal's cursor."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _quoted(value: str) -> str:
+    """Return a value as it is, or in quotes where it could pass for more.
+
+    A receiver's text may hold ` key=value`. Inside quotes it is JSON's, as
+    logfmt has it.
+    """
+    if not _NOT_BARE.search(value):
+        return value
+    return _printable(json.dumps(value, ensure_ascii=False))
 
 
 class Lines(logging.Handler):
@@ -138,9 +158,14 @@ class TextLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; a traceback follows, if any."""
-        parts = [_time(record), record.levelname, record.getMessage()]
-        parts += [f"{key}={value}" for key, value in _details(record).items()]
-        line = " ".join(parts).replace("\r", "\\r").replace("\n", "\\n")
+        message = record.getMessage()
+        message = message.replace("\r", "\\r").replace("\n", "\\n")
+        parts = [_time(record), record.levelname, _printable(message)]
+        parts += [
+            f"{key}={_quoted(str(value))}"
+            for key, value in _details(record).items()
+        ]
+        line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

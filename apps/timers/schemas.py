@@ -39,7 +39,7 @@ Failure = Literal["status", "no_answer"]
 
 
 def _object(value: Any) -> Any:
-    if value is None or isinstance(value, dict):
+    if value is None or (isinstance(value, dict) and len(value) <= 20):
         return value
     raise wrong('must be an object such as {"max_attempts": 5}')
 
@@ -70,6 +70,7 @@ class RetryIn(BaseModel):
         " came, or none that can be read; it needs `at_least_once`, where it"
         " belongs to it unless `on` leaves it out.",
         examples=[["status"]],
+        max_length=2,
         json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
 

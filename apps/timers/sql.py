@@ -23,17 +23,18 @@ WITH clock AS MATERIALIZED (
            CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
 ),
 stored AS (
-    INSERT INTO timer (id, url, method, headers, body, retry, max_lateness,
-                       created_at, due_at, next_at, queued_at, at_least_once)
-    SELECT id, url, method, headers, body, retry, max_lateness,
+    INSERT INTO timer (id, url, host, method, headers, body, retry,
+                       max_lateness, created_at, due_at, next_at, queued_at,
+                       at_least_once)
+    SELECT id, url, host, method, headers, body, retry, max_lateness,
            now, now + delay, now + delay,
            CASE WHEN queued THEN now END, at_least_once
-    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(methods)b::text[],
-                       %(headers)b::jsonb[], %(bodies)b::bytea[],
-                       %(retries)b::jsonb[], %(lateness)b::interval[],
-                       %(delays)b::interval[], %(queued)b::boolean[],
-                       %(again)b::boolean[])
-         AS new (id, url, method, headers, body, retry, max_lateness,
+    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
+                       %(methods)b::text[], %(headers)b::jsonb[],
+                       %(bodies)b::bytea[], %(retries)b::jsonb[],
+                       %(lateness)b::interval[], %(delays)b::interval[],
+                       %(queued)b::boolean[], %(again)b::boolean[])
+         AS new (id, url, host, method, headers, body, retry, max_lateness,
                  delay, queued, at_least_once)
 )
 SELECT now FROM clock
@@ -42,7 +43,7 @@ SELECT now FROM clock
 #: What the API shows of a timer: `records.StoredTimer`, in its order.
 _SHOWN = """
     retry, id, url, method,
-    greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
+    greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::bigint,
     created_at, due_at, next_at, fired_at, sent_at, outcome, status_code,
     error, at_least_once, max_lateness, attempts + claims
 """
@@ -336,21 +337,43 @@ SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
 _GAVE_UP = "outcome IN ({})".format(
     ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
 )
+
+
 # A bound that is not given is one that all keep, not an OR, which no index
 # could serve. A bare pattern is taken for one that next to nothing matches,
 # and to find that, all that sleep would be read.
-FAILED = f"""
-SELECT {_SHOWN} FROM timer
-WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
-  AND coalesce(url ~* %(url)s, false)
-  AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
-  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
-  AND (due_at, id) > (
-      coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
-      coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
-  )
-ORDER BY due_at, id LIMIT %(limit)s
-"""
+def _failed_sql(host: str = "") -> str:
+    return f"""
+    SELECT {_SHOWN} FROM timer
+    WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s) {host}
+      AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+      AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+      AND (due_at, id) > (
+          coalesce((SELECT due_at FROM timer WHERE id = %(after)s),
+                   '-infinity'),
+          coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+      )
+    ORDER BY due_at, id LIMIT %(limit)s
+    """
+
+
+FAILED = _failed_sql()
+FAILED_AT_HOST = _failed_sql(
+    "AND host = %(host)s AND coalesce(url ~* %(port)s, false)"
+)
+
+
+def port_pattern(port: int | None) -> str:
+    """Return what URLs of a port match, in any case: all match None."""
+    if port is None:
+        return ""
+    host = r"(\[[^]]*]|[^][/?#:]*)"
+    ways = (
+        f"{scheme}://{host}(:0*{port}){'?' if port == default else ''}"
+        for scheme, default in (("http", 80), ("https", 443))
+    )
+    return f"^({'|'.join(ways)})([/?#]|$)"
+
 
 # The numbers of the attempts go on. A late record, or mark, is that of a
 # lost claim from now on: the token is gone.

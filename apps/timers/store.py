@@ -32,6 +32,7 @@ from apps.timers.records import (
 )
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
+from apps.webhooks.target import host_of
 
 #: Near timers sleep in RabbitMQ, farther ones in Postgres alone.
 HORIZON = timedelta(seconds=60)
@@ -85,6 +86,7 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
             {
                 "ids": [timer.id for timer in timers],
                 "urls": [timer.url for timer in timers],
+                "hosts": [host_of(timer.url) for timer in timers],
                 "methods": [timer.request.method for timer in timers],
                 "headers": _given(
                     _json(timer.request.headers) for timer in timers
@@ -347,8 +349,10 @@ def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
     """Return timers that gave up, in the order of `due_at`, then `id`."""
     values = asdict(of) | {"limit": limit}
     values["outcomes"] = [outcome.value for outcome in of.outcomes]
+    values["port"] = sql.port_pattern(of.port)
+    query = sql.FAILED if of.host is None else sql.FAILED_AT_HOST
     with pool().connection() as connection:
-        rows = connection.execute(sql.FAILED, values).fetchall()
+        rows = connection.execute(query, values).fetchall()
     return [_stored(row) for row in rows]
 
 

@@ -117,12 +117,12 @@ def test_an_id_that_is_unknown_or_none(timer_id: str, status: int) -> None:
         ("PUT", "/timer", "POST"),
         ("HEAD", "/timer", "POST"),
         ("OPTIONS", "/timer", "POST"),
-        ("PUT", f"/timer/{uuid4()}", "DELETE, GET"),
-        ("POST", f"/timer/{uuid4()}", "DELETE, GET"),
-        ("POST", "/timers", "GET"),
+        ("PUT", f"/timer/{uuid4()}", "DELETE, GET, HEAD"),
+        ("POST", f"/timer/{uuid4()}", "DELETE, GET, HEAD"),
+        ("POST", "/timers", "GET, HEAD"),
         ("GET", "/timers/replay", "POST"),
-        ("PATCH", "/livez", "GET"),
-        ("NOTHING", "/readyz", "GET"),
+        ("PATCH", "/livez", "GET, HEAD"),
+        ("NOTHING", "/readyz", "GET, HEAD"),
     ],
 )
 def test_other_methods_are_405_and_say_which_are_allowed(

@@ -74,9 +74,7 @@ def statements(
     )
     ahead = timedelta(seconds=2)
     hour_ago = claim.due_at - timedelta(hours=1)
-    gave_up = FailedSet(
-        [Outcome.FAILED, Outcome.MISSED], "^http://127", hour_ago
-    )
+    gave_up = FailedSet([Outcome.FAILED, Outcome.MISSED], since=hour_ago)
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
     pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
     return {
