@@ -5,7 +5,7 @@ import socket
 # For documentation (RFC 5737, RFC 3849), so no machine has them: a socket
 # can be bound to them only where it can be bound to any address.
 _OF_NOBODY = {
-    socket.AF_INET: "192.0.2.1",
+    socket.AF_INET: "203.0.113.113",
     socket.AF_INET6: "2001:db8::1",
 }
 _DISCARD_PORT = 9  # nothing is sent there; a UDP socket needs some port
