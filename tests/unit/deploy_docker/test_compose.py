@@ -13,7 +13,7 @@ FILE = Path(__file__).resolve().parents[3] / "docker-compose.yml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())[
     "services"
 ]
-RUN_FOR_ITS_PURPOSE = {"migrate", "tests", "tests-rabbitmq"}
+ONE_SHOT = {"migrate", "tests"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -30,7 +30,7 @@ def test_none_may_do_or_take_more_than_it_needs(name: str) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES.keys() - RUN_FOR_ITS_PURPOSE))
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOT))
 def test_what_runs_long_is_looked_at_and_restarted(name: str) -> None:
     service = SERVICES[name]
 
