@@ -3,6 +3,7 @@
 The README's table "Configuration" describes each variable.
 """
 
+import secrets
 from pathlib import Path
 
 from config import env
@@ -12,8 +13,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
 DEBUG = env.flag("DEBUG")
-# Nothing is signed with it yet; Django only insists that there is one.
-SECRET_KEY = env.text("SECRET_KEY", "not-set")
+# Nothing is signed with it yet; Django only insists that there is one. So
+# each process may have a key of its own.
+SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
