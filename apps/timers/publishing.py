@@ -45,6 +45,8 @@ def publish(timers: Sequence[Near]) -> int:
     dispatcher queues it again. Should that fail too, the sweep finds it.
     What the broker raises is raised again, once all have lost theirs.
     """
+    if not timers:
+        return 0
     try:
         failures = get_broker().enqueue_many(outgoing(timers))
     except Exception:
@@ -57,7 +59,7 @@ def publish(timers: Sequence[Near]) -> int:
     ]
     if unsent:
         _give_back(unsent)
-    elif timers:
+    else:
         PUBLISHING.worked()
     return len(timers) - len(unsent)
 
