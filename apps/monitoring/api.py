@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from apps.broker.current import get_broker
 from apps.monitoring import processes
-from apps.timers.database import UNAVAILABLE, pool
+from apps.timers.database import UNAVAILABLE, Connection, pool
 from apps.timers.fitness import unfit
-from apps.timers.outages import RABBITMQ_AWAY
+from apps.timers.outages import RABBITMQ_AWAY, describe
 
 router = Router(tags=["health"])
 
@@ -69,22 +69,25 @@ def readyz(request: HttpRequest) -> Status[Readiness]:
     return Status(200, found)
 
 
-def _look(connection: psycopg.Connection, found: Readiness) -> None:
+def _look(connection: Connection, found: Readiness) -> None:
     """Note whether Postgres can serve, and how other processes are."""
-    if reason := unfit(connection):
-        found.postgres, found.troubles = "unfit", [reason]
-        return
-    try:
-        connection.execute("SELECT FROM timer LIMIT 1")
-    except psycopg.errors.UndefinedTable:
-        reason = "there is no table of timers: run `manage.py migrate`"
+    if reason := unfit(connection) or _unreadable(connection):
         found.postgres, found.troubles = "unfit", [reason]
         return
     roles = ["dispatcher", "worker"] if settings.RABBITMQ_URL else ["worker"]
     known = RABBITMQ_AWAY if found.rabbitmq == "away" else None
-    found.troubles = (
-        processes.troubles(connection, roles, known=known) or None
-    )
+    troubles = processes.troubles(connection, roles, known=known)
+    found.troubles = troubles or None
+
+
+def _unreadable(connection: Connection) -> str | None:
+    try:
+        connection.execute("SELECT FROM timer LIMIT 1")
+    except psycopg.errors.UndefinedTable:
+        return "there is no table of timers: run `manage.py migrate`"
+    except psycopg.ProgrammingError as error:
+        return f"the table of timers can't be read: {describe(error)}"
+    return None
 
 
 def _rabbitmq() -> Part:

@@ -148,6 +148,8 @@ def troubles(
         found = connection.execute(_READ).fetchall()
     except psycopg.errors.UndefinedTable:
         return ["nobody can say how they are: run `manage.py migrate`"]
+    except psycopg.ProgrammingError as error:
+        return [f"nobody can say how they are: {describe(error)}"]
     rows = [Row(*each) for each in found]
     news = [row for row in rows if row.trouble is None or row.trouble != known]
     wrong = judge(news, roles)

@@ -11,8 +11,9 @@ logger = logging.getLogger(__name__)
 _AGAIN = 60.0
 #: For how long a failure counts as present, in seconds.
 _RECENT = 15.0
-#: Of an error's text no more is told.
+#: Of an error's text no more is told, and of troubles no more than these.
 _MOST_CHARACTERS = 200
+_MOST_TROUBLES = 5
 
 
 def describe(error: BaseException) -> str:
@@ -100,12 +101,13 @@ class _Trouble:
     """A failure; times are on `time.monotonic()`.
 
     told      when it was logged
-    is_open   whether that was, and its end was not
+    until     when it is no longer present, unless it fails again
+    is_open   whether it was logged, and its end was not
     is_over   whether what failed has worked since
     """
 
     told: float
-    failed: float
+    until: float
     text: str
     is_open: bool = True
     is_over: bool = False
@@ -133,14 +135,24 @@ class Troubles:
             known = self._known.get(name)
             is_told = known is None or now - known.told >= _AGAIN
             if known is None or is_told:
-                self._known[name] = _Trouble(now, now, text)
+                self._known[name] = _Trouble(now, now + _RECENT, text)
             else:
-                known.failed, known.text, known.is_over = now, text, False
+                known.until, known.text = now + _RECENT, text
+                known.is_over = False
         if is_told:
             logger.error(
                 sentence,
                 exc_info=error,
                 extra={"what": name, "error": text, **details},
+            )
+
+    def hold(self, name: str, text: str, *, seconds: float) -> None:
+        """Note what others log, and for how long it counts as present."""
+        with self._lock:
+            now = time.monotonic()
+            self._forget(now)
+            self._known[name] = _Trouble(
+                now, now + seconds, text[:_MOST_CHARACTERS], is_open=False
             )
 
     def worked(self, name: str) -> None:
@@ -156,14 +168,18 @@ class Troubles:
             logger.info("it works again", extra={"what": name})
 
     def recent(self) -> list[str]:
-        """Return what failed of late, as "name: error", sorted."""
-        since = time.monotonic() - _RECENT
+        """Return what failed of late, as "name: error", the first few."""
+        now = time.monotonic()
         with self._lock:
-            return sorted(
+            found = sorted(
                 f"{name}: {known.text}"
                 for name, known in self._known.items()
-                if known.failed >= since and not known.is_over
+                if now <= known.until and not known.is_over
             )
+        more = len(found) - _MOST_TROUBLES
+        if more > 0:
+            found[_MOST_TROUBLES:] = [f"and {more} more"]
+        return found
 
     def clear(self) -> None:
         """Forget everything."""
@@ -173,7 +189,7 @@ class Troubles:
     def _forget(self, now: float) -> None:
         """Drop what failed long ago; there may be one for each bad row."""
         for name, known in list(self._known.items()):
-            if now - known.failed > _AGAIN:
+            if now > max(known.until, known.told + _AGAIN):
                 del self._known[name]
 
 

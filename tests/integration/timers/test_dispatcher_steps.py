@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -227,6 +228,11 @@ def processes_noted() -> list[tuple[Any, ...]]:
         return connection.execute(processes._READ).fetchall()
 
 
+def illness() -> str:
+    """Return what the health command says, nothing if all is well."""
+    return heartbeat.illness("dispatcher") or ""
+
+
 def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
     loop: Loop, broken_update: None, stopping: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,15 +240,12 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
     # Given a dispatcher that may be unwell for a second
     monkeypatch.setattr(heartbeat, "STALE_AFTER", 1.0)
     running = loop()
-    eventually(lambda: heartbeat.illness("dispatcher") is None)
+    eventually(lambda: not illness())
 
     # When its passes fail, Then it is unwell, and all know why
     work = Work()
-    found = eventually(
-        lambda: "never" in (ill := heartbeat.illness("dispatcher") or "")
-        and ill
-    )
-    assert found.endswith("ago: taking over: RaiseException: no, never")
+    why = "ago: taking over: RaiseException: no, never"
+    eventually(lambda: why in illness())
     ((role, _, seen, good, trouble),) = processes_noted()
     assert role == "dispatcher"
     assert seen < good
@@ -250,7 +253,7 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
 
     # When what was wrong is mended, Then it is well
     change(work.ended, "leased_until = now() + interval '1 h'")
-    eventually(lambda: heartbeat.illness("dispatcher") is None)
+    eventually(lambda: not illness())
     eventually(lambda: processes_noted()[0][4] is None)
 
     # When it stops, Then nobody misses it
@@ -270,12 +273,11 @@ def test_a_dispatcher_whose_passes_hang_is_unwell(
         return []
 
     loop()
-    eventually(lambda: heartbeat.illness("dispatcher") is None)
+    eventually(lambda: not illness())
     monkeypatch.setattr(store, "lost", hang)
-    found = eventually(lambda: heartbeat.illness("dispatcher"))
-    assert "was last heard of" in found
+    eventually(lambda: "was last heard of" in illness())
     gate.set()
-    eventually(lambda: heartbeat.illness("dispatcher") is None)
+    eventually(lambda: not illness())
 
 
 def test_a_dispatcher_outlives_a_disk_that_takes_nothing(
@@ -322,7 +324,7 @@ def test_a_long_way_is_gone_in_short_passes(
     assert unqueued() > 0
 
     # And the loop does not pause between such passes
-    gaps = [after - before for before, after in zip(beats, beats[1:])]
+    gaps = [after - before for before, after in pairwise(beats)]
     assert sorted(gaps)[len(gaps) // 2] < dispatch_timers._INTERVAL
 
     # When it is told to stop, Then it does, with all the rest undone

@@ -20,6 +20,7 @@ from apps.timers.database import pool
 from apps.timers.feeder import Feeder
 from apps.timers.fitness import unfit
 from apps.timers.outages import RABBITMQ_AWAY, TROUBLES
+from apps.timers.wakeups import Wakeups
 from tests.support.rabbitmq import Management
 from tests.support.rows import new_timer
 from tests.support.service import Service, free_port
@@ -295,7 +296,7 @@ def test_a_feeder_outlives_trouble_with_listening(
     feeding: Feeder, memory_broker: MemoryBroker
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeder.Wakeups, "_heard", lambda *_: fail())
+        patch.setattr(Wakeups, "_heard", lambda *_: fail())
         eventually(lambda: TROUBLES.recent())
         timer_id = new_timer(1)
         eventually(lambda: memory_broker.known(str(timer_id)))
@@ -320,13 +321,14 @@ def test_any_web_process_knows_what_ails_a_dispatcher(
 
     # When its passes fail, Then readiness says which step, and why
     try:
-        found = eventually(
-            lambda: service.request("GET", "/readyz")[1].get("troubles")
-        )
-        assert any(
-            text.startswith("dispatcher ")
-            and 'taking over: UndefinedColumn: column "leased_until"' in text
-            for text in found
+        why = 'taking over: UndefinedColumn: column "leased_until"'
+        eventually(
+            lambda: any(
+                text.startswith("dispatcher ") and why in text
+                for text in service.request("GET", "/readyz")[1].get(
+                    "troubles", []
+                )
+            )
         )
         assert service.request("GET", "/livez") == (200, {"status": "ok"})
     finally:

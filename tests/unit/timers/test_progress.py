@@ -14,7 +14,7 @@ from pytest_django import Settings
 from apps.broker.memory import MemoryBroker
 from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign
-from apps.timers import lifecycle, progress
+from apps.timers import firing, lifecycle, progress
 from apps.timers.lifecycle import WorkerLifecycle
 from apps.timers.outages import POSTGRES, TROUBLES
 from apps.timers.progress import Progress
@@ -65,35 +65,34 @@ def hung(
     made = Hung()
     yield made
     made.close()
-    lifecycle.firing.stopping.clear()
+    firing.stopping.clear()
+
+
+def illness() -> str:
+    """Return what the health command says, nothing if all is well."""
+    return heartbeat.illness("worker") or ""
 
 
 def test_threads_that_hang_while_messages_wait_are_told(hung: Hung) -> None:
     # Given a worker that has nothing to do
-    eventually(lambda: heartbeat.illness("worker") is None)
+    eventually(lambda: not illness())
 
     # When calls hang and others wait, Then it is unwell and says why
     for number in range(2 * THREADS):
         hung.work.send(number)
-    found = eventually(
-        lambda: "hang" in (ill := heartbeat.illness("worker") or "") and ill
-    )
-    assert "its threads hang: none began or ended a call for" in found
-    assert "while messages wait (2)" in found
+    eventually(lambda: "while messages wait (2)" in illness())
+    assert "its threads hang: none began or ended a call for" in illness()
 
     # When they go on, Then it is well again
     hung.gate.set()
-    eventually(lambda: heartbeat.illness("worker") is None)
+    eventually(lambda: not illness())
 
 
 def test_threads_that_wait_for_postgres_say_so(hung: Hung) -> None:
     POSTGRES.failed(error="gone")
     for number in range(2 * THREADS):
         hung.work.send(number)
-    eventually(
-        lambda: "its threads wait for Postgres"
-        in (heartbeat.illness("worker") or "")
-    )
+    eventually(lambda: "its threads wait for Postgres" in illness())
     POSTGRES.worked()
 
 

@@ -65,6 +65,23 @@ def test_what_was_not_tried_again_is_recent_for_a_while(
     assert list(troubles._known) == ["timer 3"]
 
 
+def test_what_others_log_is_held_for_as_long_as_they_say(
+    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = Troubles()
+    for number in range(8):
+        troubles.hold(f"timer {number}", "invalid: x", seconds=70)
+    clock.now += 69
+    assert troubles.recent() == [
+        *(f"timer {number}: invalid: x" for number in range(5)), "and 3 more",
+    ]
+    clock.now += 2
+    assert not troubles.recent()
+    troubles.hold("timer 9", "invalid: x", seconds=70)
+    assert list(troubles._known) == ["timer 9"]
+    assert not caplog.messages
+
+
 def test_an_outage_that_lasts_is_told_once_a_minute_if_asked(
     clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
