@@ -329,7 +329,8 @@ class World:
             "": None, "refused": lambda: None, "dies": die,
         }[trouble]
         try:
-            dispatcher.run_once()
+            done = dispatcher.run_once()
+            must(not done.failed, f"steps failed: {done.failed}")
         except Killed:
             pass
         finally:
