@@ -45,10 +45,6 @@ class RequestGuard:
                 return error_response(
                     400, f"{error} (the setting ALLOWED_HOSTS)"
                 )
-        if request.META.get("HTTP_TRANSFER_ENCODING"):
-            return error_response(
-                411, "Send the body with a Content-Length, not chunked."
-            )
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isascii() or not length.isdigit():
