@@ -73,10 +73,6 @@ class RequestGuard:
                 " only this host's own may change anything here. A program"
                 " sends neither Origin nor Sec-Fetch-Site.",
             )
-        if request.META.get("HTTP_TRANSFER_ENCODING"):
-            return error_response(
-                411, "Send the body with a Content-Length, not chunked."
-            )
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isascii() or not length.isdigit():
