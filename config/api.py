@@ -19,6 +19,7 @@ from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
 from apps.timers.services import (
     AlreadyFired,
+    ListTooSlow,
     NotGivenUp,
     StoreUnavailable,
     UnknownPlace,
@@ -160,6 +161,16 @@ def _unavailable(
         503,
         "Postgres can't be reached; try again. A timer that was being"
         " created may have been stored.",
+        Retry_After="1",
+    )
+
+
+@api.exception_handler(ListTooSlow)
+def _list_too_slow(request: HttpRequest, error: ListTooSlow) -> HttpResponse:
+    return error_response(
+        503,
+        "The list took too long: narrow it with host, from and to, or ask"
+        " for fewer timers with limit.",
         Retry_After="1",
     )
 

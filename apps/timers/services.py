@@ -12,7 +12,7 @@ import uuid_utils.compat
 from django.conf import settings
 
 from apps.timers import store
-from apps.timers.database import UNAVAILABLE
+from apps.timers.database import UNAVAILABLE, Busy
 from apps.timers.group_commit import GroupCommit
 from apps.timers.models import Outcome
 from apps.timers.outages import POSTGRES
@@ -120,17 +120,24 @@ class UnknownPlace(Exception):
     """There is no timer to go on after."""
 
 
+class ListTooSlow(Exception):
+    """The list asks for too much, or too many are made at once."""
+
+
 def list_failed(
     of: FailedSet, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
     """Return timers that gave up, and after which there are more, if any.
 
-    Raises UnknownPlace, or StoreUnavailable.
+    Raises UnknownPlace, ListTooSlow, or StoreUnavailable.
     """
     with _reaching_postgres():
         if of.after is not None and store.get(of.after) is None:
             raise UnknownPlace
-        found = store.failed(of, limit=limit + 1)
+        try:
+            found = store.failed(of, limit=limit + 1)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
 
@@ -167,7 +174,7 @@ def replay_failed(of: FailedSet, limit: int) -> tuple[int, UUID | None]:
 
     Returns how many, and after which there are more, if any: so what gave
     up once more meanwhile is not in the way of those. Raises UnknownPlace,
-    or StoreUnavailable.
+    ListTooSlow, or StoreUnavailable.
     """
     found, after = list_failed(of, limit)
     others = replay_timers([timer.id for timer in found])
