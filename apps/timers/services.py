@@ -10,10 +10,9 @@ from uuid import UUID
 import psycopg
 import uuid_utils.compat
 from django.conf import settings
-from psycopg_pool import PoolTimeout
 
 from apps.timers import store
-from apps.timers.database import UNAVAILABLE
+from apps.timers.database import UNAVAILABLE, Busy
 from apps.timers.group_commit import GroupCommit
 from apps.timers.models import Outcome
 from apps.timers.outages import POSTGRES
@@ -122,7 +121,7 @@ class UnknownPlace(Exception):
 
 
 class ListTooSlow(Exception):
-    """Postgres took too long for a list, or had too many to make."""
+    """The list asks for too much, or too many are made at once."""
 
 
 def list_failed(
@@ -137,9 +136,7 @@ def list_failed(
             raise UnknownPlace
         try:
             found = store.failed(of, limit=limit + 1)
-        except (psycopg.errors.QueryCanceled, PoolTimeout) as error:
-            # That is no outage: other statements have connections of their
-            # own, and no such time limit.
+        except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None

@@ -14,7 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from apps.timers import sql
-from apps.timers.database import STALL, Connection, pool
+from apps.timers.database import (
+    STALL,
+    Connection,
+    connect,
+    list_pool,
+    pool,
+)
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Attempt,
@@ -325,8 +331,11 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
 
 
 def count_near() -> tuple[int, int]:
-    """Return how many waiting timers are overdue and how many are near."""
-    with pool().connection() as connection:
+    """Return how many waiting timers are overdue and how many are near.
+
+    That takes its time where there are many millions.
+    """
+    with connect() as connection:
         row = connection.execute(sql.COUNT, {"ahead": HORIZON}).fetchone()
     assert row is not None
     return row[0], row[1]
@@ -346,12 +355,16 @@ def attempts(timer_id: UUID) -> list[Attempt]:
 
 
 def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
-    """Return timers that gave up, in the order of `due_at`, then `id`."""
+    """Return timers that gave up, in the order of `due_at`, then `id`.
+
+    Raises psycopg.errors.QueryCanceled, or `database.Busy`, when that would
+    take too long.
+    """
     values = asdict(of) | {"limit": limit}
     values["outcomes"] = [outcome.value for outcome in of.outcomes]
     values["port"] = sql.port_pattern(of.port)
     query = sql.FAILED if of.host is None else sql.FAILED_AT_HOST
-    with pool().connection() as connection:
+    with list_pool().connection() as connection:
         rows = connection.execute(query, values).fetchall()
     return [_stored(row) for row in rows]
 
