@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pika
 from pika.adapters.select_connection import IOLoop
@@ -26,9 +27,16 @@ class LadderBuilder:
     millisecond each.
     """
 
-    def __init__(self, loop: IOLoop, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        loop: IOLoop,
+        refusals: Refusals,
+        on_end: Callable[[], None],
+    ) -> None:
+        """Call ``on_end`` each time that the ladder stands."""
         self._loop = loop
         self._refusals = refusals
+        self._on_end = on_end
         self._connection: pika.connection.Connection | None = None
         self._left: list[ladder.Rung] = []
         self._refused: dict[str, str] = {}
@@ -83,6 +91,7 @@ class LadderBuilder:
     def _end(self, connection: pika.connection.Connection) -> None:
         had_missing = bool(self._refusals.missing)
         self._refusals.missing = self._refused
+        self._on_end()
         if self._refused:
             logger.warning(
                 "RabbitMQ refuses rungs of the ladder; timers go without "

@@ -56,7 +56,10 @@ class Link(threading.Thread):
         self._queue_type = queue_type
         self._targets = targets
         self._refusals = Refusals()
-        self._builder = LadderBuilder(self.loop, self._refusals)
+        self._builder = LadderBuilder(
+            self.loop, self._refusals, self._on_ladder
+        )
+        self._was_forgotten = False
         self._outage = OutageLog("publishing")
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
@@ -143,10 +146,16 @@ class Link(threading.Thread):
         self._is_failing = False
         self.is_usable = True
         self._outage.up()
+        self._was_forgotten = False
         self._builder.build(channel.connection)
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._carry_out(request)
+
+    def _on_ladder(self) -> None:
+        # Until now messages have had their rungs declared before them.
+        if self._declarer is not None and not self._was_forgotten:
+            self._declarer.assume_rungs()
 
     # Losing the connection
 
@@ -322,6 +331,7 @@ class Link(threading.Thread):
 
     def forget_topology(self) -> None:
         """Declare everything again when it is next needed."""
+        self._was_forgotten = True
         if self._declarer is not None:
             self._declarer.forget()
 

@@ -108,6 +108,10 @@ class Declarer:
         """Declare everything again when it is next needed."""
         self._declared.clear()
 
+    def assume_rungs(self) -> None:
+        """Take every rung for declared: another channel has done it."""
+        self._declared |= _RUNGS
+
     def route(self, route: ladder.Route) -> None:
         """Declare what a message on this route passes through."""
         if route.queue not in self._declared:

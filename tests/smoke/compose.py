@@ -2,8 +2,8 @@
 
 usage: [PORT=8000] python -m tests.smoke.compose
 
-The images have been built. It leaves the services running, two web and three
-workers, with a timer or two in the database.
+The images have been built. It needs Python alone, and leaves the services
+running: two web, three workers.
 """
 
 import os
@@ -11,11 +11,12 @@ import re
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 
 from tests.smoke.client import Api, fail, say
-from tests.support.service import ROOT
 from tests.support.waiting import eventually
 
+ROOT = Path(__file__).resolve().parents[2]
 URL = "http://receiver:8080/smoke"
 TIMERS = 20
 WEBS, WORKERS = 2, 3
