@@ -72,7 +72,9 @@ def module_stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """Run web, worker and dispatcher for a module's tests."""
-    service = Service(tmp_path_factory.mktemp("stack"), module_vhost[0])
+    service = Service(
+        tmp_path_factory.mktemp("stack"), module_vhost[0], WEBHOOK_TIMEOUT="5"
+    )
     service.start_all()
     yield service
     service.kill()

@@ -96,11 +96,15 @@ def start(
         suite = tmp_path / "test_suite.py"
         suite.write_text(text)
         (tmp_path / "pytest.ini").write_text(SETTINGS)
+        clean = {
+            key: value for key, value in os.environ.items()
+            if not key.startswith("PYTEST_")
+        }
         process = subprocess.Popen(
             [sys.executable, *(program or ("-m", "deploy.local", "test")),
              "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
              "-c", str(tmp_path / "pytest.ini"), str(suite), *args],
-            cwd=ROOT, env={**os.environ, **GIVEN, **env}, text=True,
+            cwd=ROOT, env={**clean, **GIVEN, **env}, text=True,
             stdout=subprocess.PIPE, start_new_session=True,
         )
         processes.append(process)
