@@ -29,7 +29,8 @@ RUN pip --python /opt/venv install --no-cache-dir --only-binary :all: \
 # --- docker compose --profile test run --rm tests ------------------------
 FROM base AS test
 RUN apt-get update \
- && apt-get install -y --no-install-recommends chromium make openssl \
+ && apt-get install -y --no-install-recommends \
+        chromium make nginx-light openssl pgbouncer \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=test-packages /opt/venv /opt/venv
 COPY --chown=timer:timer . .
