@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from deploy.local import needs
-from tests.support.receiver import Receiver
 from tests.support.service import Service
 
 FLAGS = (
@@ -24,14 +23,6 @@ def chromium() -> str:
     if found is None:
         pytest.skip("no Chromium is installed (chromium or google-chrome)")
     return found
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Return a receiver that answers 200."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture

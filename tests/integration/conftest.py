@@ -7,16 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.rabbitmq import Management, virtual_host
-from tests.support.receiver import Receiver
 from tests.support.service import Service
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Return a receiver that answers 200."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture(scope="session")

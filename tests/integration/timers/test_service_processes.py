@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.timers.conftest import AbsentReceiver
 from tests.support.rabbitmq import Management, Proxy
-from tests.support.receiver import Receiver
+from tests.support.receiver import AbsentReceiver, Receiver
 from tests.support.service import Process, Service
 from tests.support.timers import (
     depth,
