@@ -80,7 +80,8 @@ WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
 # Every call is signed with each of them. Only workers need any.
 WEBHOOK_SIGNING_KEYS = env.signing_keys("WEBHOOK_SECRET")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
-WEBHOOK_TIMEOUT = 10.0  # seconds for a whole call, name look-up included
+# Seconds for a whole call, name look-up included. Tests shorten it.
+WEBHOOK_TIMEOUT = float(env.whole("WEBHOOK_TIMEOUT", 10, least=1, most=60))
 # A receiver that can't be connected to got nothing: it is tried again for
 # so many seconds after the first failure.
 WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(

@@ -104,8 +104,16 @@ def prepare() -> None:
     Raises OSError when SSL_CERT_FILE can't be loaded, ImproperlyConfigured
     when there is no secret to sign with: receivers that verify would refuse
     what is not signed, and under `once` that is the end of a timer. One
-    that waits for a worker is only late.
+    that waits for a worker is only late. The same is raised when a call
+    could outlive the claim that it is made under.
     """
+    longest = store.LEASE.total_seconds() / 2
+    if longest < settings.WEBHOOK_TIMEOUT:
+        raise ImproperlyConfigured(
+            f"WEBHOOK_TIMEOUT={settings.WEBHOOK_TIMEOUT:g} must be at most"
+            f" {longest:g}: a claim holds for {2 * longest:g} s, and what"
+            " comes before the call takes its part of them."
+        )
     if not settings.WEBHOOK_SIGNING_KEYS:
         raise ImproperlyConfigured(
             "WEBHOOK_SECRET is not set: a worker signs every webhook. Make a "

@@ -15,6 +15,7 @@ from apps.broker import ladder
 pytestmark = pytest.mark.rabbitmq
 
 
+@pytest.mark.alone
 def test_delayed_messages_come_on_time_and_never_early(
     broker: Any,
     url: str,

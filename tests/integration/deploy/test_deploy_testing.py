@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from deploy.local import testing
+from deploy.local import needs, packages, testing
+from deploy.local.output import Output
 from deploy.local.processes import LocalError
 from tests.support.waiting import eventually
 
@@ -74,9 +76,9 @@ GIVEN = {
 }
 WITHOUT_RABBITMQ = """
 import os, sys
-from deploy.local import testing
-testing.rabbitmq_server = lambda: None
-testing.install_rabbitmq = lambda: "brew install rabbitmq"
+from deploy.local import needs, testing
+needs.rabbitmq_server = lambda: None
+needs.install_rabbitmq = lambda: "brew install rabbitmq"
 os.geteuid = lambda: 1000
 sys.exit(testing.run(sys.argv[1:], os.environ))
 """
@@ -96,11 +98,15 @@ def start(
         suite = tmp_path / "test_suite.py"
         suite.write_text(text)
         (tmp_path / "pytest.ini").write_text(SETTINGS)
+        clean = {
+            key: value for key, value in os.environ.items()
+            if not key.startswith("PYTEST_")
+        }
         process = subprocess.Popen(
             [sys.executable, *(program or ("-m", "deploy.local", "test")),
              "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
              "-c", str(tmp_path / "pytest.ini"), str(suite), *args],
-            cwd=ROOT, env={**os.environ, **GIVEN, **env}, text=True,
+            cwd=ROOT, env={**clean, **GIVEN, **env}, text=True,
             stdout=subprocess.PIPE, start_new_session=True,
         )
         processes.append(process)
@@ -189,8 +195,58 @@ def test_the_last_line_but_one_counts_what_did_not_run(start: Start) -> None:
     assert "3 passed, 4 skipped" in lines[-1]
 
 
-def test_rabbitmq_can_be_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testing, "rabbitmq_server", lambda: None)
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user who can't install anything."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(LocalError, match="REQUIRE_RABBITMQ"):
-        testing.run([], {"REQUIRE_RABBITMQ": "1"})
+
+
+@pytest.mark.usefixtures("ordinary")
+@pytest.mark.parametrize(
+    ("program", "name", "given"),
+    [
+        ("rabbitmq_server", "RabbitMQ", {}),
+        ("pgbouncer", "PgBouncer", GIVEN),
+        ("nginx", "nginx", GIVEN),
+    ],
+)
+def test_what_is_missing_can_be_required(
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    name: str,
+    given: dict[str, str],
+) -> None:
+    monkeypatch.setattr(needs, program, lambda: None)
+    with pytest.raises(LocalError, match=f"REQUIRE_RABBITMQ=1.*\n.*{name}"):
+        testing.run([], {**given, "REQUIRE_RABBITMQ": "1"})
+
+
+def test_root_on_debian_installs_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """apt-get is a stand-in; so is what forbids services to start."""
+    installed: list[str] = []
+
+    def run(
+        command: list[str], output: object, env: dict[str, str]
+    ) -> None:
+        if command[1] == "install":
+            assert packages.POLICY.exists()
+        installed.append(" ".join(command[-2:]))
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("shutil.which", lambda *args, **options: "/a/path")
+    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_run", run)
+    monkeypatch.setattr(needs, "nginx", lambda: None)
+    said = BytesIO()
+    missing = packages.provide(Output(said, as_json=False), GIVEN)
+    assert [package.name for package in missing] == ["nginx"]
+    assert installed == [
+        "apt-get update",
+        "--no-install-recommends nginx-light",
+        "nginx disable",
+    ]
+    assert not packages.POLICY.exists()
+    assert b"nginx is missing; installing it: apt-get" in said.getvalue()
