@@ -238,9 +238,14 @@ def _field_errors(
         "missing": "is required",
         "extra_forbidden": f"is not a field; those are {known}",
         "list_type": "must be a list",
+        "too_long": f"must have at most {_most_items(item)} items",
         "uuid_parsing": "must be a UUID, as POST /timer returned it",
     }
     return [(field, sentences.get(kind, item["msg"]))]
+
+
+def _most_items(item: dict[str, Any]) -> Any:
+    return item.get("ctx", {}).get("max_length")
 
 
 @api.exception_handler(HttpError)

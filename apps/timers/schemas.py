@@ -148,7 +148,8 @@ class TimerIn(BaseModel):
         " with their names, of printable ASCII. `content-type` and"
         " `user-agent` replace the service's. Refused are those that are its"
         " own: `host`, `content-length`, `accept-encoding`, `expect`, those"
-        " of the connection, `proxy-*`, `webhook-*` and `timer-*`.",
+        " of the connection, `proxy-*`, `webhook-*` and `timer-*`, also with"
+        " `_` in place of `-`.",
         examples=[{"authorization": "Bearer abc", "x-tenant": "7"}],
     )
     body: Any = Field(
