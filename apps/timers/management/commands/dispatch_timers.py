@@ -13,7 +13,7 @@ from apps.timers import dispatcher
 from apps.timers.database import UNAVAILABLE
 from apps.timers.outages import POSTGRES
 from apps.timers.wakeups import Wakeups
-from config.processes import end_with_parent
+from config.processes import end_with_parent, stop_once
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Command(BaseCommand):
                 "RABBITMQ_URL is not set: without RabbitMQ the worker feeds"
                 " itself, and there is nothing to dispatch."
             )
+        stop_once()
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
