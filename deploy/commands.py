@@ -30,7 +30,7 @@ DISPATCHER = [sys.executable, "manage.py", "dispatch_timers"]
 def web(host: str, port: int, workers: int) -> list[str]:
     """Return the command of a web server with so many processes."""
     return [
-        sys.executable, "-m", "granian", "--interface", "wsgi",
+        sys.executable, "-m", "config.web", "--interface", "wsgi",
         "--host", host, "--port", str(port),
         "--http", "1", "--no-ws", "--log-level", "error",
         "--workers", str(workers),

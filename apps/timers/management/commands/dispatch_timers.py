@@ -15,7 +15,7 @@ from apps.timers.database import UNAVAILABLE
 from apps.timers.outages import POSTGRES, TROUBLES, describe
 from apps.timers.steps import Turn
 from apps.timers.wakeups import Wakeups
-from config.processes import end_with_parent
+from config.processes import end_with_parent, stop_once
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Command(BaseCommand):
                 "RABBITMQ_URL is not set: without RabbitMQ the worker feeds"
                 " itself, and there is nothing to dispatch."
             )
+        stop_once()
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
