@@ -45,12 +45,26 @@ class _Watched(Connection):
         try:
             if self.local is None:
                 return super().execute(*args, **kwargs)
-            with self.pipeline(), self.transaction():  # one round trip
-                super().execute(self.local)
-                return super().execute(*args, **kwargs)
+            return self._execute_pooled(self.local, *args, **kwargs)
         finally:
             if time.monotonic() - began > STALL:
                 POSTGRES.stalled()
+
+    def _execute_pooled(
+        self, local: str, *args: Any, **kwargs: Any
+    ) -> psycopg.Cursor[TupleRow]:
+        """Run a statement with its settings, in one round trip.
+
+        The answer comes in binary: as text it would be read by the settings
+        that hold after the transaction.
+        """
+        try:
+            with self.pipeline(), self.transaction():
+                super().execute(local.encode())
+                return super().execute(*args, binary=True, **kwargs)
+        except psycopg.errors.FeatureNotSupported as error:
+            # So a standby refuses a transaction that writes.
+            raise psycopg.errors.ReadOnlySqlTransaction(*error.args) from error
 
 
 class Busy(psycopg.OperationalError):
@@ -90,15 +104,15 @@ _LIFETIME = 120.0
 
 #: What statements rely on, though a role, a database or a server may have
 #: another default. Of these a pooler keeps what the client has set.
-_TRACKED = {"DateStyle": "ISO", "TimeZone": "UTC"}
+TRACKED = {"DateStyle": "ISO", "TimeZone": "UTC"}
 #: The schema is this one unless DATABASE_URL says another.
 _SCHEMA = {"search_path": "public"}
 _SESSION = {"default_transaction_isolation": "read committed"}
+_READ_ONLY = "default_transaction_read_only"
 #: A role's or a database's default is not meant for what has to write. That
 #: of a server is: it keeps writers from an old primary.
-_READ_ONLY = """
-SELECT FROM pg_settings
-WHERE name = 'default_transaction_read_only' AND setting = 'on'
+_IS_OVERRULED = f"""
+SELECT FROM pg_settings WHERE name = '{_READ_ONLY}' AND setting = 'on'
   AND source IN ('user', 'database', 'database user')
 """
 
@@ -130,7 +144,7 @@ def pinned(seconds: float) -> dict[str, str]:
     }
 
 
-def _setting(values: Mapping[str, str], *, local: bool) -> str:
+def setting(values: Mapping[str, str], *, local: bool) -> str:
     """Return SQL that sets values, of ours, for a transaction or for good."""
     return "SELECT " + ", ".join(
         f"set_config('{name}', '{value}', {str(local).lower()})"
@@ -139,27 +153,29 @@ def _setting(values: Mapping[str, str], *, local: bool) -> str:
 
 
 def _pin(connection: _Watched, seconds: float) -> None:
-    """Have a connection's statements run with what they rely on.
-
-    A pooler in transaction mode may run each on another session, whose
-    settings are not ours: it keeps only some of them for its client.
-    """
-    read_only = connection.info.parameter_status(
-        "default_transaction_read_only"
-    )
-    is_overruled = read_only != "off" and bool(
-        connection.execute(_READ_ONLY).fetchall()
-    )
-    if not settings.DATABASE_POOLER:
-        values = {**_TRACKED, **_SESSION, **pinned(seconds)}
-        if is_overruled:
-            values["default_transaction_read_only"] = "off"
-        connection.execute(_setting(values, local=False))
+    """Have a connection's statements run with what they rely on."""
+    if settings.DATABASE_POOLER:
+        _pin_pooled(connection, seconds)
         return
-    connection.execute(_setting(_TRACKED, local=False))
+    values = {**TRACKED, **_SESSION, **pinned(seconds)}
+    parameter = connection.info.parameter_status(_READ_ONLY)
+    if parameter != "off" and connection.execute(_IS_OVERRULED).fetchall():
+        values[_READ_ONLY] = "off"
+    connection.execute(setting(values, local=False))
+
+
+def _pin_pooled(connection: _Watched, seconds: float) -> None:
+    """Do so behind a pooler in transaction mode.
+
+    It may run each statement on another session, whose settings are not
+    ours. So each is a transaction that brings its own along.
+    """
+    connection.execute(setting(TRACKED, local=False))
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    if row == (False,):  # a standby refuses even to begin one that writes
+        connection.read_only = False
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    connection.read_only = False if is_overruled else None
-    connection.local = _setting(pinned(seconds), local=True)
+    connection.local = setting(pinned(seconds), local=True)
 
 
 def connect() -> Connection:

@@ -16,7 +16,13 @@ import psycopg
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from apps.timers.database import connect, connection_arguments, pinned
+from apps.timers.database import (
+    TRACKED,
+    connect,
+    connection_arguments,
+    pinned,
+    setting,
+)
 
 #: How long everybody else may have to wait behind a migration, in seconds:
 #: less than a request does for its timer.
@@ -52,7 +58,16 @@ ORDER BY 1
 """
 
 
-def run_statement(
+@contextlib.contextmanager
+def careful(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Have a connection's statements run in a way that suits migrations."""
+    connection.ensure_connection()
+    connection.connection.execute(setting(TRACKED, local=False))
+    with connection.execute_wrapper(_run_statement):
+        yield
+
+
+def _run_statement(
     execute: Callable[..., Any],
     sql: str,
     params: Any,
@@ -65,38 +80,52 @@ def run_statement(
     """
     connection: BaseDatabaseWrapper = context["connection"]
     if _CONCURRENT.match(sql):
-        _set(connection, "SET", lock_seconds=0)
-        if found := _BUILD.match(sql):
-            # An interrupted build leaves an index that nothing uses, or one
-            # that was not noted as made.
-            leftover = found["name"]
-            execute(
-                f'DROP INDEX CONCURRENTLY IF EXISTS "{leftover}"',
-                None, False, context,
-            )
-        return execute(sql, params, many, context)
+        with _session(connection):
+            if found := _BUILD.match(sql):
+                # An interrupted build leaves an index that nothing uses, or
+                # one that was not noted as made.
+                execute(
+                    f'DROP INDEX CONCURRENTLY IF EXISTS "{found["name"]}"',
+                    None, False, context,
+                )
+            return execute(sql, params, many, context)
     with contextlib.ExitStack() as stack:
         if not connection.in_atomic_block:
             stack.enter_context(transaction.atomic(connection.alias))
-        _set(connection, "SET LOCAL", lock_seconds=LOCK_SECONDS)
+        # The first comes before any query of the transaction, when it may
+        # still be made one that writes.
+        _set(
+            connection, "SET LOCAL", transaction_read_only="off",
+            **_settings(LOCK_SECONDS),
+        )
         return execute(sql, params, many, context)
 
 
-def _set(
-    connection: BaseDatabaseWrapper, how: str, *, lock_seconds: float
-) -> None:
-    """Set what statements rely on, for the transaction or the session."""
-    values = {
+def _settings(lock_seconds: float) -> dict[str, str]:
+    return {
         **pinned(0),
         "lock_timeout": f"{lock_seconds * 1000:.0f}",
         "application_name": _NAME,
     }
-    if how == "SET LOCAL":
-        # Before any query of the transaction, it may still be made one
-        # that writes.
-        values = {"transaction_read_only": "off", **values}
-    statements = "; ".join(f"{how} {k} = '{v}'" for k, v in values.items())
-    connection.connection.execute(statements)
+
+
+def _set(connection: BaseDatabaseWrapper, how: str, **values: str) -> None:
+    connection.connection.execute(
+        "; ".join(f"{how} {name} = '{text}'" for name, text in values.items())
+    )
+
+
+@contextlib.contextmanager
+def _session(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Set what a statement that can't be in a transaction relies on."""
+    values = {"default_transaction_read_only": "off", **_settings(0)}
+    _set(connection, "SET", **values)
+    try:
+        yield
+    finally:
+        connection.connection.execute(
+            "; ".join(f"RESET {name}" for name in values)
+        )
 
 
 def had_to_wait(error: OperationalError) -> bool:

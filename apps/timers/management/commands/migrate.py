@@ -21,11 +21,10 @@ class Command(migrate.Command):
             super().handle(*args, **options)
             return
         _refuse_unfit()
-        connection = connections[options["database"]]
         with (
             migrating.alone(self._say),
             migrating.watched(self._say),
-            connection.execute_wrapper(migrating.run_statement),
+            migrating.careful(connections[options["database"]]),
         ):
             for _ in range(migrating.TRIES):
                 if self._has_migrated(*args, **options):
