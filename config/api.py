@@ -14,10 +14,10 @@ from ninja.parser import Parser
 from pydantic import BaseModel
 
 from apps.monitoring.api import router as monitoring
+from apps.timers import store
 from apps.timers.api import router as timers
 from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
-from apps.timers import store
 from apps.timers.services import (
     AlreadyFired,
     NotGivenUp,

@@ -165,7 +165,8 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
 def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Those that were tried too often are among the others. Raises StoreUnavailable.
+    Those that were tried too often are among the others. Raises
+    StoreUnavailable.
     """
     with _reaching_postgres():
         replayed = store.replay(timer_ids)

@@ -399,7 +399,9 @@ SELECT {_SHOWN} FROM timer
 WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
   AND coalesce(url ~* %(url)s, false)
   AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
-  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+  AND due_at <= coalesce(
+      %(until)s::timestamptz - interval '1 microsecond', 'infinity'
+  )
   AND (due_at, id) > (
       coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
       coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
