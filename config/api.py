@@ -18,6 +18,7 @@ from ninja.parser import Parser
 from pydantic import BaseModel
 
 from apps.monitoring.api import router as monitoring
+from apps.timers import store
 from apps.timers.api import router as timers
 from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
@@ -26,6 +27,7 @@ from apps.timers.services import (
     ListTooSlow,
     NotGivenUp,
     StoreUnavailable,
+    TriedTooOften,
     UnknownPlace,
 )
 from apps.webhooks import jsontext
@@ -300,6 +302,17 @@ def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
         409,
         "The timer did not give up; only one that is failed, unknown or"
         " missed is replayed.",
+    )
+
+
+@api.exception_handler(TriedTooOften)
+def _tried_too_often(
+    request: HttpRequest, error: TriedTooOften
+) -> HttpResponse:
+    return error_response(
+        409,
+        f"The timer was tried {store.MOST_ATTEMPTS:,} times or more, and is"
+        " not replayed any more; set a new one.",
     )
 
 

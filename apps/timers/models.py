@@ -57,19 +57,19 @@ class Timer(models.Model):
     claim_token = models.UUIDField(null=True)
     #: When a claim that has reported nothing may be taken over.
     leased_until = models.DateTimeField(null=True)
-    claims = models.SmallIntegerField(db_default=0)
+    claims = models.IntegerField(db_default=0)
     #: Whether a request that left, but was not answered, is sent again
     #: when its worker died.
     at_least_once = models.BooleanField(db_default=False)
 
     #: The claims that ended before those that `claims` counts; together
     #: they number the attempts.
-    attempts = models.SmallIntegerField(db_default=0)
+    attempts = models.IntegerField(db_default=0)
     #: The attempts that failed and were to be retried, by `retry`.
-    retries = models.SmallIntegerField(db_default=0)
+    retries = models.IntegerField(db_default=0)
     #: How often in a row the receiver could not even be connected to, and
     #: until when that is tried again (set by the first failure).
-    connect_failures = models.SmallIntegerField(db_default=0)
+    connect_failures = models.IntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
     #: When it was last opened again, after it had given up.
     replayed_at = models.DateTimeField(null=True)
@@ -130,7 +130,7 @@ class Attempt(models.Model):
     pk = models.CompositePrimaryKey("timer_id", "number")
     timer_id = models.UUIDField()
     #: From 1, the value of the header `timer-attempt`.
-    number = models.SmallIntegerField()
+    number = models.IntegerField()
     due_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     status_code = models.SmallIntegerField(null=True)

@@ -163,7 +163,8 @@ class Replayed(BaseModel):
     )
     not_replayed: list[UUID] = Field(
         default=[],
-        description="The ids that did not give up, or that no timer has.",
+        description="The ids that did not give up, that were tried too"
+        " often, or that no timer has.",
     )
 
 

@@ -101,8 +101,8 @@ class RetryIn(BaseModel):
 
     @classmethod
     def of(cls, policy: RetryPolicy) -> "RetryIn":
-        """Return what asks for a policy."""
-        return cls(
+        """Return what asks for a policy, also for one beyond the bounds."""
+        return cls.model_construct(
             max_attempts=policy.max_attempts,
             min_delay=policy.min_delay,
             max_delay=policy.max_delay,

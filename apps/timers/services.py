@@ -14,7 +14,7 @@ from django.conf import settings
 from apps.timers import store
 from apps.timers.database import UNAVAILABLE, Busy
 from apps.timers.group_commit import GroupCommit
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publisher
 from apps.timers.records import (
@@ -116,6 +116,10 @@ class NotGivenUp(Exception):
     """The timer has not ended, or not in a way to be replayed."""
 
 
+class TriedTooOften(Exception):
+    """The timer was tried so often that it is not replayed any more."""
+
+
 class UnknownPlace(Exception):
     """There is no timer to go on after."""
 
@@ -145,8 +149,8 @@ def list_failed(
 def replay_timer(timer_id: UUID) -> StoredTimer | None:
     """Have a timer that gave up fire again, now; None if there is none.
 
-    It keeps its id, and so its webhooks' id. Raises NotGivenUp, or
-    StoreUnavailable.
+    It keeps its id, and so its webhooks' id. Raises NotGivenUp,
+    TriedTooOften, or StoreUnavailable.
     """
     with _reaching_postgres():
         replayed = store.replay([timer_id])
@@ -154,14 +158,22 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
     elif timer is not None:
-        raise NotGivenUp
+        raise _refusal(timer)
     return timer
+
+
+def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
+    """Return why a timer was not replayed."""
+    if timer.outcome in GAVE_UP and timer.attempts >= store.MOST_ATTEMPTS:
+        return TriedTooOften()
+    return NotGivenUp()
 
 
 def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Raises StoreUnavailable.
+    Those that were tried too often are among the others. Raises
+    StoreUnavailable.
     """
     with _reaching_postgres():
         replayed = store.replay(timer_ids)

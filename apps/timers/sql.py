@@ -17,6 +17,24 @@ CHANNEL = "timers_near"
 
 _WAITING = "fired_at IS NULL AND outcome IS NULL"
 
+# Statements that find their rows themselves leave out those that nothing
+# can be done with.
+_NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"
+
+
+def among(finding: str) -> str:
+    """Return such a statement for rows that are given, as `ids`."""
+    return finding.replace(_NOT_SKIPPED, "id = ANY(%(ids)b::uuid[])")
+
+
+def _ids(where: str, order: str = "next_at") -> str:
+    """Return a query for the ids alone of what such a statement finds."""
+    return f"""
+    SELECT id FROM timer WHERE {where} AND {_NOT_SKIPPED}
+    ORDER BY {order} LIMIT %(limit)s
+    """
+
+
 CREATE = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now,
@@ -40,15 +58,19 @@ stored AS (
 SELECT now FROM clock
 """
 
-#: What the API shows of a timer: `records.StoredTimer`, in its order.
+#: What the API shows of a timer: `records.StoredTimer`, in its order. It
+#: can be computed of whatever a row may hold.
 _SHOWN = """
     retry, id, url, method,
-    greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::bigint,
+    greatest(0, ceil(extract(
+        epoch FROM least(greatest(due_at, 'epoch'), '9999-12-31T00:00Z')
+                   - clock_timestamp()
+    )))::bigint,
     created_at, due_at, next_at, fired_at, sent_at, outcome, status_code,
-    error, at_least_once, max_lateness, attempts + claims
+    error, at_least_once, max_lateness, attempts::bigint + claims
 """
 
-GET = f"SELECT {_SHOWN} FROM timer WHERE id = %s"
+GET = f"SELECT {_SHOWN} FROM timer WHERE id = %(id)s"
 
 # A repeated claim with the same token succeeds again: its answer may have
 # been lost. Of two wishes for one free timer in a group, an UPDATE takes
@@ -77,7 +99,7 @@ claimed AS (
         claim_token = free.token,
         leased_until = clock_timestamp() + %(lease)s,
         claims = claims
-            + (claim_token IS DISTINCT FROM free.token)::int::smallint
+            + (claim_token IS DISTINCT FROM free.token)::int
     FROM free WHERE timer.id = free.id
     RETURNING method, headers, body, retry, timer.id, claim_token, url,
               created_at, due_at, next_at,
@@ -137,7 +159,7 @@ MARK_SENT = _by_holder(
 
 #: An attempt: `records.Attempt`, whose number is NULL if none was made.
 _ATTEMPT = {
-    "number": "smallint",
+    "number": "integer",
     "due_at": "timestamptz",
     "sent_at": "timestamptz",
     "status_code": "smallint",
@@ -167,7 +189,7 @@ RECORD = _by_holder(
     f"""
     outcome = given.outcome, leased_until = NULL,
     claims = claims
-        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
+        - (number IS NULL AND timer.outcome IS NULL)::int,
     {_LAST_ATTEMPT}
     """,
     {"outcome": "text", **_ATTEMPT},
@@ -181,16 +203,16 @@ POSTPONE = _by_holder(
     f"""
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
-    attempts = attempts + claims - (number IS NULL)::int::smallint,
+    attempts = attempts + claims - (number IS NULL)::int,
     connect_failures = given.connect_failures,
     retry_until = given.retry_until, retries = given.retries,
     {_LAST_ATTEMPT}
     """,
     {
         "delay": "interval",
-        "connect_failures": "smallint",
+        "connect_failures": "integer",
         "retry_until": "timestamptz",
-        "retries": "smallint",
+        "retries": "integer",
         **_ATTEMPT,
     },
     then=_KEEP_ATTEMPT,
@@ -218,6 +240,8 @@ _OVERDUE = "next_at < now() - %(overdue_after)s"
 _AHEAD = (
     "next_at >= now() - %(overdue_after)s AND next_at < now() + %(ahead)s"
 )
+# Python has no moment for '-infinity', nor for any before Christ.
+_SINCE_1970 = "greatest(next_at, 'epoch')"
 
 
 def _promote_sql(span: str) -> str:
@@ -225,40 +249,51 @@ def _promote_sql(span: str) -> str:
     WITH near AS MATERIALIZED (
         SELECT id FROM timer
         WHERE {_WAITING} AND queued_at IS NULL AND {span}
+          AND {_NOT_SKIPPED}
         ORDER BY next_at LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
     UPDATE timer SET queued_at = clock_timestamp()
     FROM near WHERE timer.id = near.id
-    RETURNING timer.id, next_at
+    RETURNING timer.id, {_SINCE_1970}
     """
 
 
 def _due_sql(span: str) -> str:
     return f"""
-    SELECT id, next_at FROM timer
+    SELECT id, {_SINCE_1970} FROM timer
     WHERE {_WAITING} AND queued_at IS NULL AND {span}
+      AND {_NOT_SKIPPED}
     ORDER BY next_at LIMIT %(limit)s
     """
 
 
+UNQUEUED_IDS = {
+    overdue: _ids(f"{_WAITING} AND queued_at IS NULL AND {span}")
+    for overdue, span in ((True, _OVERDUE), (False, _AHEAD))
+}
 PROMOTE = {True: _promote_sql(_OVERDUE), False: _promote_sql(_AHEAD)}
 DUE = {True: _due_sql(_OVERDUE), False: _due_sql(_AHEAD)}
 
+_LOST = f"""
+    {_WAITING} AND queued_at IS NOT NULL
+    AND next_at < now() - %(lost_after)s
+    AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
+        END < now() - %(requeue_after)s
+"""
+LOST_IDS = _ids(_LOST)
 LOST = f"""
 WITH lost AS MATERIALIZED (
-    SELECT id FROM timer
-    WHERE {_WAITING} AND queued_at IS NOT NULL
-      AND next_at < now() - %(lost_after)s
-      AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
-          END < now() - %(requeue_after)s
+    SELECT id FROM timer WHERE {_LOST} AND {_NOT_SKIPPED}
     ORDER BY next_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
 UPDATE timer SET queued_at = clock_timestamp()
 FROM lost WHERE timer.id = lost.id
-RETURNING timer.id, next_at
+RETURNING timer.id, {_SINCE_1970}
 """
+
+LEASED_IDS = _ids("leased_until < now()", "leased_until")
 
 # Each CASE reads the state that the lock protects. A timer that gave up
 # or may have been sent keeps its token, so that a late record still finds
@@ -283,6 +318,7 @@ WITH ended AS MATERIALIZED (
     WHERE leased_until < now()
       AND now() - pg_postmaster_start_time() > %(settle)s
       AND now() - %(asked)s < %(stall)s
+      AND {_NOT_SKIPPED}
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ),
@@ -317,6 +353,24 @@ kept AS (
 SELECT id, verdict FROM over
 """
 
+# A time that nobody lives to see: no pass would ever come to it.
+NEVER_DUE = _ids(
+    f"{_WAITING} AND queued_at IS NULL AND next_at > '9999-12-30T00:00Z'"
+)
+
+# What a bad row ends with, if nobody else has claimed it meanwhile. After
+# its mark it may have been received.
+SET_ASIDE = f"""
+UPDATE timer
+SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
+                                         THEN '{Outcome.UNKNOWN.value}'
+                                         ELSE '{Outcome.FAILED.value}' END),
+    error = %(error)s, leased_until = NULL, queued_at = NULL
+WHERE id = %(id)s AND outcome IS NULL
+  AND (claim_token = %(token)s::uuid
+       OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
+"""
+
 # Two halves, since each of the two partial indexes serves only one.
 COUNT = f"""
 SELECT count(*) FILTER (WHERE next_at < now()),
@@ -331,7 +385,8 @@ FROM (
 """
 
 ATTEMPTS = f"""
-SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
+SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %(id)s
+ORDER BY number
 """
 
 _GAVE_UP = "outcome IN ({})".format(
@@ -347,7 +402,9 @@ def _failed_sql(host: str = "") -> str:
     SELECT {_SHOWN} FROM timer
     WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s) {host}
       AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
-      AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
+      AND due_at <= coalesce(
+          %(until)s::timestamptz - interval '1 microsecond', 'infinity'
+      )
       AND (due_at, id) > (
           coalesce((SELECT due_at FROM timer WHERE id = %(after)s),
                    '-infinity'),
@@ -382,7 +439,9 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
 ),
 given_up AS MATERIALIZED (
-    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)b)
+    SELECT id FROM timer
+    WHERE {_GAVE_UP} AND id = ANY(%(ids)b)
+      AND attempts::bigint + claims < %(most)s
     ORDER BY id
     FOR UPDATE
 )

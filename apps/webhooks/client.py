@@ -154,7 +154,7 @@ class WebhookClient:
             status, start = answer.status, _read_start(answer)
             retry_after = answer.headers.get("retry-after")
         except Failed as error:
-            failure, detail = error.kind, _printable(error.detail)
+            failure, detail = error.kind, printable(error.detail)
         finally:
             current.reset(token)
         return Result(
@@ -229,7 +229,7 @@ def _read_start(answer: BaseHTTPResponse) -> bytes:
     return start
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return one bounded line of what may be a receiver's words."""
     return "".join(
         char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]

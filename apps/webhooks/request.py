@@ -12,6 +12,8 @@ from apps.webhooks import jsontext
 
 #: Methods whose requests have a body, the default one if none is given.
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+#: All methods that a webhook may have.
+METHODS = WITH_BODY | {"GET", "DELETE"}
 
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 64

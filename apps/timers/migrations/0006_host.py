@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
 
     atomic = False  # as CREATE INDEX CONCURRENTLY has to be
 
-    dependencies = [("timers", "0004_gave_up")]
+    dependencies = [("timers", "0005_integers")]
 
     operations = [
         # One that was interrupted can be run again.

@@ -7,7 +7,7 @@ TABLES = ("timer", "attempt")
 
 class Migration(migrations.Migration):
 
-    dependencies = [("timers", "0004_gave_up")]
+    dependencies = [("timers", "0006_host")]
 
     operations = [
         migrations.RunSQL(
