@@ -203,7 +203,9 @@ def test_the_api_document_says_what_is_true() -> None:
     look_up = document["paths"]["/timer/{timer_uuid}"]["get"]
     assert set(look_up["responses"]) == {"200", "404", "422", "503"}
     cancel = document["paths"]["/timer/{timer_uuid}"]["delete"]
-    assert set(cancel["responses"]) == {"204", "404", "409", "422", "503"}
+    assert set(cancel["responses"]) == {
+        "204", "403", "404", "409", "422", "503",
+    }
 
 
 def test_an_error_of_our_own_is_json_too(

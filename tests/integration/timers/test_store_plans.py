@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import connection as django_connection
 
 from apps.timers import store
 from apps.timers.database import close_pool, list_pool, pool
@@ -24,6 +25,9 @@ BATCH = 500
 def many(transactional_db: None) -> Iterator[None]:
     """Store 170,000 timers: most asleep, some ended, due or lost."""
     close_pool()
+    # The migrations scanned the table, and their connection may yet say so.
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
     # Nobody then waits for a first connection, so that there is no second
     # one, whose figures would be told later.
     pool().wait()
@@ -105,6 +109,17 @@ def statements(
             queued | pkey,
         ),
         "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed, by host": (
+            lambda: store.failed(replace(gave_up, host="a.example"), limit=9),
+            {"timer_gave_up_host"},
+        ),
+        "failed, by host and port": (
+            lambda: store.failed(
+                replace(gave_up, host="a.example", port=80, after=claim.id),
+                limit=9,
+            ),
+            {"timer_gave_up_host"} | pkey,
+        ),
         "failed, the next page": (
             lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
             failed_only | pkey,
