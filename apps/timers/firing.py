@@ -40,7 +40,7 @@ from apps.webhooks.client import (
 )
 from apps.webhooks.destinations import Destinations
 from apps.webhooks.target import InvalidURL, Target, parse_target
-from config.logs import Repeated
+from config.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
