@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from apps.broker.rabbitmq import LadderBroker
 from apps.monitoring import heartbeat, processes
-from apps.timers import dispatcher, publishing, steps, store
+from apps.timers import dispatcher, steps, store
 from apps.timers.database import pool
 from apps.timers.management.commands import dispatch_timers
 from apps.timers.outages import TROUBLES
@@ -26,9 +26,8 @@ pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture(autouse=True)
-def no_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget earlier tests' troubles; take over at once."""
-    TROUBLES.clear()
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take over soon after a start of Postgres."""
     monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
 
 
@@ -86,12 +85,14 @@ def unforeseen(*_: Any, **__: Any) -> Any:
     ],
 )
 def test_a_step_that_fails_leaves_the_others_to_be_done(
-    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch,
+    ladder: LadderBroker, request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
     step: str, name: str, fail: Callable[..., Any],
 ) -> None:
     # Given something to do for each step, one of which always fails
     work = Work()
+    mended = pytest.MonkeyPatch()
+    request.addfinalizer(mended.undo)
     promote = store.promote
     if step in ("near", "overdue"):
         def promote_one(*, overdue: bool, limit: int) -> Any:
@@ -100,10 +101,10 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
                 overdue=overdue, limit=limit
             )
 
-        monkeypatch.setattr(store, "promote", promote_one)
+        mended.setattr(store, "promote", promote_one)
     else:
         what = {"ended": "take_over", "lost": "lost"}[step]
-        monkeypatch.setattr(store, what, fail)
+        mended.setattr(store, what, fail)
 
     # When passes are done, Then the others' work is
     for _ in range(3):
@@ -117,12 +118,7 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
     assert done.troubles == TROUBLES.recent()
 
     # When it works again, Then that is over
-    monkeypatch.undo()
-    monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
-    monkeypatch.setattr(
-        publishing, "get_broker", lambda: ladder
-    )
-    monkeypatch.setattr(dispatcher, "get_broker", lambda: ladder)
+    mended.undo()
     assert not dispatcher.run_once().failed
     assert work.done() == {"near", "overdue", "lost", "ended"}
     assert not TROUBLES.recent()
