@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from apps.broker.rabbitmq import LadderBroker
 from apps.monitoring import heartbeat, processes
-from apps.timers import dispatcher, steps, store
+from apps.timers import dispatcher, outages, steps, store
 from apps.timers.database import pool
 from apps.timers.management.commands import dispatch_timers
 from apps.timers.outages import TROUBLES
@@ -201,6 +201,7 @@ def loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Loop]:
     """Run the dispatcher's loop; it ends with the test."""
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     started: list[threading.Thread] = []
 
@@ -242,6 +243,7 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
     work = Work()
     why = "ago: taking over: RaiseException: no, never"
     eventually(lambda: why in illness())
+    eventually(lambda: processes_noted()[0][4])
     ((role, _, seen, good, trouble),) = processes_noted()
     assert role == "dispatcher"
     assert seen < good
@@ -261,7 +263,8 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
 def test_a_dispatcher_whose_passes_hang_is_unwell(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "STALE_AFTER", 0.5)
+    monkeypatch.setattr(heartbeat, "STALE_AFTER", 1.5)
+    monkeypatch.setattr(outages, "_HANGS", 0.5)
     gate = threading.Event()
 
     def hang(**_: Any) -> list[Any]:
@@ -271,7 +274,9 @@ def test_a_dispatcher_whose_passes_hang_is_unwell(
     loop()
     eventually(lambda: not illness())
     monkeypatch.setattr(store, "lost", hang)
-    eventually(lambda: "was last heard of" in illness())
+    why = "looking for what is lost: it hangs"
+    eventually(lambda: illness().endswith(f"ago: {why}"))
+    eventually(lambda: processes_noted()[0][4] == why)
     gate.set()
     eventually(lambda: not illness())
 
@@ -302,16 +307,16 @@ def test_a_long_way_is_gone_in_short_passes(
         "due_at = now() + interval '50 s';"
         " next_at = now() + interval '50 s'",
     )
-    beats: list[float] = []
-    beat = heartbeat.beat
+    passes: list[float] = []
+    run_once = dispatcher.run_once
 
-    def note(*args: Any) -> None:
-        beats.append(time.monotonic())
-        beat(*args)
+    def note(is_over: Callable[[], bool]) -> dispatcher.Pass:
+        passes.append(time.monotonic())
+        return run_once(is_over)
 
-    monkeypatch.setattr(dispatch_timers, "beat", note)
+    monkeypatch.setattr(dispatcher, "run_once", note)
     running = loop()
-    eventually(lambda: len(beats) > 3)
+    eventually(lambda: len(passes) > 3)
 
     # When a lease ends meanwhile, Then it is taken over in between
     ended = claimed(new_timer(-30)).id
@@ -320,7 +325,7 @@ def test_a_long_way_is_gone_in_short_passes(
     assert unqueued() > 0
 
     # And the loop does not pause between such passes
-    gaps = [after - before for before, after in pairwise(beats)]
+    gaps = [after - before for before, after in pairwise(passes)]
     assert sorted(gaps)[len(gaps) // 2] < dispatch_timers._INTERVAL
 
     # When it is told to stop, Then it does, with all the rest undone
