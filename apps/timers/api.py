@@ -36,7 +36,7 @@ Found = TypeVar("Found")
     "/timer",
     response={
         201: TimerCreated,
-        frozenset({400, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 408, 413, 422, 503}): ErrorOut,
     },
     summary="Set a timer",
 )
@@ -127,7 +127,7 @@ def replay_timer(
     "/timers/replay",
     response={
         202: Replayed,
-        frozenset({400, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 408, 413, 422, 503}): ErrorOut,
     },
     summary="Replay what gave up",
 )

@@ -191,7 +191,7 @@ def test_the_api_document_says_what_is_true() -> None:
     }
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "201", "400", "411", "413", "422", "503",
+        "201", "400", "408", "413", "422", "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]
