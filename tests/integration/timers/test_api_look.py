@@ -190,7 +190,7 @@ def test_the_api_document_says_what_is_true() -> None:
     }
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "201", "400", "403", "411", "413", "422", "503",
+        "201", "400", "403", "408", "413", "422", "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]
