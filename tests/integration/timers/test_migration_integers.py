@@ -15,7 +15,7 @@ _COUNTERS = ("attempts", "claims", "connect_failures", "number", "retries")
 
 
 @pytest.fixture
-def before() -> Iterator[None]:
+def before(db_pool: None) -> Iterator[None]:
     """Let the table be as it was before, and afterwards as it is."""
     yield
     call_command("migrate", "timers", verbosity=0)
