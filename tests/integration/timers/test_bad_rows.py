@@ -172,6 +172,15 @@ def test_what_waits_for_ever_ends() -> None:
     )
 
 
+@pytest.mark.parametrize("idle", [True, False])
+def test_what_was_queued_in_the_future_is_lost(idle: bool) -> None:
+    timer_id = new_timer(-5, queued=True)
+    assert store.lost(idle=idle, limit=10) == []
+    change(timer_id, "queued_at = 'infinity'")
+    lost = store.lost(idle=idle, limit=10)
+    assert [each.id for each in lost] == [timer_id]
+
+
 @pytest.mark.parametrize("overdue", [True, False])
 def test_what_waits_since_ever_is_promoted_and_due_as_overdue(
     overdue: bool,
