@@ -8,6 +8,7 @@ a quote or an equals sign.
 import json
 import logging
 import os
+import re
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
