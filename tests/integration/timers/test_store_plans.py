@@ -9,7 +9,7 @@ import pytest
 from django.db import connection as django_connection
 
 from apps.timers import store
-from apps.timers.database import close_pool, list_pool, pool
+from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, FailedSet, Mark, Report, Wish
 from tests.support.rows import attempt, change, claimed, fill, new_timers
@@ -19,6 +19,13 @@ from tests.support.rows import attempt, change, claimed, fill, new_timers
 CALLS = 12
 #: What the dispatcher asks for at once.
 BATCH = 500
+
+
+@pytest.fixture(autouse=True)
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every statement counted on the connection that is asked."""
+    monkeypatch.setattr(store, "list_pool", pool)
+    monkeypatch.setattr(store, "connect", lambda: pool().connection())
 
 
 @pytest.fixture
@@ -56,10 +63,8 @@ MOST_READ = 5_000
 
 def scans() -> tuple[dict[str, int], int]:
     """Return how often each index and the table were scanned; rows read."""
-    # What a connection has counted is known to others at its leisure.
-    with list_pool().connection() as connection:
-        connection.execute("SELECT pg_stat_force_next_flush()")
     with pool().connection() as connection:
+        # What a connection has counted is known to others at its leisure.
         connection.execute("SELECT pg_stat_force_next_flush()")
         rows = connection.execute(
             "SELECT indexrelname, idx_scan, idx_tup_read"
