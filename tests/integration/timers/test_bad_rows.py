@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -60,7 +61,7 @@ def seal(timer_id: UUID) -> None:
         )
 
 
-def three(seconds: float = -5, **options: object) -> list[UUID]:
+def three(seconds: float = -5, **options: Any) -> list[UUID]:
     """Store three timers; the second is to be the bad one."""
     return new_timers(3, seconds, **options)
 
@@ -97,7 +98,7 @@ def test_a_row_that_cannot_be_claimed_ends_and_the_others_are_claimed(
     assert bad["leased_until"] is None
 
 
-def row_of_bad(timer_id: UUID) -> dict[str, object]:
+def row_of_bad(timer_id: UUID) -> dict[str, Any]:
     """Return what Python can read of any row."""
     with pool().connection() as connection:
         found = connection.execute(
