@@ -132,7 +132,7 @@ def test_a_statement_that_always_fails_stops_nobody(
 
     # When a pass is done, Then it says why, and the rest of it is done
     done = dispatcher.run_once()
-    assert done.failed == {"taking over": "RaiseException: no, never"}
+    assert done.failed == {"taking over": "UndefinedFunction: no, never"}
     assert work.done() == {"near", "overdue", "lost"}
 
 
@@ -153,7 +153,7 @@ def test_recovery_does_what_it_can_and_says_what_it_cannot(
     assert capsys.readouterr().out == (
         "Queued 3 timers: 2 overdue, 1 near. Taken over from lost workers: 0."
         " Not done, and tried again by the dispatcher:"
-        " taking over: RaiseException: no, never.\n"
+        " taking over: UndefinedFunction: no, never.\n"
     )
     assert work.done() == {"near", "overdue", "lost"}
 
@@ -171,11 +171,12 @@ def test_what_a_broker_fails_on_loses_its_mark(
 
 @pytest.fixture
 def broken_update(db_pool: None) -> Iterator[None]:
-    """Have the database refuse to take a claim over."""
+    """Have the database refuse to take a claim over, whatever the row."""
     with pool().connection() as connection:
         connection.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE EXCEPTION 'no, never'; END $$"
+            " $$ BEGIN RAISE EXCEPTION 'no, never'"
+            " USING ERRCODE = 'undefined_function'; END $$"
         )
         connection.execute(
             "CREATE TRIGGER refuse BEFORE UPDATE ON timer FOR EACH ROW"
@@ -241,13 +242,13 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
 
     # When its passes fail, Then it is unwell, and all know why
     work = Work()
-    why = "ago: taking over: RaiseException: no, never"
+    why = "ago: taking over: UndefinedFunction: no, never"
     eventually(lambda: why in illness())
     eventually(lambda: processes_noted()[0][4])
     ((role, _, seen, good, trouble),) = processes_noted()
     assert role == "dispatcher"
     assert seen < good
-    assert trouble == "taking over: RaiseException: no, never"
+    assert trouble == "taking over: UndefinedFunction: no, never"
 
     # When what was wrong is mended, Then it is well
     change(work.ended, "leased_until = now() + interval '1 h'")
