@@ -43,13 +43,27 @@ def make_broker() -> Iterator[Callable[..., LadderBroker]]:
 
 
 @pytest.fixture
+def connected(
+    make_broker: Callable[..., LadderBroker],
+) -> Callable[[str], LadderBroker]:
+    """Make brokers that have reached RabbitMQ.
+
+    On a busy machine it may take too long for a first message.
+    """
+
+    def make(url: str) -> LadderBroker:
+        broker = make_broker(url)
+        eventually(lambda: broker.depth("timers") is not None)
+        return broker
+
+    return make
+
+
+@pytest.fixture
 def broker(
-    url: str, make_broker: Callable[..., LadderBroker]
+    url: str, connected: Callable[[str], LadderBroker]
 ) -> LadderBroker:
-    broker = make_broker(url)
-    # On a busy machine RabbitMQ may take too long for a first message.
-    eventually(lambda: broker.depth("timers") is not None)
-    return broker
+    return connected(url)
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ def at_most(seconds: float) -> Iterator[None]:
 
 def test_many_threads_share_one_connection(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
     message: Callable[..., Any],
     wait_until: Callable[..., None],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     with ThreadPoolExecutor(20) as pool:
         done = pool.map(
             lambda key: broker.enqueue(message(key)), range(1000)
@@ -44,13 +44,14 @@ def test_many_threads_share_one_connection(
     assert proxy.accepted == 1
 
 
+@pytest.mark.alone
 def test_a_black_hole_holds_nobody_and_heals(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
     message: Callable[..., Any],
     wait_until: Callable[..., None],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     broker.enqueue(message("before"))
     assert broker.is_connected()
 
@@ -69,6 +70,7 @@ def test_a_black_hole_holds_nobody_and_heals(
     broker.enqueue(message("after"))
 
 
+@pytest.mark.alone
 def test_a_black_hole_from_the_beginning_holds_nobody(
     proxy: Any,
     make_broker: Callable[..., Any],
@@ -94,12 +96,13 @@ def test_a_black_hole_from_the_beginning_holds_nobody(
     broker.enqueue(message("after"))
 
 
+@pytest.mark.alone
 def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
     message: Callable[..., Any],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     broker.enqueue(message("a"))
     consumer = broker.consume("timers", prefetch=1, timeout=1000)
     delivery = next(consumer)
@@ -112,11 +115,12 @@ def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
         broker.close()
 
 
+@pytest.mark.alone
 def test_a_depth_that_nobody_answers_is_unknown(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     assert broker.depth("timers") == 0
     proxy.black_hole()
     with at_most(3):
@@ -125,13 +129,14 @@ def test_a_depth_that_nobody_answers_is_unknown(
         assert broker.depth("timers") is None
 
 
+@pytest.mark.alone
 def test_an_alarm_fails_publishers_at_once_and_keeps_the_connection(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
     message: Callable[..., Any],
     wait_until: Callable[..., None],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     broker.enqueue(message("before"))
     alarm = pika.spec.Connection.Blocked("low on memory")
     proxy.send_to_clients(pika.frame.Method(0, alarm).marshal())
@@ -146,13 +151,14 @@ def test_an_alarm_fails_publishers_at_once_and_keeps_the_connection(
     assert proxy.accepted == 1
 
 
+@pytest.mark.alone
 def test_an_alarm_fails_what_is_unconfirmed(
     proxy: Any,
-    make_broker: Callable[..., Any],
+    connected: Callable[..., Any],
     message: Callable[..., Any],
     wait_until: Callable[..., None],
 ) -> None:
-    broker = make_broker(proxy.url)
+    broker = connected(proxy.url)
     broker.enqueue(message("before"))
     proxy.black_hole()
     outcomes: list[Any] = []
@@ -169,6 +175,7 @@ def test_an_alarm_fails_what_is_unconfirmed(
     assert isinstance(outcomes[0], ConnectionClosed)
 
 
+@pytest.mark.alone
 def test_without_rabbitmq_callers_fail_fast(
     make_broker: Callable[..., Any], message: Callable[..., Any]
 ) -> None:

@@ -52,6 +52,7 @@ def test_few_connections_do_and_a_pooler_may_be_killed(
         eventually(lambda: len(receiver.calls) > 50)
         pooler.kill()
         pooler.start()
+        eventually(lambda: service.request("GET", "/readyz")[0] == 200)
         timers |= service.set_timers(100, 1, receiver.url())
 
         # Then each is called once, over so few connections
