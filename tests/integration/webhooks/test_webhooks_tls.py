@@ -77,7 +77,7 @@ def test_a_connection_serves_again(
     server_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("apps.webhooks.http.idle.MIN_IDLE_SECONDS", 0.0)
     with receiver(answering(), tls=server_tls) as server:
         for _ in range(10):
             assert call(server.url(), client=trusting).status_code == 200
@@ -263,7 +263,7 @@ def test_what_the_receiver_read_is_not_sent_again(
     server_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("apps.webhooks.http.idle.MIN_IDLE_SECONDS", 0.0)
 
     def script(connection: Connection) -> None:
         connection.read_request()
