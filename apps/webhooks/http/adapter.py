@@ -155,31 +155,30 @@ class WebhookAdapter(BaseAdapter):
                 raise _failure(
                     exchange, connection, has_begun, error
                 ) from None
-            if data and not has_begun:
-                has_begun = True
+            if not data and not has_begun:
+                raise _ended(connection, acked)
+            if not has_begun and connection.idle_since is None:
                 self._keep_session(exchange, connection)
-            elif not data and not has_begun:
-                raise _ended(exchange, connection, acked)
-            if not data:
-                answer.feed_end()
-            elif answer.status is None:
+            has_begun = True
+            was_known = answer.status is not None
+            if data:
                 answer.feed(data)
-                if answer.status is not None:
-                    until = min(until, time.monotonic() + BODY_SECONDS)
             else:
-                answer.feed(data)
+                answer.feed_end()
+            if not was_known and answer.status is not None:
+                until = min(until, time.monotonic() + BODY_SECONDS)
         return answer
 
     def _keep_session(
         self, exchange: Exchange, connection: Connection
     ) -> None:
-        """Keep a new TLS session.
+        """Keep the TLS session of a new connection, if it has TLS.
 
         With TLS 1.3 its ticket comes before the answer, and after the
         handshake.
         """
         session = connection.tls_session
-        if session is not None and connection.idle_since is None:
+        if session is not None:
             target = exchange.target
             self._sessions.keep(
                 target.host, target.port, connection.address, session
@@ -251,9 +250,7 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> int:
     return acked
 
 
-def _ended(
-    exchange: Exchange, connection: Connection, acked: int
-) -> Exception:
+def _ended(connection: Connection, acked: int) -> Exception:
     """Return what to raise when the peer closed without an answer."""
     if connection.idle_since is None:
         return Failed(FailureKind.reset, "closed without an answer")

@@ -80,7 +80,7 @@ class Answer:
             self._parse(data)
         if self._parser is None:
             self._read_lines(self._head)
-        if self.status is None and len(self._head) > MAX_HEAD:
+        if self.status is None and len(self._head) >= MAX_HEAD:
             raise Failed(FailureKind.protocol, "the answer's head is too long")
 
     def _parse(self, data: bytes) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from apps.webhooks.http import idle
 from apps.webhooks.client import FailureKind, Result
+from apps.webhooks.http import idle
 from apps.webhooks.http.connection import Connection as Connected
 from tests.integration.webhooks.receivers import (
     OK,
