@@ -1,5 +1,15 @@
 # The service's image:  docker build .
+# The proxy's:          docker build --target proxy .
 # The test suite's:     docker build --target test .
+
+# Its files are readable for everybody, whatever the clone's umask was.
+FROM nginx:stable AS proxy
+COPY deploy/nginx/ /etc/nginx/
+RUN chmod 0644 /etc/nginx/nginx.conf && chmod 0755 /etc/nginx/start.sh
+USER 10001:10001
+EXPOSE 8000
+CMD ["/etc/nginx/start.sh"]
+
 
 FROM python:3.13-slim AS base
 ENV PATH=/opt/venv/bin:$PATH \
@@ -29,7 +39,8 @@ RUN pip --python /opt/venv install --no-cache-dir --only-binary :all: \
 # --- docker compose --profile test run --rm tests ------------------------
 FROM base AS test
 RUN apt-get update \
- && apt-get install -y --no-install-recommends chromium make openssl \
+ && apt-get install -y --no-install-recommends \
+    chromium make nginx-light openssl pgbouncer rabbitmq-server \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=test-packages /opt/venv /opt/venv
 COPY --chown=timer:timer . .

@@ -3,24 +3,31 @@
 Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, wraps
 from typing import Any
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.openapi.docs import Swagger
 from ninja.parser import Parser
 from pydantic import BaseModel
 
 from apps.monitoring.api import router as monitoring
+from apps.timers import store
 from apps.timers.api import router as timers
 from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
 from apps.timers.services import (
     AlreadyFired,
+    ListTooSlow,
     NotGivenUp,
     StoreUnavailable,
+    TriedTooOften,
     UnknownPlace,
 )
 from apps.webhooks import jsontext
@@ -28,6 +35,15 @@ from apps.webhooks import jsontext
 _AMOUNTS = ("hours", "minutes", "seconds")
 #: So many errors are told of: an answer is no larger than what it answers.
 _MOST_ERRORS = 20
+#: Characters of a name, of a field's sentence and of the whole one that are
+#: repeated in an answer.
+_NAME, _MESSAGE, _DETAIL = 80, 1000, 2000
+
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; connect-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class StrictParser(Parser):
@@ -40,8 +56,45 @@ class StrictParser(Parser):
         take it for an object with attributes.
         """
         parsed = jsontext.loads(request.body)
+        if isinstance(parsed, dict) and len(parsed) > _MOST_ERRORS:
+            _drop_most_unknown(parsed)
         number = isinstance(parsed, jsontext.Number)
         return 0 if number else parsed  # type: ignore[return-value]
+
+
+def _drop_most_unknown(body: dict[str, Any]) -> None:
+    """Keep as many unknown fields as an answer tells of.
+
+    Thousands cost a second of processor time, one error each.
+    """
+    known = {
+        field.alias or name
+        for schema in (TimerIn, ReplayIn)
+        for name, field in schema.model_fields.items()
+    }
+    unknown = [name for name in body if name not in known]
+    for name in unknown[_MOST_ERRORS:]:
+        del body[name]
+
+
+class Docs(Swagger):
+    """The documents' page, which may use this server's own files only.
+
+    Swagger UI sets styles on elements, hence 'unsafe-inline' for those.
+    """
+
+    def render_page(
+        self, request: HttpRequest, api: NinjaAPI, **kwargs: Any
+    ) -> HttpResponse:
+        """Return the page with the policy that it works under."""
+        response = super().render_page(request, api, **kwargs)
+        response["Content-Security-Policy"] = _DOCS_POLICY
+        return response
+
+
+def cut(text: str, most: int = _NAME) -> str:
+    """Return the text, or its beginning if it is too long to be repeated."""
+    return text if len(text) <= most else f"{text[:most - 1]}…"
 
 
 def error_response(
@@ -53,9 +106,9 @@ def error_response(
     """Return an error in the one shape that all of them have."""
     return JsonResponse(
         {
-            "detail": detail,
+            "detail": cut(detail, _DETAIL),
             "errors": [
-                {"field": field, "message": message}
+                {"field": field, "message": cut(message, _MESSAGE)}
                 for field, message in errors
             ],
         },
@@ -72,8 +125,28 @@ api = NinjaAPI(
     " called, once.",
     docs_url="/api/docs",
     openapi_url="/api/openapi.json",
+    docs=Docs(),
     parser=StrictParser(),
 )
+
+
+def strict_query(
+    run: Callable[..., HttpResponseBase]
+) -> Callable[..., HttpResponseBase]:
+    """Have an operation refuse query parameters that it does not know."""
+
+    @wraps(run)
+    def checked(request: HttpRequest, **values: Any) -> HttpResponseBase:
+        if not request.META["QUERY_STRING"]:
+            return run(request, **values)
+        if errors := _wrong_parameters(request):
+            return _not_valid(errors)
+        return run(request, **values)
+
+    return checked
+
+
+api.add_decorator(strict_query, mode="view")
 api.add_router("", timers)
 api.add_router("", monitoring)
 
@@ -82,13 +155,52 @@ api.add_router("", monitoring)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
         return _not_json(request, "it is empty")
-    errors = [
+    return _not_valid([
         pair
         for item in error.errors[:_MOST_ERRORS]
         for pair in _field_errors(request, item)
-    ]
+    ])
+
+
+def _not_valid(errors: list[tuple[str, str]]) -> HttpResponse:
+    """Answer which fields are wrong: each has a name and a sentence."""
     fields = ", ".join(dict.fromkeys(field for field, _ in errors))
     return error_response(422, f"Not valid: {fields}.", errors)
+
+
+@cache
+def _parameters() -> dict[tuple[str, str], dict[str, bool]]:
+    """Return the query's parameters by the operation's method and path.
+
+    Each says whether it may stand more than once.
+    """
+    paths = api.get_openapi_schema(path_prefix="")["paths"]
+    return {
+        (method.upper(), path): {
+            each["name"]: each["schema"].get("type") == "array"
+            for each in operation["parameters"]
+            if each["in"] == "query"
+        }
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+
+
+def _wrong_parameters(request: HttpRequest) -> list[tuple[str, str]]:
+    """Return what is wrong with the query: names and sentences."""
+    assert request.resolver_match is not None
+    assert request.method is not None
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", request.resolver_match.route)
+    known = _parameters()[request.method, f"/{path}"]
+    others = f"those are {', '.join(known)}" if known else "there are none"
+    wrong = []
+    for name, values in request.GET.lists():
+        if name not in known:
+            sentence = f"is not a query parameter here; {others}"
+            wrong.append((cut(name), sentence))
+        elif len(values) > 1 and not known[name]:
+            wrong.append((name, "may stand once only"))
+    return wrong[:_MOST_ERRORS]
 
 
 def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
@@ -111,7 +223,7 @@ def _field_errors(
     names = item["loc"][1:]
     if item["loc"][0] == "body" or len(names) > 1:
         names = names[1:]
-    field = ".".join(str(name) for name in names)
+    field = cut(".".join(str(name) for name in names))
     kind = item["type"]
     if kind == "too_far":
         return [(name, item["msg"]) for name in _AMOUNTS]
@@ -128,9 +240,14 @@ def _field_errors(
         "missing": "is required",
         "extra_forbidden": f"is not a field; those are {known}",
         "list_type": "must be a list",
+        "too_long": f"must have at most {_most_items(item)} items",
         "uuid_parsing": "must be a UUID, as POST /timer returned it",
     }
     return [(field, sentences.get(kind, item["msg"]))]
+
+
+def _most_items(item: dict[str, Any]) -> Any:
+    return item.get("ctx", {}).get("max_length")
 
 
 @api.exception_handler(HttpError)
@@ -164,6 +281,16 @@ def _unavailable(
     )
 
 
+@api.exception_handler(ListTooSlow)
+def _list_too_slow(request: HttpRequest, error: ListTooSlow) -> HttpResponse:
+    return error_response(
+        503,
+        "Postgres did not make the list in time. Narrow it by host, status,"
+        " from or to, lower limit, or try again.",
+        Retry_After="1",
+    )
+
+
 @api.exception_handler(AlreadyFired)
 def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
@@ -178,7 +305,19 @@ def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
     )
 
 
+@api.exception_handler(TriedTooOften)
+def _tried_too_often(
+    request: HttpRequest, error: TriedTooOften
+) -> HttpResponse:
+    return error_response(
+        409,
+        f"The timer was tried {store.MOST_ATTEMPTS:,} times or more, and is"
+        " not replayed any more; set a new one.",
+    )
+
+
 @api.exception_handler(UnknownPlace)
 def _unknown_place(request: HttpRequest, error: UnknownPlace) -> HttpResponse:
-    errors = [("after", "is no timer; it must be an answer's `next`")]
-    return error_response(422, "Not valid: after.", errors)
+    return _not_valid([
+        ("after", "is no timer; it must be an answer's `next`")
+    ])

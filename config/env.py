@@ -81,7 +81,8 @@ def database(name: str) -> dict[str, object]:
     """Return Django's DATABASES entry for a postgresql:// URL.
 
     Whatever libpq takes in a URL (sslmode, sslrootcert, several hosts…) is
-    passed on to it.
+    passed on to it. Of several hosts it is to find the one that is the
+    primary, whichever that is, unless the URL says otherwise.
     """
     url = text(name, "postgresql://postgres@127.0.0.1:5432/timers")
     try:
@@ -90,6 +91,8 @@ def database(name: str) -> dict[str, object]:
         raise ImproperlyConfigured(
             f"{name} must be a postgresql:// URL that libpq understands."
         ) from None
+    if "," in str(found.get("host", "")):
+        found.setdefault("target_session_attrs", "primary")
     keys = {"dbname": "NAME", "user": "USER", "password": "PASSWORD",
             "host": "HOST", "port": "PORT"}
     entry: dict[str, object] = {

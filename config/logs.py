@@ -1,17 +1,24 @@
 """Log lines: one per event, with its details as key=value or as JSON.
 
 An event is logged as `logger.info("timer created", extra={"timer": id})`;
-whatever is in `extra` follows the sentence.
+whatever is in `extra` follows the sentence, in quotes where it has a space,
+a quote or an equals sign.
 """
 
 import json
 import logging
 import os
+import re
+import threading
+import time
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
 }
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NOT_BARE = re.compile(r"""[\s"=\\\x00-\x1f\x7f-\x9f]""")
 
 
 def _details(record: logging.LogRecord) -> dict[str, object]:
@@ -26,6 +33,22 @@ def _details(record: logging.LogRecord) -> dict[str, object]:
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _printable(text: str) -> str:
+    """Return the text with escapes for what moves a terminal's cursor."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _quoted(value: str) -> str:
+    """Return a value as it is, or in quotes where it could pass for more.
+
+    A receiver's text may hold ` key=value`. Inside quotes it is JSON's, as
+    logfmt has it.
+    """
+    if not _NOT_BARE.search(value):
+        return value
+    return _printable(json.dumps(value, ensure_ascii=False))
 
 
 class Lines(logging.Handler):
@@ -76,6 +99,55 @@ class Seldom(logging.Filter):
         return True
 
 
+class Repeated:
+    """Logs a warning that may be due many times a second.
+
+    It is logged at once, again for each new reason, and once a minute for
+    the same one, with how often it was due since its last line.
+    """
+
+    #: Seconds between two lines with the same reason.
+    PAUSE = 60.0
+    #: Different reasons that are told apart within a pause, at most.
+    REASONS = 10
+
+    def __init__(self, logger: logging.Logger, sentence: str) -> None:
+        self._logger = logger
+        self._sentence = sentence
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}
+        self._count = 0
+
+    def note(self, reason: str = "", /, **details: object) -> None:
+        """Log the warning with its details, unless it has been just now."""
+        # Ports and addresses in memory make no new reason.
+        reason = re.sub(r"0x[0-9a-f]+|\d+", "#", reason)
+        with self._lock:
+            now = time.monotonic()
+            self._count += 1
+            if now < self._logged.get(reason, -self.PAUSE) + self.PAUSE:
+                return
+            self._logged = {
+                other: logged for other, logged in self._logged.items()
+                if now < logged + self.PAUSE
+            }
+            if len(self._logged) >= self.REASONS:
+                return
+            self._logged[reason] = now
+            count, self._count = self._count, 0
+        self._logger.warning(
+            self._sentence, extra={**details, "count": count}
+        )
+
+    def ended(self) -> bool:
+        """Log the next one at once; return whether there has been one."""
+        with self._lock:
+            had_one = bool(self._logged)
+            self._logged.clear()
+            self._count = 0
+        return had_one
+
+
 def not_503(record: logging.LogRecord) -> bool:
     """Return whether a response is worth a line: an outage is told once."""
     return getattr(record, "status_code", None) != 503
@@ -86,9 +158,14 @@ class TextLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; a traceback follows, if any."""
-        parts = [_time(record), record.levelname, record.getMessage()]
-        parts += [f"{key}={value}" for key, value in _details(record).items()]
-        line = " ".join(parts).replace("\r", "\\r").replace("\n", "\\n")
+        message = record.getMessage()
+        message = message.replace("\r", "\\r").replace("\n", "\\n")
+        parts = [_time(record), record.levelname, _printable(message)]
+        parts += [
+            f"{key}={_quoted(str(value))}"
+            for key, value in _details(record).items()
+        ]
+        line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

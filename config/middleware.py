@@ -4,11 +4,18 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
-from config.api import error_response
+from config.api import cut, error_response
 
 _PROBES = frozenset({"/livez", "/readyz"})
+#: What changes nothing (RFC 9110, section 9.2.1).
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+#: Longer addresses are refused: nothing here needs one.
+_MOST_ADDRESS = 8192
+#: For all answers but the documents' page: there is nothing to be run.
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class RequestGuard:
@@ -16,6 +23,8 @@ class RequestGuard:
 
     The Host header is checked so that a web page whose name was pointed at
     this server cannot drive it; probes come with addresses of their own.
+    Where a request comes from is checked so that a page of another site
+    cannot: its forms need no permission to be posted here.
     """
 
     def __init__(
@@ -25,29 +34,44 @@ class RequestGuard:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request, or refuse it unread."""
+        is_head = request.method == "HEAD"
+        if is_head:
+            request.method = "GET"
         response = self._refusal(request) or self.get_response(request)
         if response.status_code == 405:
-            allowed = response.headers.get("Allow", "")
-            response = error_response(
-                405, f"Not allowed here; allowed: {allowed}.", Allow=allowed
-            )
+            response = _not_allowed(response.headers.get("Allow", ""))
         if response.status_code == 204:  # RFC 9110, section 8.6
             del response["Content-Type"]
         elif not response.streaming:  # else Granian would send it chunked
             response["Content-Length"] = str(len(response.content))
+        response["X-Content-Type-Options"] = "nosniff"
+        if "Content-Security-Policy" not in response.headers:
+            response["Content-Security-Policy"] = _POLICY
+        if is_head:
+            _drop_content(response)
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:
+        if len(request.path) + len(request.META["QUERY_STRING"]) > (
+            _MOST_ADDRESS
+        ):
+            return error_response(
+                414, f"The address has at most {_MOST_ADDRESS:,} characters."
+            )
         if request.path not in _PROBES:
             try:
                 request.get_host()
             except DisallowedHost as error:
                 return error_response(
-                    400, f"{error} (the setting ALLOWED_HOSTS)"
+                    400,
+                    f"{cut(str(error), 300)} (the setting ALLOWED_HOSTS)",
                 )
-        if request.META.get("HTTP_TRANSFER_ENCODING"):
+        if request.method not in _SAFE and (page := _foreign_page(request)):
             return error_response(
-                411, "Send the body with a Content-Length, not chunked."
+                403,
+                f"A web page of another site sent this ({cut(page)}), and"
+                " only this host's own may change anything here. A program"
+                " sends neither Origin nor Sec-Fetch-Site.",
             )
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         length = request.META.get("CONTENT_LENGTH") or "0"
@@ -56,3 +80,50 @@ class RequestGuard:
         if len(length) > 18 or int(length) > most:
             return error_response(413, f"At most {most} bytes are read.")
         return None
+
+
+def _foreign_page(request: HttpRequest) -> str | None:
+    """Return the header by which a page of another site sent the request.
+
+    Browsers send Origin with each POST, and Sec-Fetch-Site to localhost and
+    over TLS; neither can be set by a page.
+    """
+    site = request.META.get("HTTP_SEC_FETCH_SITE")
+    if site is not None and site.lower() in ("cross-site", "same-site"):
+        return f"Sec-Fetch-Site: {site}"
+    origin = request.META.get("HTTP_ORIGIN")
+    if origin is not None and not _is_own(
+        origin.lower(), request.META.get("HTTP_HOST", "").lower()
+    ):
+        return f"Origin: {origin}"
+    return None
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Tell whether an origin is that of a Host header.
+
+    A proxy that ends TLS is no other host, so that schemes may differ.
+    """
+    scheme, _, authority = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme)
+    return default is not None and host in (
+        authority, f"{authority}:{default}"
+    )
+
+
+def _not_allowed(allowed: str) -> HttpResponse:
+    """Answer 405; where GET is allowed, HEAD is."""
+    methods = [method.strip() for method in allowed.split(",")]
+    if "GET" in methods and "HEAD" not in methods:
+        allowed += ", HEAD"
+    return error_response(
+        405, f"Not allowed here; allowed: {allowed}.", Allow=allowed
+    )
+
+
+def _drop_content(response: HttpResponse | StreamingHttpResponse) -> None:
+    """Leave the headers of an answer alone, Content-Length included."""
+    if isinstance(response, StreamingHttpResponse):
+        response.streaming_content = ()
+    else:
+        response.content = b""

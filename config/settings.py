@@ -3,6 +3,7 @@
 The README's table "Configuration" describes each variable.
 """
 
+import secrets
 from pathlib import Path
 
 from config import env
@@ -12,8 +13,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
 DEBUG = env.flag("DEBUG")
-# Nothing is signed with it yet; Django only insists that there is one.
-SECRET_KEY = env.text("SECRET_KEY", "not-set")
+# Nothing is signed with it yet; Django only insists that there is one. So
+# each process may have a key of its own.
+SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
@@ -78,7 +80,8 @@ WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
 # Every call is signed with each of them. Only workers need any.
 WEBHOOK_SIGNING_KEYS = env.signing_keys("WEBHOOK_SECRET")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
-WEBHOOK_TIMEOUT = 10.0  # seconds for a whole call, name look-up included
+# Seconds for a whole call, name look-up included. Tests shorten it.
+WEBHOOK_TIMEOUT = float(env.whole("WEBHOOK_TIMEOUT", 10, least=1, most=60))
 # A receiver that can't be connected to got nothing: it is tried again for
 # so many seconds after the first failure.
 WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(

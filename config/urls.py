@@ -8,7 +8,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 from django.views.static import serve
 
-from config.api import api, error_response
+from config.api import api, cut, error_response
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/docs")),
@@ -29,7 +29,7 @@ def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer a path that leads nowhere."""
-    return error_response(404, f"There is nothing at {request.path}.")
+    return error_response(404, f"There is nothing at {cut(request.path)}.")
 
 
 def handler500(request: HttpRequest) -> HttpResponse:

@@ -5,6 +5,9 @@ import os
 import django
 import dramatiq
 
+from config.processes import stop_once
+
+stop_once()  # before any other thread
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 

@@ -3,16 +3,21 @@
 import os
 
 from django import db
+from django.conf import settings
 from django.core.cache import close_caches
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 
 from apps.broker.current import get_broker
-from config.processes import end_with_parent
+from config.front import Front
+from config.processes import end_with_parent, stop_once
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_wsgi_application()
+stop_once()  # before any other thread
+application = Front(
+    get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+)
 end_with_parent()
 # The API's statements run on a pool of their own, and nothing is cached: what
 # Django would look after with each request is never there.

@@ -12,6 +12,10 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+from config.front import THREADS
+
+#: Connections that a web process takes at once.
+CONNECTIONS = 4096
 #: What each of them needs in its environment.
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
@@ -26,14 +30,16 @@ DISPATCHER = [sys.executable, "manage.py", "dispatch_timers"]
 def web(host: str, port: int, workers: int) -> list[str]:
     """Return the command of a web server with so many processes."""
     return [
-        sys.executable, "-m", "granian", "--interface", "wsgi",
+        sys.executable, "-m", "config.web", "--interface", "wsgi",
         "--host", host, "--port", str(port),
         "--http", "1", "--no-ws", "--log-level", "error",
         "--workers", str(workers),
-        # So many requests at once, at most, and so many that share a commit
-        "--blocking-threads", "64",
+        # One for each request whose body is read: config/front.py
+        "--blocking-threads", str(THREADS),
         # Connections at once for each worker: idle ones count as well.
-        "--backpressure", "1024",
+        "--backpressure", str(CONNECTIONS),
+        # Milliseconds for a request's head, and for the next to begin
+        "--http1-header-read-timeout", "30000",
         "--respawn-failed-workers", "--respawn-interval", "0.5",
         "--workers-kill-timeout", "15",
         "config.wsgi:application",

@@ -1,11 +1,26 @@
 """What every layer of tests has: a database, and RabbitMQ or a reason."""
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from apps.timers.database import close_pool
+from tests.support.receiver import Receiver
+
+_UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Keep random ids out of a test's name, and thousands of letters.
+
+    pytest-xdist needs the same names in each of its processes.
+    """
+    if isinstance(val, str) and (_UUID.search(val) or len(val) > 500):
+        return ascii(_UUID.sub("uuid", val)[:40])
+    return None
+
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("rabbitmq"):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Return a receiver that answers 200."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture

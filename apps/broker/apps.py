@@ -6,6 +6,8 @@ import dramatiq
 from django.apps import AppConfig
 from django.conf import settings
 
+from apps.broker.prefetch import ON_TIME, OVERDUE
+
 
 class BrokerConfig(AppConfig):
     """Sets Dramatiq's global broker when Django starts."""
@@ -17,7 +19,12 @@ class BrokerConfig(AppConfig):
 
         Nothing is connected yet.
         """
-        dramatiq.set_broker(_broker())
+        broker = _broker()
+        # Before any actor is known: where the number of queues is limited,
+        # these have to be there before the ladder.
+        for queue in (ON_TIME, OVERDUE):
+            broker.declare_queue(queue)
+        dramatiq.set_broker(broker)
 
 
 def _broker() -> dramatiq.Broker:

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika
 
+from config.logs import Repeated
+
 logger = logging.getLogger(__name__)
 
 #: Bounds of a connection, in seconds. The stack's (TCP, TLS and AMQP
@@ -77,29 +79,28 @@ def retry_pause() -> float:
 
 
 class OutageLog:
-    """One line when a connection is lost, one when it is back."""
+    """Logs why a connection is away, and when it is back.
+
+    The reason is logged at once, again when it changes, and once a minute
+    while it lasts.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._out = False
+        self._losses = Repeated(logger, "RabbitMQ is away, trying on")
 
     def down(self, reason: object) -> None:
-        """Note a loss or a failed attempt. Only the first is logged."""
-        if not self._out:
-            logger.warning(
-                "RabbitMQ is away, trying on",
-                extra={"for": self._what, "reason": _one_line(reason)},
-            )
-        self._out = True
+        """Note a loss or a failed attempt."""
+        text = one_line(reason)
+        self._losses.note(text, **{"for": self._what, "reason": text})
 
     def up(self) -> None:
         """Note that the connection works."""
-        if self._out:
+        if self._losses.ended():
             logger.info("RabbitMQ is back", extra={"for": self._what})
-        self._out = False
 
 
-def _one_line(reason: object) -> str:
+def one_line(reason: object) -> str:
     """Return an exception's text; pika's alone often says nothing."""
     text = reason if isinstance(reason, str) else repr(reason)
     return " ".join(text.split())[:300]

@@ -15,12 +15,15 @@ dead-lettering. Both ladder exchanges have ``delay.target`` as their alternate
 exchange: a digit without a queue, zero included, leads straight to the target
 queue. RabbitMQ would otherwise drop the message, and confirm it all the same.
 
+RabbitMQ may refuse to declare some rungs (``detour``). A message then reaches
+its target queue early, and the worker sends it on its way again.
+
 Nothing here talks to RabbitMQ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -106,11 +109,24 @@ def _hundredths_rung(hundredths: int) -> Rung:
     )
 
 
+#: The most important rungs: a few rounds on them make up any delay.
+_FIRST = (1, 2, 4, 8, 16, 32)
+
+
+@cache
 def rungs() -> tuple[Rung, ...]:
-    """All rungs: 1 to 60 s, then 10 to 990 ms."""
+    """Return all rungs, 1 to 60 s and 10 to 990 ms, in order to declare.
+
+    Where RabbitMQ allows some of them only, those come first with which
+    a message needs the fewest rounds.
+    """
+    seconds = range(1, HORIZON_MS // 1000 + 1)
+    hundredths = range(1, 1000 // RUNG_MS)
     return (
-        *map(_seconds_rung, range(1, HORIZON_MS // 1000 + 1)),
-        *map(_hundredths_rung, range(1, 1000 // RUNG_MS)),
+        *map(_seconds_rung, _FIRST),
+        *map(_hundredths_rung, (*reversed(_FIRST), 64)),
+        *(_seconds_rung(n) for n in seconds if n not in _FIRST),
+        *(_hundredths_rung(n) for n in hundredths if n not in (*_FIRST, 64)),
     )
 
 
@@ -130,7 +146,10 @@ def route(delay_ms: int, queue: str) -> Route:
     or longer than HORIZON_MS.
     """
     check_delay(delay_ms)
-    seconds, hundredths = divmod(delay_ms // RUNG_MS, 1000 // RUNG_MS)
+    return _route(*divmod(delay_ms // RUNG_MS, 1000 // RUNG_MS), queue)
+
+
+def _route(seconds: int, hundredths: int, queue: str) -> Route:
     climb: list[Rung] = []
     if seconds:
         climb.append(_seconds_rung(seconds))
@@ -142,6 +161,34 @@ def route(delay_ms: int, queue: str) -> Route:
         rungs=tuple(climb),
         queue=queue,
     )
+
+
+def detour(route: Route, missing: Container[str]) -> Route | None:
+    """Return the best way without the rungs whose queues are ``missing``.
+
+    It is as long as it can be without being longer than ``route``. Where
+    every rung is too long, the shortest one is taken, and the message comes
+    late. None if no rung is left.
+    """
+    left = sum(rung.ttl_ms for rung in route.rungs)
+    present = [rung for rung in rungs() if rung.queue not in missing]
+    digits = {SECONDS: 0, HUNDREDTHS: 0}
+    for rung in sorted(present, key=_length, reverse=True):
+        if rung.ttl_ms <= left and not digits[rung.exchange]:
+            digits[rung.exchange] = rung.ttl_ms
+            left -= rung.ttl_ms
+    if route.rungs and not any(digits.values()):
+        if not present:
+            return None
+        shortest = min(present, key=_length)
+        digits[shortest.exchange] = shortest.ttl_ms
+    return _route(
+        digits[SECONDS] // 1000, digits[HUNDREDTHS] // RUNG_MS, route.queue
+    )
+
+
+def _length(rung: Rung) -> int:
+    return rung.ttl_ms
 
 
 def target_binding_key(queue: str) -> str:

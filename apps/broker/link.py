@@ -1,24 +1,24 @@
-"""The thread that owns the publishing connection, and its requests."""
+"""The thread that owns the publishing connection."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pika
-from dramatiq.errors import ConnectionClosed
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.connection import Parameters
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties, Queue
 
+from apps.broker import ladder
+from apps.broker.builder import LadderBuilder
 from apps.broker.connection import CONNECT_SECONDS, OutageLog, retry_pause
-from apps.broker.ladder import Route
+from apps.broker.tasks import Batch, DepthQuestion, Outgoing, Request, failure
 from apps.broker.topology import Declarer, Refusals
 
 logger = logging.getLogger(__name__)
@@ -34,81 +34,6 @@ DELIVERY_MODE = pika.DeliveryMode.Persistent
 _NOT_FOUND = 404
 
 
-def failure(text: str) -> ConnectionClosed:
-    """Return the exception that says that RabbitMQ did not do it."""
-    return ConnectionClosed(text)  # type: ignore[no-untyped-call]
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message on its way: the id is shown in RabbitMQ's management UI."""
-
-    route: Route
-    message_id: str
-    body: bytes
-
-
-class Request:
-    """Something that a thread waits for while the link does it."""
-
-    def __init__(self) -> None:
-        self._done = threading.Event()
-        #: The connection that it went out on, for the link to know.
-        self.sent_on: object = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the outcome is known."""
-        return self._done.is_set()
-
-    def wait(self, timeout: float) -> None:
-        """Wait until it is done, for ``timeout`` seconds at most."""
-        self._done.wait(timeout)
-
-    def fail(self, error: Exception) -> None:
-        """Give it up, undone."""
-        self._done.set()
-
-
-class Batch(Request):
-    """Messages published together, and what has become of each."""
-
-    def __init__(self, messages: Sequence[Outgoing]) -> None:
-        super().__init__()
-        self.messages = messages
-        #: None once confirmed. What nobody has heard of counts as failed.
-        self.outcomes: list[Exception | None] = [
-            failure("RabbitMQ did not confirm the message in time")
-        ] * len(messages)
-        self._left = len(messages)
-
-    def settle(self, index: int, outcome: Exception | None) -> None:
-        """Note what became of one message. Called once for each."""
-        self.outcomes[index] = outcome
-        self._left -= 1
-        if not self._left:
-            self._done.set()
-
-    def fail(self, error: Exception) -> None:
-        """Give the whole batch up, unsent."""
-        self.outcomes = [error] * len(self.messages)
-        super().fail(error)
-
-
-class DepthQuestion(Request):
-    """How many messages are ready in a queue? None: nobody knows."""
-
-    def __init__(self, queue: str) -> None:
-        super().__init__()
-        self.queue = queue
-        self.answer: int | None = None
-
-    def settle(self, answer: int) -> None:
-        """Note the answer."""
-        self.answer = answer
-        self._done.set()
-
-
 class Link(threading.Thread):
     """Owns the connection and does what is asked, in an event loop.
 
@@ -116,14 +41,25 @@ class Link(threading.Thread):
     ``loop.add_callback_threadsafe`` only; all else runs in this thread.
     """
 
-    def __init__(self, parameters: Parameters, queue_type: str) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        queue_type: str,
+        targets: Callable[[], Iterable[str]],
+    ) -> None:
+        """Take the queues' type and what returns the target queues' names."""
         super().__init__(name="broker-publisher", daemon=True)
         self.loop = IOLoop()
         #: Whether the connection is open and not blocked by an alarm.
         self.is_usable = False
         self._parameters = parameters
         self._queue_type = queue_type
+        self._targets = targets
         self._refusals = Refusals()
+        self._builder = LadderBuilder(
+            self.loop, self._refusals, self._on_ladder
+        )
+        self._was_forgotten = False
         self._outage = OutageLog("publishing")
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
@@ -192,9 +128,9 @@ class Link(threading.Thread):
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
         declarer = Declarer(channel, self._queue_type, self._refusals)
-        declarer.rungs()
-        # Methods are carried out in order: once this one is answered, the
-        # ladder stands.
+        # Before the rungs, since the number of queues may be limited.
+        for queue in self._targets():
+            declarer.target(queue)
         channel.confirm_delivery(
             self._on_confirm,
             callback=lambda _: self._on_ready(channel, declarer),
@@ -210,9 +146,16 @@ class Link(threading.Thread):
         self._is_failing = False
         self.is_usable = True
         self._outage.up()
+        self._was_forgotten = False
+        self._builder.build(channel.connection)
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._carry_out(request)
+
+    def _on_ladder(self) -> None:
+        # Until now messages have had their rungs declared before them.
+        if self._declarer is not None and not self._was_forgotten:
+            self._declarer.assume_rungs()
 
     # Losing the connection
 
@@ -307,10 +250,13 @@ class Link(threading.Thread):
                 # Sending can notice that the connection broke.
                 batch.settle(index, failure("RabbitMQ is away"))
                 continue
-            declarer.route(message.route)
+            if (route := self._way(message)) is None:
+                batch.settle(index, failure("RabbitMQ refuses every rung"))
+                continue
+            declarer.route(route)
             channel.basic_publish(
-                message.route.exchange,
-                message.route.routing_key,
+                route.exchange,
+                route.routing_key,
                 message.body,
                 BasicProperties(
                     message_id=message.message_id,
@@ -320,6 +266,12 @@ class Link(threading.Thread):
             )
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = (batch, index)
+
+    def _way(self, message: Outgoing) -> ladder.Route | None:
+        missing = self._refusals.missing
+        if missing and any(r.queue in missing for r in message.route.rungs):
+            return ladder.detour(message.route, missing)
+        return message.route
 
     def _on_return(
         self,
@@ -379,6 +331,7 @@ class Link(threading.Thread):
 
     def forget_topology(self) -> None:
         """Declare everything again when it is next needed."""
+        self._was_forgotten = True
         if self._declarer is not None:
             self._declarer.forget()
 

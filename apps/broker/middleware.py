@@ -13,6 +13,9 @@ from typing import Any
 from dramatiq import Actor, Broker, Middleware
 from dramatiq.broker import MessageProxy
 
+#: Marks a message in this process; it is not published again with it.
+_LEFT = "left_unacknowledged"
+
 
 class LeaveUnacknowledged(Exception):
     """Raised by an actor whose process stops before it could do its work.
@@ -41,6 +44,8 @@ class Settlement(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Reject the message if its actor raised anything."""
+        if isinstance(exception, LeaveUnacknowledged):
+            message.options[_LEFT] = True
         if exception is not None:
             message.fail()
 
@@ -52,4 +57,4 @@ def middleware() -> list[Middleware]:
 
 def is_left(message: MessageProxy) -> bool:
     """Whether the message is to be neither acknowledged nor rejected."""
-    return isinstance(message._exception, LeaveUnacknowledged)
+    return _LEFT in message.options

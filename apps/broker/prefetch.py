@@ -1,6 +1,7 @@
-"""How many messages a worker takes from a queue before they are done."""
+"""The queues, and how many messages a worker takes before they are done."""
 
-#: The queue of timers that are overdue.
+#: The queue of timers that are due, and that of those that are overdue.
+ON_TIME = "timers"
 OVERDUE = "timers.overdue"
 
 

@@ -7,17 +7,12 @@ it requests and wait, for a bounded time, until it has settled them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pika.connection import Parameters
 
-from apps.broker.link import (
-    REPLY_SECONDS,
-    Batch,
-    DepthQuestion,
-    Link,
-    Outgoing,
-)
+from apps.broker.link import REPLY_SECONDS, Link
+from apps.broker.tasks import Batch, DepthQuestion, Outgoing
 
 
 class Publisher:
@@ -27,9 +22,16 @@ class Publisher:
     forked child.
     """
 
-    def __init__(self, parameters: Parameters, queue_type: str) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        queue_type: str,
+        targets: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """Take the queues' type and what returns the target queues' names."""
         self._parameters = parameters
         self._queue_type = queue_type
+        self._targets = targets
         self._lock = threading.Lock()
         self._link: Link | None = None
 
@@ -81,6 +83,8 @@ class Publisher:
             return link
         with self._lock:
             if self._link is None or not self._link.is_alive():
-                self._link = Link(self._parameters, self._queue_type)
+                self._link = Link(
+                    self._parameters, self._queue_type, self._targets
+                )
                 self._link.start()
             return self._link

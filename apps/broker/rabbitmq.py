@@ -12,10 +12,10 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from apps.broker import ladder
 from apps.broker.connection import connection_parameters
 from apps.broker.consumer import LadderConsumer
-from apps.broker.link import Outgoing
 from apps.broker.middleware import middleware
 from apps.broker.prefetch import prefetch_of
 from apps.broker.publisher import Publisher
+from apps.broker.tasks import Outgoing
 
 #: Messages published in one go; each such chunk has its own deadline.
 CHUNK = 500
@@ -39,7 +39,9 @@ class LadderBroker(RabbitmqBroker):
         parameters = connection_parameters(url)
         self.parameters = [parameters]
         self._queue_type = queue_type
-        self._publisher = Publisher(parameters, queue_type)
+        self._publisher = Publisher(
+            parameters, queue_type, lambda: sorted(self.queues)
+        )
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Make the queue known, so that workers consume it.

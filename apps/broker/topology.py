@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from pika.exceptions import ChannelClosedByBroker
@@ -13,7 +13,9 @@ from apps.broker import ladder
 
 logger = logging.getLogger(__name__)
 
+_ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
+_RUNGS = frozenset(rung.queue for rung in ladder.rungs())
 
 
 class DeclaringChannel(Protocol):
@@ -46,34 +48,43 @@ class DeclaringChannel(Protocol):
 
 
 class Refusals:
-    """Names that RabbitMQ holds with other arguments than ours (406).
+    """What RabbitMQ refuses to declare.
 
-    Such a queue is used as it is: that costs lateness, and the log says so,
-    while declaring it again and again would close every connection.
+    A name that it holds with other arguments than ours (406) is used as it
+    is: that costs lateness, and the log says so, while declaring it again and
+    again would close every connection. A rung that may not be declared, since
+    the number of queues is limited (406) or the user lacks the permission
+    (403), is ``missing``: messages take another way.
     """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
+        #: The queues of rungs that are done without, and why.
+        self.missing: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
-    def note(self, error: BaseException) -> None:
-        """Remember and log the name, if that is what the error is about."""
+    def note(self, error: BaseException) -> str | None:
+        """Remember what the error is about; return the name, if it has one."""
         if not isinstance(error, ChannelClosedByBroker):
-            return
-        if error.reply_code != _PRECONDITION_FAILED:
-            return
-        found = re.search(
-            r"for (?:queue|exchange) '([^']+)'", error.reply_text
-        )
-        if found:
-            self._names.add(found[1])
+            return None
+        if error.reply_code not in (_ACCESS_REFUSED, _PRECONDITION_FAILED):
+            return None
+        found = re.search(r"(?:queue|exchange) '([^']+)'", error.reply_text)
+        if not found:
+            return None
+        name = found[1]
+        if "inequivalent" in error.reply_text:
+            self._names.add(name)
             logger.error(
                 "RabbitMQ holds this with other arguments: it is used as it "
                 "is; delete it there and restart to have it right",
-                extra={"declared": found[1], "reason": error.reply_text},
+                extra={"declared": name, "reason": error.reply_text},
             )
+        elif name in _RUNGS:
+            self.missing[name] = error.reply_text
+        return name
 
 
 class Declarer:
@@ -97,6 +108,10 @@ class Declarer:
         """Declare everything again when it is next needed."""
         self._declared.clear()
 
+    def assume_rungs(self) -> None:
+        """Take every rung for declared: another channel has done it."""
+        self._declared |= _RUNGS
+
     def route(self, route: ladder.Route) -> None:
         """Declare what a message on this route passes through."""
         if route.queue not in self._declared:
@@ -105,14 +120,10 @@ class Declarer:
             if rung.queue not in self._declared:
                 self._rung(rung)
 
-    def rungs(self) -> None:
-        """Declare every rung.
-
-        Queues that are new take RabbitMQ a millisecond each, for which
-        the messages that need them would have to wait.
-        """
+    def rungs(self, rungs: Iterable[ladder.Rung]) -> None:
+        """Declare rungs, whether or not that was done before."""
         self._exchanges()
-        for rung in ladder.rungs():
+        for rung in rungs:
             self._rung(rung)
 
     def target(self, queue: str) -> None:

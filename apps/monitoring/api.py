@@ -2,17 +2,21 @@
 
 from typing import Literal
 
+import psycopg
 from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import BaseModel
 
 from apps.broker.current import get_broker
-from apps.timers.database import UNAVAILABLE, pool
+from apps.monitoring import processes
+from apps.timers.database import UNAVAILABLE, Connection, pool
+from apps.timers.fitness import unfit
+from apps.timers.outages import RABBITMQ_AWAY, describe
 
 router = Router(tags=["health"])
 
-Part = Literal["ok", "away", "not used"]
+Part = Literal["ok", "away", "unfit", "not used"]
 
 
 class Alive(BaseModel):
@@ -22,15 +26,18 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served, and what is away if not.
+    """Whether requests can be served, and what is wrong if not.
 
-    Without RabbitMQ timers are still taken, and wait in Postgres: that is
-    `degraded`. Without Postgres nothing works: `unready`.
+    Without RabbitMQ, or while dispatchers or workers can't do their work,
+    timers are still taken, and wait in Postgres: that is `degraded`.
+    Without Postgres, or with one that takes no writes, nothing works:
+    `unready`. `troubles` is there when there are any.
     """
 
     status: Literal["ok", "degraded", "unready"] = "ok"
     postgres: Part
     rabbitmq: Part
+    troubles: list[str] | None = None
 
 
 @router.get("/livez", response=Alive, summary="Is the process alive?")
@@ -42,26 +49,45 @@ def livez(request: HttpRequest) -> Alive:
 @router.get(
     "/readyz",
     response={200: Readiness, 503: Readiness},
+    exclude_none=True,
     summary="Can requests be served?",
 )
 def readyz(request: HttpRequest) -> Status[Readiness]:
-    """Ask Postgres and RabbitMQ; 503 only when Postgres is away."""
-    found = Readiness(postgres=_postgres(), rabbitmq=_rabbitmq())
-    if found.postgres == "away":
+    """Ask Postgres and RabbitMQ; 503 only when Postgres can't serve."""
+    rabbitmq = _rabbitmq()
+    found = Readiness(postgres="ok", rabbitmq=rabbitmq)
+    try:
+        with pool().connection() as connection:
+            _look(connection, found)
+    except UNAVAILABLE:
+        found.postgres = "away"
+    if found.postgres != "ok":
         found.status = "unready"
         return Status(503, found)
-    if found.rabbitmq == "away":
+    if rabbitmq == "away" or found.troubles:
         found.status = "degraded"
     return Status(200, found)
 
 
-def _postgres() -> Part:
+def _look(connection: Connection, found: Readiness) -> None:
+    """Note whether Postgres can serve, and how other processes are."""
+    if reason := unfit(connection) or _unreadable(connection):
+        found.postgres, found.troubles = "unfit", [reason]
+        return
+    roles = ["dispatcher", "worker"] if settings.RABBITMQ_URL else ["worker"]
+    known = RABBITMQ_AWAY if found.rabbitmq == "away" else None
+    troubles = processes.troubles(connection, roles, known=known)
+    found.troubles = troubles or None
+
+
+def _unreadable(connection: Connection) -> str | None:
     try:
-        with pool().connection() as connection:
-            connection.execute("SELECT FROM timer LIMIT 1")
-    except UNAVAILABLE:
-        return "away"
-    return "ok"
+        connection.execute("SELECT FROM timer LIMIT 1")
+    except psycopg.errors.UndefinedTable:
+        return "there is no table of timers: run `manage.py migrate`"
+    except psycopg.ProgrammingError as error:
+        return f"the table of timers can't be read: {describe(error)}"
+    return None
 
 
 def _rabbitmq() -> Part:

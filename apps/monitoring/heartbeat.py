@@ -1,21 +1,72 @@
-"""Heartbeats: how a process without a port shows that it is alive.
+"""Heartbeats: how a process without a port shows that it does its work.
 
-Each process touches a file of its own every few seconds; the health
-command looks at their age. `python -m apps.monitoring.heartbeat worker`
-exits with 0 when all of a role's processes are alive, else with 1 and a
-sentence; it does not load Django, so that a container can ask often.
+Each process keeps a file of its own, whose time is when it last worked well
+and whose text says what is wrong since. `python -m apps.monitoring.heartbeat
+worker` exits with 0 when all of a role's processes here are well, else with
+1 and a sentence; it does not load Django, so that a container can ask often.
 """
 
+import contextlib
 import os
+import stat
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-#: A process that has not been heard of for so many seconds is not well.
+from apps.timers.outages import Outage
+
+#: A process that last worked well so many seconds ago is not well.
 STALE_AFTER = 15.0
 INTERVAL = 3.0
+
+_MOST_TEXT = 4096  # bytes
+
+_UNWRITTEN = Outage(
+    "heartbeats can't be written, so that the health command takes this"
+    " process for dead; its work goes on",
+    "heartbeats are written again",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """How a process is.
+
+    age      seconds since it last worked well
+    trouble  what is wrong, as far as it knows; None: nothing
+    """
+
+    age: float = 0.0
+    trouble: str | None = None
+
+
+class Health:
+    """When work was last done well, and what has kept it from that since."""
+
+    def __init__(self) -> None:
+        self._good_at = time.monotonic()
+        self._troubles: tuple[str, ...] = ()
+
+    def good(self) -> None:
+        """Note that it was done."""
+        self._good_at, self._troubles = time.monotonic(), ()
+
+    def bad(self, *troubles: str) -> None:
+        """Note that it was not, and why."""
+        self._troubles = troubles
+
+    def sign(self, also: Iterable[str] = ()) -> Sign:
+        """Return how it is now, with what `also` is wrong.
+
+        What has kept it from its work for a moment only is no trouble yet.
+        """
+        age = time.monotonic() - self._good_at
+        lasting = self._troubles if age > STALE_AFTER / 2 else ()
+        return Sign(age, "; ".join(sorted({*lasting, *also})) or None)
 
 
 def _directory() -> Path:
@@ -26,19 +77,72 @@ def _directory() -> Path:
     return Path(tempfile.gettempdir()) / f"timer-service-{os.getuid()}"
 
 
-def beat(role: str) -> None:
-    """Note that this process is alive."""
-    path = _directory() / f"{role}.{os.getpid()}"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch()
+@contextlib.contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """Open the directory; OSError unless it is ours, and ours alone.
+
+    Another account's could show a dead process as well, or have our files
+    written elsewhere.
+    """
+    if directory.is_symlink():
+        raise PermissionError(f"{directory} is a symbolic link: remove it")
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(directory, flags)
+    try:
+        found = os.fstat(opened)
+        mode = stat.S_IMODE(found.st_mode) & 0o777
+        if found.st_uid != os.geteuid():
+            raise PermissionError(
+                f"{directory} belongs to user {found.st_uid} and not to"
+                f" {os.geteuid()}: remove it, or set another DATA_DIR"
+            )
+        if mode != 0o700:
+            raise PermissionError(
+                f"{directory} has mode {mode:04o} and not 0700: chmod it if"
+                " nobody else wrote there, else remove it"
+            )
+        yield opened
+    finally:
+        os.close(opened)
 
 
-def keep_beating(role: str, stopping: threading.Event) -> None:
-    """Note it every few seconds, on a thread, until `stopping`."""
+def beat(role: str, sign: Sign = Sign()) -> None:
+    """Note how this process is; never raises, whatever the disk says."""
+    try:
+        directory = _directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _opened(directory) as opened:
+            _write(opened, f"{role}.{os.getpid()}", sign)
+    except OSError as error:
+        _UNWRITTEN.failed(error=str(error))
+    else:
+        _UNWRITTEN.worked()
+
+
+def _write(directory: int, name: str, sign: Sign) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        os.ftruncate(file, 0)
+        if sign.trouble:
+            os.write(file, sign.trouble.encode(errors="replace")[:_MOST_TEXT])
+    finally:
+        # Also on a full disk; and last, since to write changes it.
+        good_at = time.time() - sign.age
+        os.utime(file, (good_at, good_at))
+        os.close(file)
+
+
+def keep_beating(
+    role: str,
+    stopping: threading.Event,
+    look: Callable[[], Sign] = Sign,
+) -> None:
+    """Note what `look` returns every few seconds, until `stopping`."""
 
     def run() -> None:
         while not stopping.is_set():
-            beat(role)
+            beat(role, look())
             stopping.wait(INTERVAL)
 
     threading.Thread(target=run, name="heartbeat", daemon=True).start()
@@ -49,17 +153,61 @@ def illness(role: str) -> str | None:
 
     Files of processes that are gone are removed on the way.
     """
-    alive = 0
-    for path in sorted(_directory().glob(f"{role}.*")):
-        pid = int(path.suffix[1:])
-        if not _runs(pid):
-            path.unlink(missing_ok=True)
-            continue
-        alive += 1
-        age = time.time() - path.stat().st_mtime
-        if age > STALE_AFTER:
-            return f"{role} {pid} was last heard of {age:.0f} s ago"
-    return None if alive else f"no {role} runs here"
+    try:
+        directory = _directory()
+        if not os.path.lexists(directory):
+            return f"no {role} runs here{_why_not(directory)}"
+        with _opened(directory) as opened:
+            found = [
+                _look(opened, role, pid) for pid in _pids(opened, role)
+            ]
+    except OSError as error:
+        return f"no heartbeat of a {role} can be read: {error}"
+    alive = [each for each in found if each is not None]
+    if not alive:
+        return f"no {role} runs here{_why_not(directory)}"
+    return "; ".join(filter(None, alive)) or None
+
+
+def _pids(directory: int, role: str) -> list[int]:
+    """Return the processes of a role that have a file."""
+    split = [name.partition(".") for name in os.listdir(directory)]
+    return sorted(
+        int(pid) for of, _, pid in split if of == role and pid.isdecimal()
+    )
+
+
+def _look(directory: int, role: str, pid: int) -> str | None:
+    """Return what is wrong with a process, "" if nothing, None if gone."""
+    name = f"{role}.{pid}"
+    if not _runs(pid):
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+        return None
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        age = time.time() - os.fstat(file).st_mtime
+        trouble = os.read(file, _MOST_TEXT).decode(errors="replace")
+    finally:
+        os.close(file)
+    if age <= STALE_AFTER:
+        return ""
+    if trouble:
+        return f"{role} {pid} last worked well {age:.0f} s ago: {trouble}"
+    return f"{role} {pid} was last heard of {age:.0f} s ago"
+
+
+def _why_not(directory: Path) -> str:
+    """Return why a process that runs might have written nothing."""
+    while not directory.exists():
+        directory = directory.parent
+    if os.access(directory, os.W_OK | os.X_OK):
+        return ""
+    return f", or it can't say so: {directory} can't be written to"
 
 
 def _runs(pid: int) -> bool:

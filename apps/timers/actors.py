@@ -9,10 +9,11 @@ from uuid import UUID
 
 import dramatiq
 
+from apps.broker import prefetch
 from apps.timers import firing
 
-ON_TIME_QUEUE = "timers"
-OVERDUE_QUEUE = "timers.overdue"
+ON_TIME_QUEUE = prefetch.ON_TIME
+OVERDUE_QUEUE = prefetch.OVERDUE
 
 
 @dramatiq.actor(queue_name=ON_TIME_QUEUE, priority=0)

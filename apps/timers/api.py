@@ -36,7 +36,7 @@ Found = TypeVar("Found")
     "/timer",
     response={
         201: TimerCreated,
-        frozenset({400, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 411, 413, 422, 503}): ErrorOut,
     },
     summary="Set a timer",
 )
@@ -73,7 +73,7 @@ def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
 
 @router.delete(
     "/timer/{timer_uuid}",
-    response={204: None, frozenset({404, 409, 422, 503}): ErrorOut},
+    response={204: None, frozenset({403, 404, 409, 422, 503}): ErrorOut},
     summary="Cancel a timer",
 )
 def cancel_timer(request: HttpRequest, timer_uuid: UUID) -> Status[None]:
@@ -96,7 +96,7 @@ def get_attempts(request: HttpRequest, timer_uuid: UUID) -> AttemptsOut:
 
 @router.get(
     "/timers",
-    response={200: TimersOut, frozenset({422, 503}): ErrorOut},
+    response={200: TimersOut, frozenset({414, 422, 503}): ErrorOut},
     summary="List what gave up",
 )
 def list_failed(
@@ -109,7 +109,10 @@ def list_failed(
 
 @router.post(
     "/timer/{timer_uuid}/replay",
-    response={202: TimerOut, frozenset({404, 409, 422, 503}): ErrorOut},
+    response={
+        202: TimerOut,
+        frozenset({403, 404, 409, 422, 503}): ErrorOut,
+    },
     summary="Replay a timer that gave up",
 )
 def replay_timer(
@@ -127,7 +130,7 @@ def replay_timer(
     "/timers/replay",
     response={
         202: Replayed,
-        frozenset({400, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 411, 413, 422, 503}): ErrorOut,
     },
     summary="Replay what gave up",
 )

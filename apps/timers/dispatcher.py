@@ -7,14 +7,18 @@ the others.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from apps.broker.current import get_broker
 from apps.timers import store
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.models import Outcome
-from apps.timers.outages import POSTGRES
+from apps.timers.outages import POSTGRES, RABBITMQ_AWAY
 from apps.timers.publishing import publish
+from apps.timers.records import Near
+from apps.timers.steps import Steps, without_end
 
 logger = logging.getLogger(__name__)
 
@@ -36,70 +40,119 @@ class Pass:
     taken_over: int = 0
     #: Whether overdue timers were left for a later pass: there is enough.
     more: bool = False
-    #: None of the above but the last was tried: RabbitMQ is away.
+    #: Nothing was queued: RabbitMQ is away.
     rabbitmq_away: bool = False
+    #: It was over before everything was done: the next one goes on at once.
+    unfinished: bool = False
+    #: The steps that failed, and with what; the others were done.
+    failed: dict[str, str] = field(default_factory=dict)
+    #: How many timers RabbitMQ did not take.
+    unsent: int = field(default=0, compare=False)
 
     @property
     def queued(self) -> int:
         """How many timers were published."""
         return self.overdue + self.near + self.lost
 
+    @property
+    def troubles(self) -> list[str]:
+        """What kept the pass from doing all of its work."""
+        found = [f"{name}: {error}" for name, error in self.failed.items()]
+        if self.rabbitmq_away:
+            found.append(RABBITMQ_AWAY)
+        if self.unsent:
+            found.append("RabbitMQ does not take what is published")
+        return found
 
-def run_once() -> Pass:
+
+def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     """Do one pass and return what it did.
 
-    Raises `database.UNAVAILABLE` when Postgres is away. While RabbitMQ is
-    away nothing is marked as queued.
+    Each step does one batch at least, whatever becomes of the others; once
+    `is_over()` none does another. Raises `database.UNAVAILABLE` when
+    Postgres is away. While RabbitMQ is away nothing is marked as queued.
     """
-    done = Pass(taken_over=take_over())
-    depths = [get_broker().depth(q) for q in (ON_TIME_QUEUE, OVERDUE_QUEUE)]
-    known = [depth for depth in depths if depth is not None]
-    if len(known) < len(depths):
+    done = Pass()
+    steps = Steps("a step of the dispatcher failed; it does the others")
+    done.failed = steps.failed
+    taken_over = steps.run("taking over", partial(take_over, is_over))
+    done.taken_over = taken_over or 0
+    depths = steps.run("asking RabbitMQ", _depths)
+    if depths is None:
         done.rabbitmq_away = True
         return done
-    _promote(done, room=_ENOUGH - known[1])
-    _sweep(done, idle=sum(known) <= _NEARLY_EMPTY)
+    _promote(done, steps, is_over, room=_ENOUGH - depths[1])
+    idle = sum(depths) <= _NEARLY_EMPTY
+    steps.run("looking for what is lost", partial(_sweep, done, is_over, idle))
     return done
 
 
-def _promote(done: Pass, *, room: int) -> None:
+def _depths() -> list[int] | None:
+    """Return how many messages are ready in the two queues, if known."""
+    depths = [get_broker().depth(q) for q in (ON_TIME_QUEUE, OVERDUE_QUEUE)]
+    known = [depth for depth in depths if depth is not None]
+    return known if len(known) == len(depths) else None
+
+
+def _promote(
+    done: Pass, steps: Steps, is_over: Callable[[], bool], *, room: int
+) -> None:
     """Queue what is near and, as far as there is room, what is overdue."""
-    more = True
-    while more:
-        near = store.promote(overdue=False, limit=_BATCH)
-        overdue = []
-        if done.overdue < room:
-            overdue = store.promote(overdue=True, limit=_BATCH)
-        else:
+
+    def near() -> bool:
+        batch = store.promote(overdue=False, limit=_BATCH)
+        done.near += _publish(done, batch)
+        return len(batch) == _BATCH
+
+    def overdue() -> bool:
+        if done.overdue >= room:
             done.more = True
-        sent_near, sent_overdue = publish(near), publish(overdue)
-        done.near += sent_near
-        done.overdue += sent_overdue
-        # A batch that did not all go out ends the pass: RabbitMQ has
-        # trouble, and the rows are unmarked again.
-        more = len(near) == sent_near and len(overdue) == sent_overdue
-        more = more and _BATCH in (len(near), len(overdue))
+            return False
+        batch = store.promote(overdue=True, limit=_BATCH)
+        done.overdue += _publish(done, batch)
+        return len(batch) == _BATCH
+
+    left = {"queueing what is near": near, "queueing what is overdue": overdue}
+    while left:
+        left = {
+            name: step for name, step in left.items() if steps.run(name, step)
+        }
+        # What RabbitMQ did not take is unmarked again, and it has trouble.
+        if done.unsent:
+            return
+        if is_over():
+            done.unfinished = bool(left)
+            return
 
 
-def _sweep(done: Pass, *, idle: bool) -> None:
+def _publish(done: Pass, batch: Sequence[Near]) -> int:
+    sent = publish(batch)
+    done.unsent += len(batch) - sent
+    return sent
+
+
+def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
     """Queue again what RabbitMQ seems to have lost."""
     while True:
         lost = store.lost(idle=idle, limit=_BATCH)
         if lost:
             # Whatever lost the messages may have lost queues as well.
             get_broker().forget_topology()
-        sent = publish(lost)
+        sent = _publish(done, lost)
         done.lost += sent
         if sent < _BATCH:
             return
+        if is_over():
+            done.unfinished = True
+            return
 
 
-def take_over() -> int:
+def take_over(is_over: Callable[[], bool] = without_end) -> int:
     """End or open again every claim whose lease has ended; count them.
 
     None soon after this process could not reach Postgres, or had no answer
     from it for long: it may be that nobody had, and then marks and answers
-    are still on their way.
+    are still on their way. Once `is_over()` the others are left.
     """
     if POSTGRES.ended_within(store.SETTLE.total_seconds()):
         return 0
@@ -109,7 +162,7 @@ def take_over() -> int:
         for timer_id, outcome in ended:
             _log_taken_over(str(timer_id), outcome)
         count += len(ended)
-        if len(ended) < _BATCH:
+        if len(ended) < _BATCH or is_over():
             return count
 
 

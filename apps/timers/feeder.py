@@ -4,21 +4,21 @@ It takes only what is due within two seconds and leaves it unmarked, so a
 killed process hides nothing: who starts next reads the same rows again.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from apps.broker.memory import MemoryBroker
+from apps.monitoring.heartbeat import Health, Sign
 from apps.timers import dispatcher, store
 from apps.timers.database import UNAVAILABLE
-from apps.timers.outages import POSTGRES
+from apps.timers.outages import POSTGRES, TROUBLES, describe
 from apps.timers.publishing import outgoing
 from apps.timers.records import Near
+from apps.timers.steps import Steps, Turn
 from apps.timers.wakeups import Wakeups
-
-logger = logging.getLogger(__name__)
 
 _AHEAD = timedelta(seconds=2)
 _POLL = 1.0  # seconds
@@ -34,6 +34,7 @@ class Feeder:
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
+        self._health = Health()
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="feeder", daemon=True
@@ -45,12 +46,32 @@ class Feeder:
         self._stopping.set()
         self._thread.join(2)
 
+    def sign(self) -> Sign:
+        """Return when the last good pass was, and what went wrong since."""
+        return self._health.sign()
+
     def run_once(self) -> int:
-        """Feed what is near and what is overdue; return how many."""
-        dispatcher.take_over()
-        return sum(
-            self._feed(store.due(overdue=overdue, ahead=_AHEAD, limit=_MOST))
-            for overdue in (False, True)
+        """Feed what is near and what is overdue; return how many.
+
+        Each step is done whatever becomes of the others. Raises
+        `database.UNAVAILABLE` when Postgres is away.
+        """
+        steps = Steps("feeding failed; trying again")
+        turn = Turn(self._stopping)
+        steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
+        near = steps.run("feeding what is near", partial(self._due, False))
+        overdue = steps.run(
+            "feeding what is overdue", partial(self._due, True)
+        )
+        if steps.failed:
+            self._health.bad()
+        else:
+            self._health.good()
+        return (near or 0) + (overdue or 0)
+
+    def _due(self, overdue: bool) -> int:
+        return self._feed(
+            store.due(overdue=overdue, ahead=_AHEAD, limit=_MOST)
         )
 
     def _feed(self, timers: Sequence[Near]) -> int:
@@ -63,13 +84,21 @@ class Feeder:
         wakeups = Wakeups(self._stopping)
         while not self._stopping.is_set():
             began = time.monotonic()
-            try:
-                self.run_once()
-                POSTGRES.worked()
-            except UNAVAILABLE as error:
-                POSTGRES.failed(error=str(error).strip())
-            except Exception:  # this thread must outlive any single pass
-                logger.exception("feeding failed; trying again")
+            self._pass()
             self._stopping.wait((time.monotonic() - began) * _REST)
             wakeups.wait(_POLL)
         wakeups.close()
+
+    def _pass(self) -> None:
+        """Do one pass, which this thread must outlive."""
+        try:
+            self.run_once()
+            POSTGRES.worked()
+        except UNAVAILABLE as error:
+            POSTGRES.failed(error=str(error).strip())
+            self._health.bad(f"Postgres can't be reached: {describe(error)}")
+        except Exception as error:
+            TROUBLES.note("the pass", "feeding failed; trying again", error)
+            self._health.bad()
+        else:
+            TROUBLES.worked("the pass")

@@ -39,7 +39,8 @@ from apps.webhooks.client import (
     from_settings,
 )
 from apps.webhooks.destinations import Destinations
-from apps.webhooks.target import Target, parse_target
+from apps.webhooks.target import InvalidURL, Target, parse_target
+from config.logs import Repeated
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -89,6 +90,9 @@ class ClaimLost(Exception):
 
 _TOO_LATE = "max_lateness: its time passed longer ago than that"
 
+#: Rungs that are missing or too short send many timers early, over and over.
+_EARLY = Repeated(logger, "timer came early; it waits on")
+
 
 class TooLate(Exception):
     """The timer's creator does not want it called so late."""
@@ -100,8 +104,16 @@ def prepare() -> None:
     Raises OSError when SSL_CERT_FILE can't be loaded, ImproperlyConfigured
     when there is no secret to sign with: receivers that verify would refuse
     what is not signed, and under `once` that is the end of a timer. One
-    that waits for a worker is only late.
+    that waits for a worker is only late. The same is raised when a call
+    could outlive the claim that it is made under.
     """
+    longest = store.LEASE.total_seconds() / 2
+    if longest < settings.WEBHOOK_TIMEOUT:
+        raise ImproperlyConfigured(
+            f"WEBHOOK_TIMEOUT={settings.WEBHOOK_TIMEOUT:g} must be at most"
+            f" {longest:g}: a claim holds for {2 * longest:g} s, and what"
+            " comes before the call takes its part of them."
+        )
     if not settings.WEBHOOK_SIGNING_KEYS:
         raise ImproperlyConfigured(
             "WEBHOOK_SECRET is not set: a worker signs every webhook. Make a "
@@ -170,10 +182,7 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 
     A rung of the ladder may be missing, or RabbitMQ's clock be fast.
     """
-    logger.warning(
-        "timer came early; it waits on",
-        extra={"timer": timer_id, "early_s": round(wait, 3)},
-    )
+    _EARLY.note(timer=timer_id, early_s=round(wait, 3))
     timer = Near(timer_id, time.monotonic() + wait)
     _until_done(lambda: publishing.put_off(timer))
 
@@ -184,7 +193,11 @@ def _fire_claimed(claim: Claim, asked_at: float) -> None:
     Nothing is kept when no call was made since the claim may not outlive
     it: the timer fires again when the lease has ended.
     """
-    target = parse_target(claim.url)
+    try:
+        target = parse_target(claim.url)
+    except InvalidURL as error:
+        _records.add((claim, verdicts.invalid(claim, f"url: {error}")))
+        return
     start = claim.clock.to_monotonic(claim.next_at)
     if (wait := start - time.monotonic()) > 0:
         time.sleep(wait)
@@ -237,11 +250,14 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
         result = _call(claim, target, check, note_sent)
         if result.failure is not FailureKind.aborted:
             hung = result.hung
+    except Exception as error:
+        return _broken(claim, error, sent_at)
     finally:
         _destinations().leave((target.host, target.port), hung=hung)
-    mark_writer().discard(claim.token)
     if result.failure is not FailureKind.aborted:
-        return verdicts.judge(claim, result, sent_at, _now(claim))
+        mark_writer().answered(claim.token)
+        return _judge(claim, result, sent_at)
+    mark_writer().discard(claim.token)
     if _is_too_late(claim):
         return verdicts.too_late(claim, _TOO_LATE)
     logger.warning(
@@ -249,6 +265,30 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
         extra={"timer": claim.id, "detail": result.detail},
     )
     return None
+
+
+def _judge(
+    claim: Claim, result: Result, sent_at: datetime | None
+) -> Verdict:
+    """Return what follows from a call, whatever was answered."""
+    try:
+        return verdicts.judge(claim, result, sent_at, _now(claim))
+    except Exception as error:
+        return _broken(claim, error, sent_at, result.status_code)
+
+
+def _broken(
+    claim: Claim,
+    error: Exception,
+    sent_at: datetime | None,
+    status_code: int | None = None,
+) -> Verdict:
+    """Return what follows when this service failed, and say so.
+
+    Without a record the lease would end, and the call be repeated.
+    """
+    logger.exception("a call went wrong", extra={"timer": claim.id})
+    return verdicts.broken(claim, error, sent_at, _now(claim), status_code)
 
 
 def _renew(claim: Claim) -> float:
@@ -304,6 +344,7 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     """Keep how timers ended, and say so."""
     reports = [report for _, report in ended]
     recorded = _last_word(store.record, reports)
+    mark_writer().discard(*(report.token for report in reports))
     for (claim, report), is_recorded in zip(ended, recorded, strict=True):
         details = _details(claim, report.attempt, report.error)
         if not is_recorded:
@@ -315,6 +356,7 @@ def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     """Have timers tried again later, and say so."""
     postponements = [postponement for _, postponement in tried]
     _last_word(store.postpone, postponements)
+    mark_writer().discard(*(each.token for each in postponements))
     for claim, postponement in tried:
         details = _details(claim, postponement.attempt, postponement.error)
         again_in = postponement.delay.total_seconds()

@@ -3,14 +3,19 @@
 import logging
 import threading
 import time
+from typing import Any
 
 import dramatiq
+from dramatiq.broker import MessageProxy
 
 from apps.broker.memory import MemoryBroker
-from apps.monitoring.heartbeat import keep_beating
+from apps.monitoring.heartbeat import Sign, keep_beating
+from apps.monitoring.processes import Notices
 from apps.timers import firing
 from apps.timers.database import close_pool
 from apps.timers.feeder import Feeder
+from apps.timers.outages import TROUBLES
+from apps.timers.progress import Progress
 from config.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -25,18 +30,57 @@ class WorkerLifecycle(dramatiq.Middleware):
 
     def __init__(self) -> None:
         self._feeder: Feeder | None = None
+        self._progress: Progress | None = None
+        self._notices: Notices | None = None
         self._stop_at = 0.0
         self._stopping = threading.Event()
 
     def after_worker_boot(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
     ) -> None:
-        """Begin to show signs of life, and to feed where there is need."""
+        """Begin to show how it is, and to feed where there is need."""
         end_with_parent()
-        keep_beating("worker", self._stopping)
+        self._progress = Progress(worker)
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
+        keep_beating("worker", self._stopping, self.sign)
+        self._notices = Notices("worker", self.sign)
         logger.info("worker started", extra={"threads": worker.worker_threads})
+
+    def before_process_message(
+        self, broker: dramatiq.Broker, message: MessageProxy
+    ) -> None:
+        """Note that a thread gets on."""
+        if self._progress is not None:
+            self._progress.moved()
+
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Note that a thread gets on."""
+        if self._progress is not None:
+            self._progress.moved()
+
+    def sign(self) -> Sign:
+        """Return how the worker is: its threads, its feeder, and all else.
+
+        What it leaves undone when it stops is others' to do.
+        """
+        if firing.stopping.is_set():
+            return Sign()
+        signs = [
+            part.sign() for part in (self._progress, self._feeder) if part
+        ]
+        found = {sign.trouble for sign in signs if sign.trouble}
+        return Sign(
+            max((sign.age for sign in signs), default=0.0),
+            "; ".join(sorted({*found, *TROUBLES.recent()})) or None,
+        )
 
     def before_worker_shutdown(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
@@ -59,6 +103,8 @@ class WorkerLifecycle(dramatiq.Middleware):
         for thread in worker.workers:
             thread.join(max(0.0, self._stop_at - time.monotonic()))
         firing.mark_writer().close()
+        if self._notices is not None:
+            self._notices.close()
         close_pool()
         self._stopping.set()
         logger.info("worker stopped")

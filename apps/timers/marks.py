@@ -6,6 +6,7 @@ keeps another worker from sending the request again.
 
 import logging
 import threading
+import time
 from uuid import UUID
 
 from apps.timers import store
@@ -14,16 +15,22 @@ from apps.timers.records import Mark
 
 logger = logging.getLogger(__name__)
 
+#: How long the mark of an answered request waits for the answer's record,
+#: in seconds, before it is written after all.
+_GRACE = 0.2
+
 
 class MarkWriter:
     """One thread that writes marks; nothing waits for it.
 
     Marks that come while one write is under way go together in the next.
-    A mark whose answer came meanwhile is not written at all.
+    A mark whose answer is recorded meanwhile is not written at all.
     """
 
     def __init__(self) -> None:
         self._pending: dict[UUID, Mark] = {}
+        #: Those of requests that were answered, and since when, in order.
+        self._answered: dict[UUID, tuple[float, Mark]] = {}
         self._news = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(
@@ -37,10 +44,19 @@ class MarkWriter:
             self._pending[mark.token] = mark
             self._news.notify()
 
-    def discard(self, token: UUID) -> None:
-        """Drop the mark: the answer is there and will be recorded."""
+    def answered(self, token: UUID) -> None:
+        """Let the mark wait a little: the answer should be recorded soon."""
         with self._news:
-            self._pending.pop(token, None)
+            if (mark := self._pending.pop(token, None)) is not None:
+                # The thread looks when next it wakes, as `add` had it do.
+                self._answered[token] = time.monotonic(), mark
+
+    def discard(self, *tokens: UUID) -> None:
+        """Drop the marks: what came of their requests is recorded."""
+        with self._news:
+            for token in tokens:
+                self._pending.pop(token, None)
+                self._answered.pop(token, None)
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is pending and end the thread."""
@@ -52,13 +68,31 @@ class MarkWriter:
     def _run(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._pending or self._stopping)
-                marks = list(self._pending.values())
-                self._pending.clear()
+                marks = self._wait()
             if not marks:
                 return
             if not self._write(marks):
                 self._put_back(marks)
+
+    def _wait(self) -> list[Mark]:
+        """Return what is to be written now; nothing if it is time to end."""
+        while not self._pending and not self._stopping:
+            left = None
+            for since, _ in self._answered.values():
+                left = since + _GRACE - time.monotonic()
+                break
+            if left is not None and left <= 0:
+                break
+            self._news.wait(left)
+        marks = list(self._pending.values())
+        self._pending.clear()
+        latest = time.monotonic() - _GRACE
+        for token, (since, mark) in list(self._answered.items()):
+            if since > latest and not self._stopping:
+                break
+            marks.append(mark)
+            del self._answered[token]
+        return marks
 
     def _write(self, marks: list[Mark]) -> bool:
         try:
@@ -77,3 +111,4 @@ class MarkWriter:
             self._news.wait(0.2)
             if self._stopping:
                 self._pending.clear()
+                self._answered.clear()

@@ -33,6 +33,9 @@ class Timer(models.Model):
     # constraint and no foreign key may stand in the way of that.
     id = models.UUIDField(primary_key=True)
     url = models.TextField()
+    #: The URL's host as `webhooks.target` has it: however it was written,
+    #: one host is one text. NULL if it is none that can be called.
+    host = models.TextField(null=True)
     method = models.TextField(db_default="POST")
     #: Of the creator; NULL when there are none.
     headers = models.JSONField(null=True)
@@ -54,19 +57,19 @@ class Timer(models.Model):
     claim_token = models.UUIDField(null=True)
     #: When a claim that has reported nothing may be taken over.
     leased_until = models.DateTimeField(null=True)
-    claims = models.SmallIntegerField(db_default=0)
+    claims = models.IntegerField(db_default=0)
     #: Whether a request that left, but was not answered, is sent again
     #: when its worker died.
     at_least_once = models.BooleanField(db_default=False)
 
     #: The claims that ended before those that `claims` counts; together
     #: they number the attempts.
-    attempts = models.SmallIntegerField(db_default=0)
+    attempts = models.IntegerField(db_default=0)
     #: The attempts that failed and were to be retried, by `retry`.
-    retries = models.SmallIntegerField(db_default=0)
+    retries = models.IntegerField(db_default=0)
     #: How often in a row the receiver could not even be connected to, and
     #: until when that is tried again (set by the first failure).
-    connect_failures = models.SmallIntegerField(db_default=0)
+    connect_failures = models.IntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
     #: When it was last opened again, after it had given up.
     replayed_at = models.DateTimeField(null=True)
@@ -80,7 +83,7 @@ class Timer(models.Model):
     error = models.TextField(null=True)
 
     class Meta:
-        """Four small partial indexes, none of which a sleeper is in twice.
+        """Five small partial indexes; a sleeper is in one of them only.
 
         docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
         """
@@ -108,6 +111,13 @@ class Timer(models.Model):
                 name="timer_gave_up",
                 condition=Q(outcome__in=GAVE_UP),
             ),
+            models.Index(
+                "host",
+                "due_at",
+                "id",
+                name="timer_gave_up_host",
+                condition=Q(outcome__in=GAVE_UP),
+            ),
         )
 
     def __str__(self) -> str:
@@ -120,7 +130,7 @@ class Attempt(models.Model):
     pk = models.CompositePrimaryKey("timer_id", "number")
     timer_id = models.UUIDField()
     #: From 1, the value of the header `timer-attempt`.
-    number = models.SmallIntegerField()
+    number = models.IntegerField()
     due_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     status_code = models.SmallIntegerField(null=True)

@@ -12,9 +12,8 @@ from dramatiq import Message
 
 from apps.broker.current import get_broker
 from apps.timers import store
-from apps.timers.database import UNAVAILABLE
 from apps.timers.once import Once
-from apps.timers.outages import PUBLISHING
+from apps.timers.outages import PUBLISHING, TROUBLES
 from apps.timers.records import Near
 
 logger = logging.getLogger(__name__)
@@ -44,8 +43,15 @@ def publish(timers: Sequence[Near]) -> int:
 
     A timer whose message was not confirmed loses its mark, so that the
     dispatcher queues it again. Should that fail too, the sweep finds it.
+    What the broker raises is raised again, once all have lost theirs.
     """
-    failures = get_broker().enqueue_many(outgoing(timers))
+    if not timers:
+        return 0
+    try:
+        failures = get_broker().enqueue_many(outgoing(timers))
+    except Exception:
+        _give_back([timer.id for timer in timers])
+        raise
     unsent = [
         timer.id
         for timer, failure in zip(timers, failures, strict=True)
@@ -53,7 +59,7 @@ def publish(timers: Sequence[Near]) -> int:
     ]
     if unsent:
         _give_back(unsent)
-    elif timers:
+    else:
         PUBLISHING.worked()
     return len(timers) - len(unsent)
 
@@ -69,10 +75,11 @@ def put_off(timer: Near) -> None:
 
 
 def _give_back(timer_ids: Sequence[UUID]) -> None:
+    """Clear queue marks, if that can be done; never raise."""
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         store.unqueue(timer_ids)
-    except UNAVAILABLE as error:
+    except Exception as error:  # the sweep needs no mark to be cleared
         logger.warning(
             "queue marks not cleared; the sweep will find the timers",
             extra={"error": str(error).strip()},
@@ -130,9 +137,11 @@ class Publisher:
         while batch := self._next_batch():
             try:
                 publish(batch)
-            except Exception:  # this thread must outlive any single batch
-                logger.exception("publishing failed")
+            except Exception as error:  # the thread must outlive any batch
+                TROUBLES.note("publishing", "publishing failed", error)
                 _give_back([timer.id for timer in batch])
+            else:
+                TROUBLES.worked("publishing")
 
 
 @Once

@@ -187,13 +187,15 @@ class StoredTimer:
 class FailedSet:
     """Which of the timers that gave up are meant.
 
-    url           what their URLs match in any case, a regular expression
+    host          of their URLs, as `webhooks.target` has it; None: any
+    port          with that host, the port of their URLs; None: any
     since, until  bounds of `due_at`, the latter not included; None: none
     after         only those behind this timer, in the order of `due_at`
     """
 
     outcomes: Sequence[Outcome]
-    url: str = ""
+    host: str | None = None
+    port: int | None = None
     since: datetime | None = None
     until: datetime | None = None
     after: UUID | None = None

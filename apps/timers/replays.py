@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import idna
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -16,44 +15,30 @@ from pydantic import (
 )
 
 from apps.timers.fields import whole_number, wrong
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.records import Attempt, FailedSet
 from apps.timers.schemas import TimerOut
 from apps.webhooks.target import InvalidURL, parse_target
 
-_HOST_AND_PORT = re.compile(r"([^/?#]*?)(?::([0-9]{1,5}))?")
+_HOST_AND_PORT = re.compile(r"[^/?#]*?(:[0-9]{1,5})?")
 
 
-def url_pattern(host: str) -> str:
-    """Return what URLs of a host, or host:port, match, in any case.
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """Return a host as timers keep it, and its port if one is given.
 
-    A regular expression that means the same to Postgres. The host is looked
-    for as given, in ASCII and in Unicode, since URLs are kept as they came.
     Raises InvalidURL.
     """
-    given = _HOST_AND_PORT.fullmatch(host)
+    given = _HOST_AND_PORT.fullmatch(text)
     if given is None:
         raise InvalidURL("Give a host or host:port, and nothing after it.")
-    name, port = given.groups()
-    ascii_name = parse_target(f"http://{name}").host_header
-    spellings = {name, ascii_name}
-    with suppress(idna.IDNAError):
-        spellings.add(idna.decode(ascii_name))
-    names = "|".join(map(re.escape, sorted(spellings)))
-    if port is None:
-        return f"^https?://({names})(:[0-9]+)?([/?#]|$)"
-    number = parse_target(f"http://{host}").port
-    ways = (
-        f"{scheme}://({names})(:0*{number}){'?' if number == default else ''}"
-        for scheme, default in (("http", 80), ("https", 443))
-    )
-    return f"^({'|'.join(ways)})([/?#]|$)"
+    target = parse_target(f"http://{text}")
+    return target.host, target.port if given[1] else None
 
 
 def _host(value: Any) -> Any:
     try:
         if isinstance(value, str):
-            url_pattern(value)
+            host_and_port(value)
     except InvalidURL as error:
         raise wrong(str(error)) from None
     return value
@@ -83,13 +68,14 @@ class FailedIn(BaseModel):
     status: list[GaveUp] = Field(
         default=["failed", "missed"],
         min_length=1,
+        max_length=len(GAVE_UP),
         description="An unknown one may have been received, and is meant"
         " only if it is asked for.",
     )
     host: Host | None = Field(
         default=None,
         description="The URL's host, with or without `:port`; an IPv6"
-        " address in brackets, spelled as in the URL.",
+        " address in brackets; any spelling of it will do.",
     )
     since: Moment | None = Field(
         default=None,
@@ -106,9 +92,11 @@ class FailedIn(BaseModel):
 
     def failed_set(self) -> FailedSet:
         """Return what is meant, for the store."""
+        host, port = host_and_port(self.host) if self.host else (None, None)
         return FailedSet(
             [Outcome(status) for status in self.status],
-            url_pattern(self.host) if self.host else "",
+            host,
+            port,
             self.since,
             self.until,
             self.after,
@@ -175,7 +163,8 @@ class Replayed(BaseModel):
     )
     not_replayed: list[UUID] = Field(
         default=[],
-        description="The ids that did not give up, or that no timer has.",
+        description="The ids that did not give up, that were tried too"
+        " often, or that no timer has.",
     )
 
 

@@ -39,7 +39,7 @@ Failure = Literal["status", "no_answer"]
 
 
 def _object(value: Any) -> Any:
-    if value is None or isinstance(value, dict):
+    if value is None or (isinstance(value, dict) and len(value) <= 20):
         return value
     raise wrong('must be an object such as {"max_attempts": 5}')
 
@@ -70,6 +70,7 @@ class RetryIn(BaseModel):
         " came, or none that can be read; it needs `at_least_once`, where it"
         " belongs to it unless `on` leaves it out.",
         examples=[["status"]],
+        max_length=2,
         json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
 
@@ -100,8 +101,8 @@ class RetryIn(BaseModel):
 
     @classmethod
     def of(cls, policy: RetryPolicy) -> "RetryIn":
-        """Return what asks for a policy."""
-        return cls(
+        """Return what asks for a policy, also for one beyond the bounds."""
+        return cls.model_construct(
             max_attempts=policy.max_attempts,
             min_delay=policy.min_delay,
             max_delay=policy.max_delay,
@@ -147,7 +148,8 @@ class TimerIn(BaseModel):
         " with their names, of printable ASCII. `content-type` and"
         " `user-agent` replace the service's. Refused are those that are its"
         " own: `host`, `content-length`, `accept-encoding`, `expect`, those"
-        " of the connection, `proxy-*`, `webhook-*` and `timer-*`.",
+        " of the connection, `proxy-*`, `webhook-*` and `timer-*`, also with"
+        " `_` in place of `-`.",
         examples=[{"authorization": "Bearer abc", "x-tenant": "7"}],
     )
     body: Any = Field(

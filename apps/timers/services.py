@@ -12,9 +12,9 @@ import uuid_utils.compat
 from django.conf import settings
 
 from apps.timers import store
-from apps.timers.database import UNAVAILABLE
+from apps.timers.database import UNAVAILABLE, Busy
 from apps.timers.group_commit import GroupCommit
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.outages import POSTGRES
 from apps.timers.publishing import publisher
 from apps.timers.records import (
@@ -116,8 +116,16 @@ class NotGivenUp(Exception):
     """The timer has not ended, or not in a way to be replayed."""
 
 
+class TriedTooOften(Exception):
+    """The timer was tried so often that it is not replayed any more."""
+
+
 class UnknownPlace(Exception):
     """There is no timer to go on after."""
+
+
+class ListTooSlow(Exception):
+    """The list asks for too much, or too many are made at once."""
 
 
 def list_failed(
@@ -125,12 +133,15 @@ def list_failed(
 ) -> tuple[list[StoredTimer], UUID | None]:
     """Return timers that gave up, and after which there are more, if any.
 
-    Raises UnknownPlace, or StoreUnavailable.
+    Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
     with _reaching_postgres():
         if of.after is not None and store.get(of.after) is None:
             raise UnknownPlace
-        found = store.failed(of, limit=limit + 1)
+        try:
+            found = store.failed(of, limit=limit + 1)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
 
@@ -138,8 +149,8 @@ def list_failed(
 def replay_timer(timer_id: UUID) -> StoredTimer | None:
     """Have a timer that gave up fire again, now; None if there is none.
 
-    It keeps its id, and so its webhooks' id. Raises NotGivenUp, or
-    StoreUnavailable.
+    It keeps its id, and so its webhooks' id. Raises NotGivenUp,
+    TriedTooOften, or StoreUnavailable.
     """
     with _reaching_postgres():
         replayed = store.replay([timer_id])
@@ -147,14 +158,22 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
     elif timer is not None:
-        raise NotGivenUp
+        raise _refusal(timer)
     return timer
+
+
+def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
+    """Return why a timer was not replayed."""
+    if timer.outcome in GAVE_UP and timer.attempts >= store.MOST_ATTEMPTS:
+        return TriedTooOften()
+    return NotGivenUp()
 
 
 def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Raises StoreUnavailable.
+    Those that were tried too often are among the others. Raises
+    StoreUnavailable.
     """
     with _reaching_postgres():
         replayed = store.replay(timer_ids)
@@ -167,7 +186,7 @@ def replay_failed(of: FailedSet, limit: int) -> tuple[int, UUID | None]:
 
     Returns how many, and after which there are more, if any: so what gave
     up once more meanwhile is not in the way of those. Raises UnknownPlace,
-    or StoreUnavailable.
+    ListTooSlow or StoreUnavailable.
     """
     found, after = list_failed(of, limit)
     others = replay_timers([timer.id for timer in found])

@@ -17,37 +17,60 @@ CHANNEL = "timers_near"
 
 _WAITING = "fired_at IS NULL AND outcome IS NULL"
 
+# Statements that find their rows themselves leave out those that nothing
+# can be done with.
+_NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"
+
+
+def among(finding: str) -> str:
+    """Return such a statement for rows that are given, as `ids`."""
+    return finding.replace(_NOT_SKIPPED, "id = ANY(%(ids)b::uuid[])")
+
+
+def _ids(where: str, order: str = "next_at") -> str:
+    """Return a query for the ids alone of what such a statement finds."""
+    return f"""
+    SELECT id FROM timer WHERE {where} AND {_NOT_SKIPPED}
+    ORDER BY {order} LIMIT %(limit)s
+    """
+
+
 CREATE = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now,
            CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
 ),
 stored AS (
-    INSERT INTO timer (id, url, method, headers, body, retry, max_lateness,
-                       created_at, due_at, next_at, queued_at, at_least_once)
-    SELECT id, url, method, headers, body, retry, max_lateness,
+    INSERT INTO timer (id, url, host, method, headers, body, retry,
+                       max_lateness, created_at, due_at, next_at, queued_at,
+                       at_least_once)
+    SELECT id, url, host, method, headers, body, retry, max_lateness,
            now, now + delay, now + delay,
            CASE WHEN queued THEN now END, at_least_once
-    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(methods)b::text[],
-                       %(headers)b::jsonb[], %(bodies)b::bytea[],
-                       %(retries)b::jsonb[], %(lateness)b::interval[],
-                       %(delays)b::interval[], %(queued)b::boolean[],
-                       %(again)b::boolean[])
-         AS new (id, url, method, headers, body, retry, max_lateness,
+    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
+                       %(methods)b::text[], %(headers)b::jsonb[],
+                       %(bodies)b::bytea[], %(retries)b::jsonb[],
+                       %(lateness)b::interval[], %(delays)b::interval[],
+                       %(queued)b::boolean[], %(again)b::boolean[])
+         AS new (id, url, host, method, headers, body, retry, max_lateness,
                  delay, queued, at_least_once)
 )
 SELECT now FROM clock
 """
 
-#: What the API shows of a timer: `records.StoredTimer`, in its order.
+#: What the API shows of a timer: `records.StoredTimer`, in its order. It
+#: can be computed of whatever a row may hold.
 _SHOWN = """
     retry, id, url, method,
-    greatest(0, ceil(extract(epoch FROM due_at - clock_timestamp())))::int,
+    greatest(0, ceil(extract(
+        epoch FROM least(greatest(due_at, 'epoch'), '9999-12-31T00:00Z')
+                   - clock_timestamp()
+    )))::bigint,
     created_at, due_at, next_at, fired_at, sent_at, outcome, status_code,
-    error, at_least_once, max_lateness, attempts + claims
+    error, at_least_once, max_lateness, attempts::bigint + claims
 """
 
-GET = f"SELECT {_SHOWN} FROM timer WHERE id = %s"
+GET = f"SELECT {_SHOWN} FROM timer WHERE id = %(id)s"
 
 # A repeated claim with the same token succeeds again: its answer may have
 # been lost. Of two wishes for one free timer in a group, an UPDATE takes
@@ -76,7 +99,7 @@ claimed AS (
         claim_token = free.token,
         leased_until = clock_timestamp() + %(lease)s,
         claims = claims
-            + (claim_token IS DISTINCT FROM free.token)::int::smallint
+            + (claim_token IS DISTINCT FROM free.token)::int
     FROM free WHERE timer.id = free.id
     RETURNING method, headers, body, retry, timer.id, claim_token, url,
               created_at, due_at, next_at,
@@ -136,7 +159,7 @@ MARK_SENT = _by_holder(
 
 #: An attempt: `records.Attempt`, whose number is NULL if none was made.
 _ATTEMPT = {
-    "number": "smallint",
+    "number": "integer",
     "due_at": "timestamptz",
     "sent_at": "timestamptz",
     "status_code": "smallint",
@@ -166,7 +189,7 @@ RECORD = _by_holder(
     f"""
     outcome = given.outcome, leased_until = NULL,
     claims = claims
-        - (number IS NULL AND timer.outcome IS NULL)::int::smallint,
+        - (number IS NULL AND timer.outcome IS NULL)::int,
     {_LAST_ATTEMPT}
     """,
     {"outcome": "text", **_ATTEMPT},
@@ -180,16 +203,16 @@ POSTPONE = _by_holder(
     f"""
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
     queued_at = NULL, claims = 0, next_at = clock_timestamp() + delay,
-    attempts = attempts + claims - (number IS NULL)::int::smallint,
+    attempts = attempts + claims - (number IS NULL)::int,
     connect_failures = given.connect_failures,
     retry_until = given.retry_until, retries = given.retries,
     {_LAST_ATTEMPT}
     """,
     {
         "delay": "interval",
-        "connect_failures": "smallint",
+        "connect_failures": "integer",
         "retry_until": "timestamptz",
-        "retries": "smallint",
+        "retries": "integer",
         **_ATTEMPT,
     },
     then=_KEEP_ATTEMPT,
@@ -217,6 +240,8 @@ _OVERDUE = "next_at < now() - %(overdue_after)s"
 _AHEAD = (
     "next_at >= now() - %(overdue_after)s AND next_at < now() + %(ahead)s"
 )
+# Python has no moment for '-infinity', nor for any before Christ.
+_SINCE_1970 = "greatest(next_at, 'epoch')"
 
 
 def _promote_sql(span: str) -> str:
@@ -224,40 +249,51 @@ def _promote_sql(span: str) -> str:
     WITH near AS MATERIALIZED (
         SELECT id FROM timer
         WHERE {_WAITING} AND queued_at IS NULL AND {span}
+          AND {_NOT_SKIPPED}
         ORDER BY next_at LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
     UPDATE timer SET queued_at = clock_timestamp()
     FROM near WHERE timer.id = near.id
-    RETURNING timer.id, next_at
+    RETURNING timer.id, {_SINCE_1970}
     """
 
 
 def _due_sql(span: str) -> str:
     return f"""
-    SELECT id, next_at FROM timer
+    SELECT id, {_SINCE_1970} FROM timer
     WHERE {_WAITING} AND queued_at IS NULL AND {span}
+      AND {_NOT_SKIPPED}
     ORDER BY next_at LIMIT %(limit)s
     """
 
 
+UNQUEUED_IDS = {
+    overdue: _ids(f"{_WAITING} AND queued_at IS NULL AND {span}")
+    for overdue, span in ((True, _OVERDUE), (False, _AHEAD))
+}
 PROMOTE = {True: _promote_sql(_OVERDUE), False: _promote_sql(_AHEAD)}
 DUE = {True: _due_sql(_OVERDUE), False: _due_sql(_AHEAD)}
 
+_LOST = f"""
+    {_WAITING} AND queued_at IS NOT NULL
+    AND next_at < now() - %(lost_after)s
+    AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
+        END < now() - %(requeue_after)s
+"""
+LOST_IDS = _ids(_LOST)
 LOST = f"""
 WITH lost AS MATERIALIZED (
-    SELECT id FROM timer
-    WHERE {_WAITING} AND queued_at IS NOT NULL
-      AND next_at < now() - %(lost_after)s
-      AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
-          END < now() - %(requeue_after)s
+    SELECT id FROM timer WHERE {_LOST} AND {_NOT_SKIPPED}
     ORDER BY next_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
 UPDATE timer SET queued_at = clock_timestamp()
 FROM lost WHERE timer.id = lost.id
-RETURNING timer.id, next_at
+RETURNING timer.id, {_SINCE_1970}
 """
+
+LEASED_IDS = _ids("leased_until < now()", "leased_until")
 
 # Each CASE reads the state that the lock protects. A timer that gave up
 # or may have been sent keeps its token, so that a late record still finds
@@ -282,6 +318,7 @@ WITH ended AS MATERIALIZED (
     WHERE leased_until < now()
       AND now() - pg_postmaster_start_time() > %(settle)s
       AND now() - %(asked)s < %(stall)s
+      AND {_NOT_SKIPPED}
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ),
@@ -316,6 +353,24 @@ kept AS (
 SELECT id, verdict FROM over
 """
 
+# A time that nobody lives to see: no pass would ever come to it.
+NEVER_DUE = _ids(
+    f"{_WAITING} AND queued_at IS NULL AND next_at > '9999-12-30T00:00Z'"
+)
+
+# What a bad row ends with, if nobody else has claimed it meanwhile. After
+# its mark it may have been received.
+SET_ASIDE = f"""
+UPDATE timer
+SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
+                                         THEN '{Outcome.UNKNOWN.value}'
+                                         ELSE '{Outcome.FAILED.value}' END),
+    error = %(error)s, leased_until = NULL, queued_at = NULL
+WHERE id = %(id)s AND outcome IS NULL
+  AND (claim_token = %(token)s::uuid
+       OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
+"""
+
 # Two halves, since each of the two partial indexes serves only one.
 COUNT = f"""
 SELECT count(*) FILTER (WHERE next_at < now()),
@@ -330,27 +385,52 @@ FROM (
 """
 
 ATTEMPTS = f"""
-SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %s ORDER BY number
+SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE timer_id = %(id)s
+ORDER BY number
 """
 
 _GAVE_UP = "outcome IN ({})".format(
     ", ".join(f"'{outcome.value}'" for outcome in GAVE_UP)
 )
+
+
 # A bound that is not given is one that all keep, not an OR, which no index
 # could serve. A bare pattern is taken for one that next to nothing matches,
 # and to find that, all that sleep would be read.
-FAILED = f"""
-SELECT {_SHOWN} FROM timer
-WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s)
-  AND coalesce(url ~* %(url)s, false)
-  AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
-  AND due_at < coalesce(%(until)s::timestamptz, 'infinity')
-  AND (due_at, id) > (
-      coalesce((SELECT due_at FROM timer WHERE id = %(after)s), '-infinity'),
-      coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
-  )
-ORDER BY due_at, id LIMIT %(limit)s
-"""
+def _failed_sql(host: str = "") -> str:
+    return f"""
+    SELECT {_SHOWN} FROM timer
+    WHERE {_GAVE_UP} AND outcome = ANY(%(outcomes)s) {host}
+      AND due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+      AND due_at <= coalesce(
+          %(until)s::timestamptz - interval '1 microsecond', 'infinity'
+      )
+      AND (due_at, id) > (
+          coalesce((SELECT due_at FROM timer WHERE id = %(after)s),
+                   '-infinity'),
+          coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+      )
+    ORDER BY due_at, id LIMIT %(limit)s
+    """
+
+
+FAILED = _failed_sql()
+FAILED_AT_HOST = _failed_sql(
+    "AND host = %(host)s AND coalesce(url ~* %(port)s, false)"
+)
+
+
+def port_pattern(port: int | None) -> str:
+    """Return what URLs of a port match, in any case: all match None."""
+    if port is None:
+        return ""
+    host = r"(\[[^]]*]|[^][/?#:]*)"
+    ways = (
+        f"{scheme}://{host}(:0*{port}){'?' if port == default else ''}"
+        for scheme, default in (("http", 80), ("https", 443))
+    )
+    return f"^({'|'.join(ways)})([/?#]|$)"
+
 
 # The numbers of the attempts go on. A late record, or mark, is that of a
 # lost claim from now on: the token is gone.
@@ -359,7 +439,9 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
 ),
 given_up AS MATERIALIZED (
-    SELECT id FROM timer WHERE {_GAVE_UP} AND id = ANY(%(ids)b)
+    SELECT id FROM timer
+    WHERE {_GAVE_UP} AND id = ANY(%(ids)b)
+      AND attempts::bigint + claims < %(most)s
     ORDER BY id
     FOR UPDATE
 )

@@ -13,8 +13,23 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from apps.timers import sql
-from apps.timers.database import STALL, Connection, pool
+from apps.timers import reading, sql
+from apps.timers.aside import (
+    bad_free,
+    each_for_itself,
+    found,
+    matched,
+    reason,
+    set_aside,
+    skipped,
+)
+from apps.timers.database import (
+    STALL,
+    Connection,
+    connect,
+    list_pool,
+    pool,
+)
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Attempt,
@@ -30,8 +45,7 @@ from apps.timers.records import (
     StoredTimer,
     Wish,
 )
-from apps.webhooks.request import WebhookRequest
-from apps.webhooks.retry import RetryPolicy
+from apps.webhooks.target import host_of
 
 #: Near timers sleep in RabbitMQ, farther ones in Postgres alone.
 HORIZON = timedelta(seconds=60)
@@ -57,6 +71,9 @@ REQUEUE_BUSY = timedelta(seconds=60)
 #: was out of reach: workers that were kept from reporting are to report
 #: first.
 SETTLE = timedelta(seconds=10)
+#: A timer that has been tried so often is not replayed: whoever does that
+#: in a loop would call its receiver for ever.
+MOST_ATTEMPTS = 1_000
 
 
 def _read_clock(connection: Connection) -> ClockReading:
@@ -85,6 +102,7 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
             {
                 "ids": [timer.id for timer in timers],
                 "urls": [timer.url for timer in timers],
+                "hosts": [host_of(timer.url) for timer in timers],
                 "methods": [timer.request.method for timer in timers],
                 "headers": _given(
                     _json(timer.request.headers) for timer in timers
@@ -120,27 +138,31 @@ def _json(value: Mapping[str, Any] | None) -> str | None:
     return json.dumps(dict(value)) if value else None
 
 
-def _policy(value: dict[str, Any] | None) -> RetryPolicy | None:
-    return RetryPolicy(**value) if value else None
-
-
-def _stored(row: tuple[Any, ...]) -> StoredTimer:
-    retry, *rest = row
-    return StoredTimer(_policy(retry), *rest)
-
-
 def get(timer_id: UUID) -> StoredTimer | None:
-    """Return a timer, or None when there is none of that id."""
+    """Return a timer, or None when there is none of that id.
+
+    Of a row that can't be read it is what can be, and `error` says so.
+    """
     with pool().connection() as connection:
-        row = connection.execute(sql.GET, [timer_id]).fetchone()
-    return _stored(row) if row else None
+        timers = reading.stored_timers(connection, sql.GET, {"id": timer_id})
+    return timers[0] if timers else None
 
 
 def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
     """Claim timers; the answers stand in the order of the wishes.
 
-    None means that the timer is someone else's, has ended, or never was.
+    None means that the timer is someone else's, has ended, or never was; or
+    that it ends here, since its row can't be used.
     """
+
+    def bad(wish: Wish, error: Exception) -> list[Claim | Early | None]:
+        set_aside(wish.id, error, token=wish.token)
+        return [None]
+
+    return each_for_itself(_claim, wishes, bad)
+
+
+def _claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
     with pool().connection() as connection:
         rows = connection.execute(
             sql.CLAIM,
@@ -152,37 +174,13 @@ def claim(wishes: Sequence[Wish]) -> list[Claim | Early | None]:
             },
         ).fetchall()
         clock = _read_clock(connection)
-    answers = dict(_claim_answer(row, clock) for row in rows)
+    answers = dict(reading.claim_answer(row, clock) for row in rows)
     return [answers.get(wish.token) for wish in wishes]
-
-
-def _claim_answer(
-    row: tuple[Any, ...], clock: ClockReading
-) -> tuple[UUID, Claim | Early]:
-    token, wait, method, headers, body, retry, *rest = row
-    if wait is not None:
-        return token, Early(wait.total_seconds())
-    request = WebhookRequest(method, headers, body)
-    return token, Claim(clock, request, _policy(retry), *rest)
-
-
-def _matched(
-    query: str,
-    items: Sequence[Wish | Mark | Report | Postponement],
-    **values: Any,
-) -> list[bool]:
-    """Run a query that returns the tokens of the claims that it found."""
-    values["ids"] = [item.id for item in items]
-    values["tokens"] = [item.token for item in items]
-    with pool().connection() as connection:
-        rows = connection.execute(query, values).fetchall()
-    found = {token for (token,) in rows}
-    return [item.token in found for item in items]
 
 
 def renew(claims: Sequence[Wish]) -> list[bool]:
     """Let claims hold for a whole lease again; False where one was lost."""
-    return _matched(sql.RENEW, claims, lease=LEASE)
+    return matched(sql.RENEW, claims, lambda _: {"lease": LEASE})
 
 
 def _attempts(items: Sequence[Report | Postponement]) -> dict[str, Any]:
@@ -202,11 +200,19 @@ def record(reports: Sequence[Report]) -> list[bool]:
     Repeating a record is harmless, and a late one turns the `unknown` of
     its own claim into the answer.
     """
+    return matched(sql.RECORD, reports, _report_columns, _outcome)
+
+
+def _outcome(report: Report) -> Outcome:
+    return report.outcome
+
+
+def _report_columns(reports: Sequence[Report]) -> dict[str, Any]:
     columns = _attempts(reports)
     # A timer says why it ended, also when no attempt was made.
     columns["error"] = [report.error for report in reports]
-    outcomes = [report.outcome.value for report in reports]
-    return _matched(sql.RECORD, reports, outcome=outcomes, **columns)
+    columns["outcome"] = [report.outcome.value for report in reports]
+    return columns
 
 
 def postpone(timers: Sequence[Postponement]) -> list[bool]:
@@ -214,17 +220,17 @@ def postpone(timers: Sequence[Postponement]) -> list[bool]:
 
     Their `next_at` moves, so that nothing takes them for overdue.
     """
-    columns = _attempts(timers)
-    columns["error"] = [timer.error for timer in timers]
-    return _matched(
-        sql.POSTPONE,
-        timers,
-        delay=[timer.delay for timer in timers],
-        connect_failures=[timer.connect_failures for timer in timers],
-        retry_until=[timer.retry_until for timer in timers],
-        retries=[timer.retries for timer in timers],
-        **columns,
+    return matched(
+        sql.POSTPONE, timers, _postponement_columns, lambda _: Outcome.FAILED
     )
+
+
+def _postponement_columns(timers: Sequence[Postponement]) -> dict[str, Any]:
+    columns = _attempts(timers)
+    for name in ("error", "delay", "connect_failures", "retry_until",
+                 "retries"):
+        columns[name] = [getattr(timer, name) for timer in timers]
+    return columns
 
 
 def cancel(timer_id: UUID) -> bool:
@@ -243,20 +249,39 @@ def cancel(timer_id: UUID) -> bool:
 
 def mark_sent(marks: Sequence[Mark]) -> None:
     """Note that requests have left; without effect once recorded."""
-    _matched(sql.MARK_SENT, marks, sent_at=[mark.sent_at for mark in marks])
+    matched(
+        sql.MARK_SENT,
+        marks,
+        lambda some: {"sent_at": [mark.sent_at for mark in some]},
+        lambda _: Outcome.UNKNOWN,
+    )
 
 
 def unqueue(timer_ids: Sequence[UUID]) -> None:
     """Clear the queue mark of timers whose message did not get through."""
-    with pool().connection() as connection:
-        connection.execute(sql.UNQUEUE, {"ids": list(timer_ids)})
+
+    def run(some: Sequence[UUID]) -> list[None]:
+        with pool().connection() as connection:
+            connection.execute(sql.UNQUEUE, {"ids": list(some)})
+        return []
+
+    each_for_itself(run, timer_ids, bad_free)
 
 
-def _near(query: str, overdue: bool, **values: Any) -> list[Near]:
+def _end_never_due(connection: Connection, limit: int) -> None:
+    """Set aside what waits for a time that never comes."""
+    values = {"limit": limit, "skipped": skipped.ids()}
+    for (timer_id,) in connection.execute(sql.NEVER_DUE, values).fetchall():
+        set_aside(timer_id, ValueError("next_at is after the year 9999"))
+
+
+def _near(query: str, ids: str, overdue: bool, **values: Any) -> list[Near]:
     """Run a query that returns timers' ids and times."""
     values["overdue_after"] = OVERDUE_AFTER
     with pool().connection() as connection:
-        rows = connection.execute(query, values).fetchall()
+        if not overdue:
+            _end_never_due(connection, values["limit"])
+        rows = found(connection, query, ids, **values)
         if not rows:
             return []
         clock = _read_clock(connection)
@@ -272,12 +297,18 @@ def promote(*, overdue: bool, limit: int) -> list[Near]:
     Either those whose time has passed or those due within the horizon;
     what another dispatcher is just marking is skipped.
     """
-    return _near(sql.PROMOTE[overdue], overdue, ahead=HORIZON, limit=limit)
+    return _near(
+        sql.PROMOTE[overdue], sql.UNQUEUED_IDS[overdue], overdue,
+        ahead=HORIZON, limit=limit,
+    )
 
 
 def due(*, overdue: bool, ahead: timedelta, limit: int) -> list[Near]:
     """Return waiting, unqueued timers without marking them."""
-    return _near(sql.DUE[overdue], overdue, ahead=ahead, limit=limit)
+    return _near(
+        sql.DUE[overdue], sql.UNQUEUED_IDS[overdue], overdue,
+        ahead=ahead, limit=limit,
+    )
 
 
 def lost(*, idle: bool, limit: int) -> list[Near]:
@@ -288,8 +319,8 @@ def lost(*, idle: bool, limit: int) -> list[Near]:
     and a timer is queued again only after a minute.
     """
     return _near(
-        sql.LOST, True, idle=idle, lost_after=LOST_AFTER, limit=limit,
-        requeue_after=REQUEUE_IDLE if idle else REQUEUE_BUSY,
+        sql.LOST, sql.LOST_IDS, True, idle=idle, lost_after=LOST_AFTER,
+        limit=limit, requeue_after=REQUEUE_IDLE if idle else REQUEUE_BUSY,
     )
 
 
@@ -306,16 +337,16 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
         clock = _read_clock(connection)
         if clock.monotonic - began > STALL:
             return []
-        rows = connection.execute(
+        rows = found(
+            connection,
             sql.TAKE_OVER,
-            {
-                "most": MOST_REOPENINGS,
-                "settle": SETTLE,
-                "asked": clock.database,
-                "stall": timedelta(seconds=STALL),
-                "limit": limit,
-            },
-        ).fetchall()
+            sql.LEASED_IDS,
+            most=MOST_REOPENINGS,
+            settle=SETTLE,
+            asked=clock.database,
+            stall=timedelta(seconds=STALL),
+            limit=limit,
+        )
     return [
         (timer_id, Outcome(verdict) if verdict else None)
         for timer_id, verdict in rows
@@ -323,8 +354,11 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
 
 
 def count_near() -> tuple[int, int]:
-    """Return how many waiting timers are overdue and how many are near."""
-    with pool().connection() as connection:
+    """Return how many waiting timers are overdue and how many are near.
+
+    That takes its time where there are many millions.
+    """
+    with connect() as connection:
         row = connection.execute(sql.COUNT, {"ahead": HORIZON}).fetchone()
     assert row is not None
     return row[0], row[1]
@@ -339,26 +373,38 @@ def notify() -> None:
 def attempts(timer_id: UUID) -> list[Attempt]:
     """Return a timer's attempts that have ended, in order."""
     with pool().connection() as connection:
-        rows = connection.execute(sql.ATTEMPTS, [timer_id]).fetchall()
-    return [Attempt(*row) for row in rows]
+        return reading.attempts(connection, sql.ATTEMPTS, {"id": timer_id})
 
 
 def failed(of: FailedSet, *, limit: int) -> list[StoredTimer]:
-    """Return timers that gave up, in the order of `due_at`, then `id`."""
+    """Return timers that gave up, in the order of `due_at`, then `id`.
+
+    Raises psycopg.errors.QueryCanceled, or `database.Busy`, when that would
+    take too long.
+    """
     values = asdict(of) | {"limit": limit}
     values["outcomes"] = [outcome.value for outcome in of.outcomes]
-    with pool().connection() as connection:
-        rows = connection.execute(sql.FAILED, values).fetchall()
-    return [_stored(row) for row in rows]
+    values["port"] = sql.port_pattern(of.port)
+    query = sql.FAILED if of.host is None else sql.FAILED_AT_HOST
+    with list_pool().connection() as connection:
+        return reading.stored_timers(connection, query, values)
 
 
 def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
     """Open timers again that gave up, due now; return which did.
 
-    Of two at the same time one has a timer.
+    Of two at the same time one has a timer. One that has MOST_ATTEMPTS
+    behind it stays as it is.
     """
-    with pool().connection() as connection:
-        rows = connection.execute(
-            sql.REPLAY, {"ids": list(timer_ids)}
-        ).fetchall()
-    return {timer_id for (timer_id,) in rows}
+
+    def run(some: Sequence[UUID]) -> list[UUID]:
+        values = {"ids": list(some), "most": MOST_ATTEMPTS}
+        with pool().connection() as connection:
+            rows = connection.execute(sql.REPLAY, values).fetchall()
+        return [timer_id for (timer_id,) in rows]
+
+    def bad(timer_id: UUID, error: Exception) -> list[UUID]:
+        skipped.add(timer_id, reason(error))
+        return []
+
+    return set(each_for_itself(run, timer_ids, bad))

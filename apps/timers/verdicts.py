@@ -13,7 +13,7 @@ from django.conf import settings
 
 from apps.timers.models import Outcome
 from apps.timers.records import Attempt, Claim, Postponement, Report
-from apps.webhooks.client import FailureKind, Result
+from apps.webhooks.client import FailureKind, Result, printable
 from apps.webhooks.destinations import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds
 
@@ -61,6 +61,41 @@ def judge(
     if code in _BUSY:
         retry_after = retry_after_seconds(result.retry_after, now)
     return _retry(claim, result.error, attempt, now, retry_after)
+
+
+def invalid(claim: Claim, error: str) -> Report:
+    """Return the end of a timer whose row can't be called."""
+    return _report(claim, Outcome.FAILED, f"invalid: {error}", None)
+
+
+def broken(
+    claim: Claim,
+    error: Exception,
+    sent_at: datetime | None,
+    now: datetime,
+    status_code: int | None = None,
+) -> Verdict:
+    """Return what follows when this service failed during, or after, a call.
+
+    What has left is not sent again. A value that can't be sent never will
+    be; what else failed before the request left may do better later.
+    """
+    kind = "invalid" if isinstance(error, ValueError) else "internal"
+    said = f"{kind}: {type(error).__name__}: {printable(str(error))}"
+    attempt = Attempt(
+        claim.attempt, claim.next_at, sent_at, status_code, said, None, None
+    )
+    if status_code is not None:
+        is_good = 200 <= status_code < 300
+        outcome = Outcome.DELIVERED if is_good else Outcome.FAILED
+        return _report(claim, outcome, said, attempt)
+    if sent_at is not None:
+        return _report(claim, Outcome.UNKNOWN, said, attempt)
+    if isinstance(error, ValueError):
+        return _report(claim, Outcome.FAILED, said, attempt)
+    failures = claim.connect_failures + 1
+    delay = timedelta(seconds=backoff(failures))
+    return _try_again_unsent(claim, said, attempt, delay, failures, now)
 
 
 def put_off(claim: Claim, deferral: Deferral, now: datetime) -> Verdict:

@@ -1,6 +1,5 @@
 """Waiting for the next pass: a while, or until Postgres has news."""
 
-import logging
 import threading
 import time
 
@@ -12,9 +11,10 @@ from apps.timers.database import (
     Connection,
     connection_arguments,
 )
+from apps.timers.outages import TROUBLES
 from apps.timers.sql import CHANNEL
 
-logger = logging.getLogger(__name__)
+_SENTENCE = "news can't be listened for; timers are looked for as often"
 
 
 class Wakeups:
@@ -34,8 +34,24 @@ class Wakeups:
         until = time.monotonic() + seconds
         while not self._stopping.is_set():
             left = until - time.monotonic()
-            if left <= 0 or self._heard(min(left, 0.5)):
+            if left <= 0 or self._listen(min(left, 0.5)):
                 return
+
+    def _listen(self, seconds: float) -> bool:
+        """Return whether there may have been news within so many seconds.
+
+        News are not needed: what goes wrong costs no more than the wait.
+        """
+        try:
+            heard = self._heard(seconds)
+        except Exception as error:
+            if not isinstance(error, UNAVAILABLE):  # others tell of that
+                TROUBLES.note("listening for news", _SENTENCE, error)
+            self.close()
+            self._stopping.wait(seconds)
+            return False
+        TROUBLES.worked("listening for news")
+        return heard
 
     def _heard(self, seconds: float) -> bool:
         """Listen for so long; return whether there may have been news.
@@ -46,22 +62,17 @@ class Wakeups:
         if settings.DATABASE_POOLER:
             self._stopping.wait(seconds)
             return False
-        try:
-            if self._connection is None:
-                self._connection = psycopg.connect(
-                    **connection_arguments(), autocommit=True
-                )
-                self._connection.execute(f"LISTEN {CHANNEL}")
-                return True
-            news = self._connection.notifies(timeout=seconds, stop_after=1)
-            return any(True for _ in news)
-        except UNAVAILABLE:
-            self.close()
-            self._stopping.wait(seconds)
-            return False
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                **connection_arguments(), autocommit=True
+            )
+            self._connection.execute(f"LISTEN {CHANNEL}")
+            return True
+        news = self._connection.notifies(timeout=seconds, stop_after=1)
+        return any(True for _ in news)
 
     def close(self) -> None:
         """Stop listening; the next wait begins anew."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -143,7 +143,7 @@ class WebhookClient:
         try:
             response = self._adapter.send(request, exchange=exchange)
         except Failed as error:
-            failure, detail = error.kind, _printable(error.detail)
+            failure, detail = error.kind, printable(error.detail)
         else:
             status, start = response.status_code, response.raw.read()
             retry_after = response.headers.get("retry-after")
@@ -184,7 +184,7 @@ def _prepared(
     return request
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return one bounded line of what may be a receiver's words."""
     return "".join(
         char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]

@@ -19,6 +19,7 @@ from ipaddress import (
     ip_network,
 )
 
+from apps.webhooks.machine import is_own
 from apps.webhooks.target import is_ip_literal
 
 Address = IPv4Address | IPv6Address
@@ -142,11 +143,12 @@ class Guard:
     def check(self, address: str) -> None:
         """Raise Refused unless this IP address may be called.
 
-        It may be if it is a public unicast address or lies in an allowed
-        network. An IPv4 address inside an IPv6 one (mapped, compatible,
-        translated, NAT64, 6to4, Teredo, ISATAP) must pass by itself as well;
-        a mapped one is nothing but its IPv4 address. A cloud metadata
-        address passes only if an allowed network names exactly that address.
+        It may be if it lies in an allowed network, or if it is a public
+        unicast address and not one of this machine's own. An IPv4 address
+        inside an IPv6 one (mapped, compatible, translated, NAT64, 6to4,
+        Teredo, ISATAP) must pass by itself as well; a mapped one is nothing
+        but its IPv4 address. A cloud metadata address passes only if an
+        allowed network names exactly that address.
         """
         try:
             given = ip_address(address)
@@ -165,6 +167,8 @@ class Guard:
                 raise Refused(f"{address} is a cloud metadata address", exact)
         elif not allowed and not _is_public(address):
             raise Refused(f"{address} is not a public address", exact)
+        elif not allowed and is_own(str(address)):
+            raise Refused(f"{address} is this machine's own address", exact)
 
 
 def _is_public(address: Address) -> bool:

@@ -58,7 +58,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise NotJSON(f"{name!a} stands twice in one object")
+            raise NotJSON(f"{name[:80]!a} stands twice in one object")
         found[name] = value
     return found
 

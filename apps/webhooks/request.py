@@ -12,6 +12,8 @@ from apps.webhooks import jsontext
 
 #: Methods whose requests have a body, the default one if none is given.
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+#: All methods that a webhook may have.
+METHODS = WITH_BODY | {"GET", "DELETE"}
 
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 64
@@ -46,6 +48,11 @@ _REFUSED_PREFIXES = {
     "webhook-": "is set and signed by the service",
     "timer-": "is set by the service",
 }
+#: The service has these, unless the creator gives them, so written.
+_REPLACED = frozenset({"content-type", "user-agent"})
+# CGI and what follows it (WSGI, Rack, PHP) read `webhook_id` and, some of
+# them, `webhook.id` as `webhook-id`.
+_READ_ALIKE = str.maketrans(dict.fromkeys("!#$%&'*+.^_`|~", "-"))
 
 
 class InvalidRequest(ValueError):
@@ -109,13 +116,17 @@ def wrong_headers(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _wrong_header(name: str, value: Any, seen: set[str]) -> str | None:
     """Say what is wrong with a header; `name` is in lower case."""
-    reason = _REFUSED.get(name) or next(
+    read = name.translate(_READ_ALIKE)
+    reason = _REFUSED.get(read) or next(
         (why for start, why in _REFUSED_PREFIXES.items()
-         if name.startswith(start)),
+         if read.startswith(start)),
         None,
     )
     if reason is not None:
-        return f"{reason}: leave it out"
+        as_read = "" if read == name else f" (many receivers read {read[:80]})"
+        return f"{reason}{as_read}: leave it out"
+    if read != name and read in _REPLACED:
+        return f"is read as {read} by many receivers: write it so"
     if name in seen:
         return "stands twice, for case does not count: join the values"
     if not isinstance(value, str):
@@ -167,7 +178,7 @@ def encode_body(
         )
     if not is_json and not isinstance(value, str):
         raise InvalidRequest(
-            f"must be a string with the content-type {media_type}; the"
+            f"must be a string with the content-type {media_type[:80]}; the"
             " default body and other values are sent as application/json"
         )
     if value is None:

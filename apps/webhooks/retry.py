@@ -1,13 +1,16 @@
 """When to try again."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 _LONGEST = 60.0  # seconds
 #: A receiver may ask for so long a pause at most, in seconds.
 MOST_RETRY_AFTER = 3600.0
+#: What a stored policy may say at most; the API takes less.
+_MOST = 10**9
 
 
 def backoff(
@@ -37,6 +40,22 @@ class RetryPolicy:
     max_delay: int
     unanswered: bool
 
+    @classmethod
+    def read(cls, value: Any) -> "RetryPolicy":
+        """Return the policy that was stored as such an object.
+
+        Raises ValueError for any other.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(value, dict) or sorted(value) != sorted(names):
+            raise ValueError(f"retry is no object of {', '.join(names)}")
+        numbers = [value[name] for name in names if name != "unanswered"]
+        if type(value["unanswered"]) is not bool or not all(
+            type(each) is int and 0 <= each <= _MOST for each in numbers
+        ):
+            raise ValueError("retry has a value of another kind, or too much")
+        return cls(**value)
+
     def delay(self, failures: int, retry_after: float | None) -> float:
         """Return the seconds to wait after so many failures (1, 2, …).
 
@@ -49,7 +68,8 @@ class RetryPolicy:
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """Read a Retry-After header (RFC 9110, section 10.2.3).
 
-    Seconds or a date; None for neither, and for a date without a zone.
+    Seconds or a date; None for whatever else a receiver may say. A date
+    without a zone is in UTC.
     """
     if value is None:
         return None
@@ -57,7 +77,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
         return float(value[:9])
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        wait = date.replace(tzinfo=date.tzinfo or UTC) - now
+    except Exception:  # the parser's failures are of many kinds
         return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now)
-               .total_seconds())
+    return max(0.0, wait.total_seconds())

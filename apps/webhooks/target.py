@@ -81,6 +81,20 @@ def parse_target(url: str) -> Target:
     )
 
 
+def host_of(url: str) -> str | None:
+    """Return the host of a Target of this URL; None if it can't be called.
+
+    It does not check what is not needed for that.
+    """
+    match = _URL.match(url)
+    if match is None:
+        return None
+    try:
+        return _authority(match[2], 80)[0]
+    except InvalidURL:
+        return None
+
+
 def is_ip_literal(host: str) -> bool:
     """Tell a Target's address from a name, without parsing it again.
 

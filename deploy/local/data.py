@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from deploy.local.processes import MARK, LocalError
+from deploy.local.processes import MARK, LocalError, check_ours
 
 # Below the ranges that Linux (32768) and macOS (49152) take outgoing ports
 # from: there a client that keeps trying a closed port can meet itself, and
@@ -29,11 +29,14 @@ def locked(directory: Path) -> Iterator[int]:
     """Make `directory` ours alone; yields the lock's file descriptor.
 
     A supervisor that was killed leaves the lock to its tether: that is
-    waited for. One that lives is not: LocalError.
+    waited for. One that lives is not: LocalError. So it is if `directory`
+    is another account's.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        check_ours(directory.stat(), directory)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        file = os.open(directory / "lock", flags, 0o600)
     except OSError as error:
         raise LocalError(f"DATA_DIR can't be used: {error}") from error
     try:

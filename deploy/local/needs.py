@@ -18,13 +18,14 @@ RABBITMQ_SERVERS = (
     "/opt/homebrew/sbin/rabbitmq-server",
     "/usr/local/sbin/rabbitmq-server",
 )
-APT_INSTALL = (
-    "apt-get", "install", "--yes", "--no-install-recommends",
-    "rabbitmq-server",
+APT_INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends")
+CHROMIUMS = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+    "chrome",
 )
-
-# The environment variable that tells the tests what would install RabbitMQ.
-TO_INSTALL_RABBITMQ = "TO_INSTALL_RABBITMQ"
+CHROME_ON_MACOS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+)
 
 
 def rabbitmq_server() -> Path | None:
@@ -36,14 +37,63 @@ def rabbitmq_server() -> Path | None:
     return Path(found) if found else None
 
 
-def install_rabbitmq() -> str:
-    """Return the command that installs RabbitMQ on this machine."""
+def program(*names: str) -> str | None:
+    """Return the first of these programs that is installed.
+
+    Debian has servers where only root looks for programs.
+    """
+    path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    return None
+
+
+def pgbouncer() -> str | None:
+    """Return PgBouncer's program, which tests run."""
+    return program("pgbouncer")
+
+
+def nginx() -> str | None:
+    """Return nginx's program, which tests run."""
+    return program("nginx")
+
+
+def chromium() -> str | None:
+    """Return the browser that tests drive."""
+    return program(*CHROMIUMS, CHROME_ON_MACOS)
+
+
+def install_command(debian: str, brew: str, elsewhere: str) -> str:
+    """Return the command that installs a package on this machine."""
     if platform.system() == "Darwin":
-        return "brew install rabbitmq"
+        return f"brew install {brew}"
     if shutil.which("apt-get"):
         sudo = "" if os.geteuid() == 0 else "sudo "
-        return sudo + " ".join(APT_INSTALL)
-    return "see https://www.rabbitmq.com/docs/download"
+        return sudo + " ".join((*APT_INSTALL, debian))
+    return elsewhere
+
+
+def install_rabbitmq() -> str:
+    """Return the command that installs RabbitMQ on this machine."""
+    return install_command(
+        "rabbitmq-server", "rabbitmq",
+        "see https://www.rabbitmq.com/docs/download",
+    )
+
+
+def install_pgbouncer() -> str:
+    """Return the command that installs PgBouncer on this machine."""
+    return install_command(
+        "pgbouncer", "pgbouncer", "see https://www.pgbouncer.org/install.html"
+    )
+
+
+def install_nginx() -> str:
+    """Return the command that installs nginx on this machine."""
+    return install_command(
+        "nginx-light", "nginx", "see https://nginx.org/en/docs/install.html"
+    )
 
 
 def missing(shape: str, environ: Mapping[str, str]) -> str | None:

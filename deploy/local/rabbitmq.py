@@ -135,7 +135,8 @@ class RabbitMQ:
             # A first start that is killed leaves half a database, with
             # which RabbitMQ never starts again.
             shutil.rmtree(self._home / "node", ignore_errors=True)
-        (self._home / "output.log").write_bytes(b"")
+        (self._home / "output.log").unlink(missing_ok=True)
+        self._ensure_cookie()
         self._wait_for_epmd()
         (self._home / "conf.d").mkdir(exist_ok=True)
         (self._home / "enabled_plugins").write_text(PLUGINS)
@@ -151,6 +152,16 @@ class RabbitMQ:
                 definitions=definitions,
             ),
         )
+
+    def _ensure_cookie(self) -> None:
+        """Write Erlang's cookie, with which whoever has it rules the node.
+
+        Erlang would make one out of a clock's time, which can be guessed. One
+        that is there already stays: another node may share it.
+        """
+        cookie = self._home / ".erlang.cookie"
+        secret(cookie, lambda: secrets.token_hex(32))
+        cookie.chmod(0o400)
 
     def _wait_for_epmd(self) -> None:
         deadline = time.monotonic() + 5.0

@@ -131,6 +131,10 @@ class Supervisor:
         """Let the single process `pid`, a child too, not outlive us."""
         self._tether.hold_pid(pid)
 
+    def release_pid(self, pid: int) -> None:
+        """Forget the single process `pid`, which has ended."""
+        self._tether.release(pid)
+
     def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_signal = self.stop_signal or number
 

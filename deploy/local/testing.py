@@ -2,42 +2,30 @@
 
 import contextlib
 import os
-import platform
 import secrets
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.local.needs import (
-    APT_INSTALL,
-    TO_INSTALL_RABBITMQ,
-    install_rabbitmq,
-    rabbitmq_server,
-)
+from deploy.local import packages
+from deploy.local.halves import Halves
 from deploy.local.output import Output, to_terminal
+from deploy.local.packages import Package
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError
 from deploy.local.rabbitmq import RabbitMQ
-from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
-
-POLICY = Path("/usr/sbin/policy-rc.d")
-NOT_AT_BOOT = ("update-rc.d", "rabbitmq-server", "disable")
 
 
 def run(args: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run pytest with `args`; return its exit status."""
     output = to_terminal(as_json=False)
-    with_broker = _get_rabbitmq(output, environ)
-    if not with_broker and environ.get("REQUIRE_RABBITMQ") == "1":
-        raise LocalError(
-            "REQUIRE_RABBITMQ=1, and there is no RabbitMQ: set RABBITMQ_URL, "
-            f"or install it:\n  {install_rabbitmq()}"
-        )
+    missing = packages.provide(output, environ)
+    with_broker = packages.RABBITMQ not in missing
+    lacking = [package for package in missing if package.required]
+    if lacking and environ.get("REQUIRE_RABBITMQ") == "1":
+        raise LocalError(_demand(lacking))
     with tempfile.TemporaryDirectory(prefix="timer-tests-") as name:
         directory = Path(name).resolve()
         env = {**environ, "DATA_DIR": str(directory)}
@@ -81,71 +69,20 @@ def _run(
             supervisor.wait_for(rabbitmq.is_ready, 120, "RabbitMQ")
         if postgres:
             supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
-        status = _pytest(supervisor, env, args, with_broker)
+        to_install = None
+        if not with_broker:
+            env["RABBITMQ_URL"] = ""
+            to_install = packages.RABBITMQ.install()
+        with tempfile.TemporaryDirectory(prefix="timer-notes-") as notes:
+            halves = Halves(supervisor, env, args, Path(notes))
+            status = halves.run(to_install)
     return status
 
 
-def _pytest(
-    supervisor: Supervisor,
-    env: dict[str, str],
-    args: Sequence[str],
-    with_broker: bool,
-) -> int:
-    """Run pytest in our own process group: the terminal is its own."""
-    command = [sys.executable, "-m", "pytest"]
-    if not with_broker:
-        env["RABBITMQ_URL"] = ""
-        env[TO_INSTALL_RABBITMQ] = install_rabbitmq()
-        command += ["-p", "deploy.local.pytest_summary"]
-    process = subprocess.Popen([*command, *args], cwd=ROOT, env=env)
-    supervisor.hold_pid(process.pid)
-    try:
-        while process.poll() is None:
-            supervisor.pause(1.0)
-    except Stopping:
-        # Of Ctrl-C the terminal has told it; of the others we do. Either way
-        # it leaves its fixtures before it ends.
-        if supervisor.stop_signal != signal.SIGINT:
-            process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30.0)
-        process.kill()
-        raise
-    return process.returncode
-
-
-def _get_rabbitmq(output: Output, environ: Mapping[str, str]) -> bool:
-    """Tell whether there is a RabbitMQ; root on Debian installs it."""
-    if environ.get("RABBITMQ_URL") or rabbitmq_server():
-        return True
-    is_debian = platform.system() == "Linux" and shutil.which("apt-get")
-    if os.geteuid() != 0 or not is_debian:
-        return False
-    output.say(f"RabbitMQ is missing; installing it: {install_rabbitmq()}")
-    env = {**environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with _no_services():
-        for command in (["apt-get", "update"], APT_INSTALL):
-            done = subprocess.run(
-                command, env=env, stdout=subprocess.DEVNULL, check=False
-            )
-            if done.returncode != 0:
-                output.say(f"{' '.join(command)} failed")
-    subprocess.run(NOT_AT_BOOT, stdout=subprocess.DEVNULL, check=False)
-    return rabbitmq_server() is not None
-
-
-@contextlib.contextmanager
-def _no_services() -> Iterator[None]:
-    """Keep packages from starting services while they are installed.
-
-    invoke-rc.d(8): 101 from /usr/sbin/policy-rc.d forbids what it asks for.
-    """
-    if POLICY.exists():
-        yield
-        return
-    POLICY.write_text("#!/bin/sh\nexit 101\n")
-    POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        POLICY.unlink(missing_ok=True)
+def _demand(lacking: Sequence[Package]) -> str:
+    lines = ["REQUIRE_RABBITMQ=1, and what the tests need is missing:"]
+    lines += [f"  {each.name}; to install it: {each.install()}"
+              for each in lacking]
+    if packages.RABBITMQ in lacking:
+        lines.append("For RabbitMQ, RABBITMQ_URL may be set instead.")
+    return "\n".join(lines)

@@ -1,18 +1,14 @@
 """A real Chromium, which reaches this machine and nothing else."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support.receiver import Receiver
+from deploy.local import needs
 from tests.support.service import Service
 
-NAMES = ("chromium", "chromium-browser", "google-chrome",
-         "google-chrome-stable", "chrome")
-ON_MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--disable-component-update",
@@ -23,20 +19,10 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Return the path of the system's Chromium, or skip."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None and ON_MACOS.exists():
-        found = str(ON_MACOS)
+    found = needs.chromium()
     if found is None:
         pytest.skip("no Chromium is installed (chromium or google-chrome)")
     return found
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Return a receiver that answers 200."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture

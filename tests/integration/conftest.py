@@ -7,16 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.rabbitmq import Management, virtual_host
-from tests.support.receiver import Receiver
 from tests.support.service import Service
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Return a receiver that answers 200."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +63,9 @@ def module_stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """Run web, worker and dispatcher for a module's tests."""
-    service = Service(tmp_path_factory.mktemp("stack"), module_vhost[0])
+    service = Service(
+        tmp_path_factory.mktemp("stack"), module_vhost[0], WEBHOOK_TIMEOUT="5"
+    )
     service.start_all()
     yield service
     service.kill()

@@ -157,8 +157,7 @@ MUTATIONS = {
     ),
     "a claim repeated with its token is no other try": _sql(
         "CLAIM",
-        ("(claim_token IS DISTINCT FROM free.token)::int::smallint",
-         "1::smallint"),
+        ("(claim_token IS DISTINCT FROM free.token)::int", "1"),
     ),
     "an answered attempt's mark does not count": _sql(
         "TAKE_OVER", ("sent_at >= next_at", "sent_at IS NOT NULL"),
@@ -183,7 +182,7 @@ MUTATIONS = {
         "RECORD", (" AND timer.outcome IS NULL)", ")"),
     ),
     "what is put off has no number": _sql(
-        "POSTPONE", ("- (number IS NULL)::int::smallint", ""),
+        "POSTPONE", ("- (number IS NULL)::int", ""),
     ),
     "a postponement counts tries": _sql(
         "POSTPONE", ("attempts = attempts + claims", "attempts = attempts"),

@@ -50,6 +50,7 @@ def test_each_guard_decides_its_game(postgres: Postgres, guard: str) -> None:
         play(postgres, most, game)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("guard", sorted(MUTATIONS.keys() - GAMES.keys()))
 def test_the_search_finds_that_a_guard_is_missing(
     postgres: Postgres, guard: str

@@ -42,9 +42,13 @@ class Worker:
         """Stand in for MarkWriter."""
         self.marks[mark.token] = mark
 
-    def discard(self, token: UUID) -> None:
+    def answered(self, token: UUID) -> None:
+        """Stand in for MarkWriter: any mark may still be written."""
+
+    def discard(self, *tokens: UUID) -> None:
         """Stand in for MarkWriter: what is being written is."""
-        self.marks.pop(token, None)
+        for token in tokens:
+            self.marks.pop(token, None)
 
     @property
     def request(self) -> Any:

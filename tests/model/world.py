@@ -17,7 +17,14 @@ import psycopg
 from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.timers import dispatcher, firing, publishing, store, verdicts
+from apps.timers import (
+    aside,
+    dispatcher,
+    firing,
+    publishing,
+    store,
+    verdicts,
+)
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Claim,
@@ -93,6 +100,7 @@ class World:
         take_over, read_clock = store.take_over, store._read_clock
         replacements: list[tuple[Any, str, Any]] = [
             (store, "pool", lambda: self.postgres),
+            (aside, "pool", lambda: self.postgres),
             (store, "time", clock),
             (store, "MOST_REOPENINGS", most_reopenings),
             (store, "take_over", lambda **o: self._take_over(take_over, **o)),
@@ -329,7 +337,8 @@ class World:
             "": None, "refused": lambda: None, "dies": die,
         }[trouble]
         try:
-            dispatcher.run_once()
+            done = dispatcher.run_once()
+            must(not done.failed, f"steps failed: {done.failed}")
         except Killed:
             pass
         finally:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tests.support.loopback import has_ipv6
+
 PORTS = 4
 
 _LITERALS = """
@@ -146,14 +148,19 @@ class Listeners:
 
 
 def _on_both_loopbacks() -> Iterator[socket.socket]:
-    """Listen on one port of both, so that no spelling leads elsewhere."""
+    """Listen on one port of both, so that no spelling leads elsewhere.
+
+    A machine without ::1 has one of them, and no way to the other.
+    """
     first = socket.create_server(("127.0.0.1", 0))
-    second = socket.create_server(
-        ("::1", first.getsockname()[1]), family=socket.AF_INET6
-    )
-    for sock in (first, second):
-        sock.setblocking(False)
-        yield sock
+    first.setblocking(False)
+    yield first
+    if has_ipv6():
+        second = socket.create_server(
+            ("::1", first.getsockname()[1]), family=socket.AF_INET6
+        )
+        second.setblocking(False)
+        yield second
 
 
 @contextlib.contextmanager

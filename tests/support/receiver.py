@@ -111,6 +111,32 @@ class Receiver(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
+class AbsentReceiver(Receiver):
+    """Holds its port, and refuses connections until it is to listen."""
+
+    def __init__(self) -> None:
+        self._listens = threading.Event()
+        super().__init__()
+
+    def server_activate(self) -> None:
+        """Leave that to `listen`."""
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve, once there is something to serve."""
+        self._listens.wait()
+        super().serve_forever(poll_interval)
+
+    def listen(self) -> None:
+        """Take connections from now on."""
+        super().server_activate()
+        self._listens.set()
+
+    def close(self) -> None:
+        """Stop listening, for which it has to have begun."""
+        self.listen()
+        super().close()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.local.data import free_ports
-from deploy.local.needs import rabbitmq_server
+from deploy.local.needs import pgbouncer, rabbitmq_server
 from deploy.local.output import Output
 from deploy.local.postgres import DATABASE, USER, Postgres
 from deploy.local.processes import Child, Service, Tether
@@ -24,8 +24,6 @@ from tests.support.line import BadLine
 from tests.support.waiting import eventually
 
 _SECOND = "second@localhost"
-#: Debian has servers where only root looks for programs.
-_SYSTEM_PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
 
 class _Server:
@@ -205,11 +203,6 @@ class OwnPostgres(_Server):
         """Leave nothing running, and no data."""
         super().close()
         self._postgres.remove()
-
-
-def pgbouncer() -> str | None:
-    """Return the program, None where there is none."""
-    return shutil.which("pgbouncer", path=_SYSTEM_PATH)
 
 
 class OwnPgBouncer(_Server):

@@ -17,12 +17,12 @@ from typing import Any
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
-from apps.webhooks.signing import new_secret
+from deploy import commands
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Which the webhooks are signed with, unless a test gives another.
-SECRET = new_secret()
+SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 def free_port() -> int:
@@ -128,8 +128,7 @@ class Service:
             "DATA_DIR": str(directory),
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "WEBHOOK_SECRET": SECRET,
-            "PYTHONUNBUFFERED": "1",
-            "dramatiq_restart_delay": "500",
+            **commands.ENVIRONMENT,
             **settings,
         }
         self.processes: list[Process] = []
@@ -176,12 +175,7 @@ class Service:
 
     def _begin_web(self, port: int = 0, **env: str) -> Process:
         return self.start(
-            "web", "-m", "granian", "--interface", "wsgi",
-            "--host", self.host, "--port", str(port or self.port),
-            "--http", "1", "--no-ws", "--log-level", "error",
-            "--blocking-threads", "16", "--backpressure", "256",
-            "config.wsgi:application",
-            **env,
+            "web", *commands.web(self.host, port or self.port, 1)[1:], **env
         )
 
     def _wait_for_web(self, web: Process, port: int = 0) -> Process:
@@ -192,9 +186,7 @@ class Service:
         self, processes: int, threads: int, **env: str
     ) -> Process:
         return self.start(
-            "worker", "-m", "dramatiq", "config.worker", "--skip-logging",
-            "--processes", str(processes), "--threads", str(threads),
-            "--worker-shutdown-timeout", "25000",
+            "worker", *commands.worker(processes, threads)[1:],
             # A few threads are for tests to fill, with one receiver's calls.
             WORKER_THREADS=str(threads if threads >= 64 else 128),
             **env,
@@ -208,9 +200,7 @@ class Service:
         return worker
 
     def _begin_dispatcher(self, **env: str) -> Process:
-        return self.start(
-            "dispatcher", "manage.py", "dispatch_timers", **env
-        )
+        return self.start("dispatcher", *commands.DISPATCHER[1:], **env)
 
     def _wait_for_dispatcher(self, dispatcher: Process) -> Process:
         eventually(

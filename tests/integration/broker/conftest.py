@@ -14,6 +14,7 @@ from dramatiq import Message
 
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.rabbitmq import Management, Proxy
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -94,10 +95,7 @@ def wait_until() -> Callable[..., None]:
     def wait(
         condition: Callable[[], object], seconds: float = 10
     ) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.02)
+        eventually(condition, within=seconds)
 
     return wait
 

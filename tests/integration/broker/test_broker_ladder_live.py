@@ -15,6 +15,7 @@ from apps.broker import ladder
 pytestmark = pytest.mark.rabbitmq
 
 
+@pytest.mark.alone
 def test_delayed_messages_come_on_time_and_never_early(
     broker: Any,
     url: str,
@@ -42,14 +43,15 @@ def test_delayed_messages_come_on_time_and_never_early(
     assert late[len(late) // 2] < 0.1
 
 
-def test_the_whole_ladder_stands_before_the_first_message(
+def test_the_whole_ladder_stands_without_any_message(
     broker: Any,
     message: Callable[..., Any],
     management: Any,
+    wait_until: Callable[..., None],
 ) -> None:
     rungs = {rung.queue for rung in ladder.rungs()}
     assert broker.depth("timers") == 0
-    assert set(management.queues()) == rungs
+    wait_until(lambda: set(management.queues()) == rungs)
     broker.enqueue(message("a"), delay=60_000)
     broker.enqueue(message("b", "timers.overdue"), delay=30_250)
     arguments = {

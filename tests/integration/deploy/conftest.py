@@ -3,12 +3,13 @@
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,10 +26,7 @@ def wait_until() -> Callable[[Callable[[], object], float], None]:
     """Poll a condition; fail when it doesn't come true in time."""
 
     def wait(condition: Callable[[], object], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come true"
-            time.sleep(0.02)
+        eventually(condition, within=seconds)
 
     return wait
 

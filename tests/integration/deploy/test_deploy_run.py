@@ -1,7 +1,6 @@
 """`make run` as a user meets it: the whole service, killed and started."""
 
 import contextlib
-import http.server
 import json
 import os
 import shutil
@@ -9,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +15,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+
+from tests.support.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[3]
 WaitUntil = Callable[[Callable[[], object], float], None]
@@ -76,40 +76,18 @@ def service(
         shutil.rmtree(home.resolve(), ignore_errors=True)
 
 
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, list[str]]]:
-    """Return a URL, and the ids of the calls that reach it."""
-    calls: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            calls.append(self.headers["webhook-id"])
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", calls
-    server.shutdown()
-    server.server_close()
-
 
 def test_timers_outlive_a_power_cut(
-    service: Service, receiver: tuple[str, list[str]],
+    service: Service, receiver: Receiver,
     wait_until: WaitUntil, all_gone: AllGone,
 ) -> None:
-    url, calls = receiver
     first = service.start()
     wait_until(service.is_ready, 60)
     file = service.directory / "webhook-secret"
     secret, said = file.read_text(), service.log.read_text()
     assert str(file) in said
     assert secret.strip() not in said
-    created = [service.set_timer(2, url) for _ in range(10)]
+    created = [service.set_timer(2, receiver.url()) for _ in range(10)]
     tree = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     for process in tree:
@@ -118,19 +96,19 @@ def test_timers_outlive_a_power_cut(
     all_gone(tree, 10)
     due = time.monotonic() + 2
     wait_until(lambda: time.monotonic() > due, 5)
-    assert not calls
+    assert not receiver.calls
 
     second = service.start()
     wait_until(service.is_ready, 60)
-    wait_until(lambda: len(calls) >= 10, 10)
-    assert sorted(calls) == sorted(created)
+    wait_until(lambda: len(receiver.calls) >= 10, 10)
+    assert receiver.counts() == dict.fromkeys(created, 1)
     assert file.read_text() == secret
 
     tree = psutil.Process(second.pid).children(recursive=True)
     second.terminate()
     assert second.wait(30) == 0
     all_gone(tree, 5)
-    assert sorted(calls) == sorted(created)
+    assert receiver.counts() == dict.fromkeys(created, 1)
 
 
 def test_a_port_in_use_is_named_before_anything_starts(

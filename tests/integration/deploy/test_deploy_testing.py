@@ -1,53 +1,252 @@
-"""What `make test` says when there is no RabbitMQ."""
+"""What `make test` runs, in which halves, and what it says in the end."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from deploy.local import testing
-from deploy.local.needs import TO_INSTALL_RABBITMQ
+from deploy.local import needs, packages, testing
+from deploy.local.output import Output
 from deploy.local.processes import LocalError
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 
+SETTINGS = """
+[pytest]
+markers =
+    alone:
+    rabbitmq:
+"""
 SUITE = """
-import pytest
+import os, pytest
+from pathlib import Path
+HERE = Path(__file__).parent
+
+def note(name):
+    with (HERE / "notes").open("a") as file:
+        file.write(f"{name} {os.environ.get('PYTEST_XDIST_WORKER')}\\n")
+
+@pytest.mark.alone
+@pytest.mark.parametrize("n", range(2))
+def test_that_measures(n):
+    note("alone")
+
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("n", range(3))
-def test_broker(n):
+def test_of_a_broker(n):
+    note("together")
     pytest.skip("no RabbitMQ")
-def test_other():
-    pass
-def test_skipped():
+
+def test_that_fails():
+    note("together")
+    assert not (HERE / "fail").exists()
+
+def test_that_is_skipped():
+    note("together")
     pytest.skip("for another reason")
 """
+WAITS = """
+import pytest, time
+from pathlib import Path
+HERE = Path(__file__).parent
+
+@pytest.fixture
+def something():
+    (HERE / "begun").touch()
+    yield
+    (HERE / "left").touch()
+
+def test_that_waits(something):
+    time.sleep(60)
+"""
+# No server is started for these URLs, and none is asked.
+GIVEN = {
+    "DATABASE_URL": "postgresql://nowhere/",
+    "RABBITMQ_URL": "amqp://nowhere/",
+    "REQUIRE_RABBITMQ": "",
+    # Other plugins take longer to load than such a suite to run.
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_ADDOPTS": "-p xdist",
+}
+WITHOUT_RABBITMQ = """
+import os, sys
+from deploy.local import needs, testing
+needs.rabbitmq_server = lambda: None
+needs.install_rabbitmq = lambda: "brew install rabbitmq"
+os.geteuid = lambda: 1000
+sys.exit(testing.run(sys.argv[1:], os.environ))
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_the_last_line_but_one_counts_what_did_not_run(
-    tmp_path: Path,
+@pytest.fixture
+def start(
+    tmp_path: Path, processes: list["subprocess.Popen[str]"]
+) -> Start:
+    """Start `make test` on a suite of a test's own."""
+
+    def start(
+        text: str, *args: str, program: tuple[str, ...] = (), **env: str
+    ) -> "subprocess.Popen[str]":
+        suite = tmp_path / "test_suite.py"
+        suite.write_text(text)
+        (tmp_path / "pytest.ini").write_text(SETTINGS)
+        clean = {
+            key: value for key, value in os.environ.items()
+            if not key.startswith("PYTEST_")
+        }
+        process = subprocess.Popen(
+            [sys.executable, *(program or ("-m", "deploy.local", "test")),
+             "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
+             "-c", str(tmp_path / "pytest.ini"), str(suite), *args],
+            cwd=ROOT, env={**clean, **GIVEN, **env}, text=True,
+            stdout=subprocess.PIPE, start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    return start
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, list[str]]:
+    """Return the exit status, and the lines that were printed."""
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output.splitlines()
+
+
+def notes(directory: Path) -> list[list[str]]:
+    """Return which kinds of tests have run, and in which worker."""
+    text = (directory / "notes").read_text()
+    return [line.split() for line in text.splitlines()]
+
+
+def test_the_last_line_counts_both_halves(
+    start: Start, tmp_path: Path
 ) -> None:
-    suite = tmp_path / "test_suite.py"
-    suite.write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = rabbitmq\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p",
-         "deploy.local.pytest_summary", "--rootdir", str(tmp_path),
-         "-c", str(tmp_path / "pytest.ini"), str(suite)],
-        cwd=ROOT,
-        env={**os.environ, TO_INSTALL_RABBITMQ: "brew install rabbitmq"},
-        capture_output=True, text=True, check=False, timeout=60,
-    )
-    before, last = done.stdout.splitlines()[-2:]
-    assert before.startswith("3 broker tests did NOT run")
-    assert "brew install rabbitmq" in before
-    assert "1 passed, 4 skipped" in last
+    status, lines = ended(start(SUITE))
+    assert status == 0
+    assert "=== 3 passed, 4 skipped in " in lines[-1]
+    ran = notes(tmp_path)
+    assert [kind for kind, _ in ran] == ["together"] * 5 + ["alone"] * 2
+    assert {worker for _, worker in ran[5:]} == {"None"}
+    assert all(worker.startswith("gw") for _, worker in ran[:5])
 
 
-def test_rabbitmq_can_be_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testing, "rabbitmq_server", lambda: None)
+@pytest.mark.parametrize(
+    ("args", "status", "summary", "count"),
+    [
+        # A failure in one half does not keep the other from running,
+        (["-k", "fails or measures"], 1, "1 failed, 2 passed", 3),
+        # unless that is wanted; 2 is how xdist says so.
+        (["-k", "fails or measures", "-x"], 2, "1 failed", 1),
+        (["-k", "measures", "-n", "0"], 0, "2 passed", 2),
+    ],
+)
+def test_arguments_hold_for_both_halves(
+    start: Start,
+    tmp_path: Path,
+    args: list[str],
+    status: int,
+    summary: str,
+    count: int,
+) -> None:
+    (tmp_path / "fail").touch()
+    found, lines = ended(start(SUITE, *args))
+    assert f"= {summary} in " in lines[-1]
+    assert (found, len(notes(tmp_path))) == (status, count)
+
+
+def test_no_test_at_all_is_told_as_pytest_does(start: Start) -> None:
+    status, lines = ended(start(SUITE, "-k", "nothing_is_named_so"))
+    assert status == 5
+    assert "= no tests ran in " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGTERM, False), (signal.SIGINT, True)],
+)
+def test_a_stop_lets_tests_leave_what_they_started(
+    start: Start, tmp_path: Path, number: signal.Signals, to_all: bool
+) -> None:
+    process = start(WAITS)
+    eventually((tmp_path / "begun").exists, within=30)
+    if to_all:  # as a terminal does on Ctrl-C
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    status, _ = ended(process)
+    assert status != 0
+    assert (tmp_path / "left").exists()
+
+
+def test_the_last_line_but_one_counts_what_did_not_run(start: Start) -> None:
+    program = ("-c", WITHOUT_RABBITMQ)
+    _, lines = ended(start(SUITE, program=program, RABBITMQ_URL=""))
+    assert lines[-2].startswith("3 broker tests did NOT run")
+    assert "brew install rabbitmq" in lines[-2]
+    assert "3 passed, 4 skipped" in lines[-1]
+
+
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user who can't install anything."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(LocalError, match="REQUIRE_RABBITMQ"):
-        testing.run([], {"REQUIRE_RABBITMQ": "1"})
+
+
+@pytest.mark.usefixtures("ordinary")
+@pytest.mark.parametrize(
+    ("program", "name", "given"),
+    [
+        ("rabbitmq_server", "RabbitMQ", {}),
+        ("pgbouncer", "PgBouncer", GIVEN),
+        ("nginx", "nginx", GIVEN),
+    ],
+)
+def test_what_is_missing_can_be_required(
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    name: str,
+    given: dict[str, str],
+) -> None:
+    monkeypatch.setattr(needs, program, lambda: None)
+    with pytest.raises(LocalError, match=f"REQUIRE_RABBITMQ=1.*\n.*{name}"):
+        testing.run([], {**given, "REQUIRE_RABBITMQ": "1"})
+
+
+def test_root_on_debian_installs_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """apt-get is a stand-in; so is what forbids services to start."""
+    installed: list[str] = []
+
+    def run(
+        command: list[str], output: object, env: dict[str, str]
+    ) -> None:
+        if command[1] == "install":
+            assert packages.POLICY.exists()
+        installed.append(" ".join(command[-2:]))
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("shutil.which", lambda *args, **options: "/a/path")
+    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_run", run)
+    monkeypatch.setattr(needs, "nginx", lambda: None)
+    said = BytesIO()
+    missing = packages.provide(Output(said, as_json=False), GIVEN)
+    assert [package.name for package in missing] == ["nginx"]
+    assert installed == [
+        "apt-get update",
+        "--no-install-recommends nginx-light",
+        "nginx disable",
+    ]
+    assert not packages.POLICY.exists()
+    assert b"nginx is missing; installing it: apt-get" in said.getvalue()

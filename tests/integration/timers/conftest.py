@@ -1,9 +1,7 @@
 """Fixtures for what runs in the test's own process."""
 
-import threading
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
-from socketserver import ThreadingTCPServer
 from typing import Any
 
 import dramatiq
@@ -17,7 +15,7 @@ from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.outages import POSTGRES, PUBLISHING
 from apps.webhooks.signing import parse_secret
 from tests.support.rabbitmq import Management
-from tests.support.receiver import Receiver
+from tests.support.receiver import AbsentReceiver
 from tests.support.service import SECRET, free_port
 from tests.support.waiting import eventually
 
@@ -59,7 +57,7 @@ def local_calls(
 
 
 @pytest.fixture
-def absent() -> Iterator["AbsentReceiver"]:
+def absent() -> Iterator[AbsentReceiver]:
     """Return a receiver that refuses connections until it listens."""
     receiver = AbsentReceiver()
     yield receiver
@@ -102,32 +100,6 @@ def postgres(db_pool: None) -> Iterator["Postgres"]:
     switch = Postgres()
     yield switch
     switch.comes_back()
-
-
-class AbsentReceiver(Receiver):
-    """Holds its port, and refuses connections until it is to listen."""
-
-    def __init__(self) -> None:
-        self._listens = threading.Event()
-        super().__init__()
-
-    def server_activate(self) -> None:
-        """Leave that to `listen`."""
-
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve, once there is something to serve."""
-        self._listens.wait()
-        super().serve_forever(poll_interval)
-
-    def listen(self) -> None:
-        """Take connections from now on."""
-        ThreadingTCPServer.server_activate(self)
-        self._listens.set()
-
-    def close(self) -> None:
-        """Stop listening, for which it has to have begun."""
-        self.listen()
-        super().close()
 
 
 class Postgres:

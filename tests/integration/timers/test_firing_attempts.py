@@ -14,10 +14,9 @@ from apps.timers.records import Mark
 from apps.webhooks.destinations import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
-from tests.integration.timers.conftest import AbsentReceiver
 from tests.integration.webhooks.receivers import hanging
 from tests.integration.webhooks.receivers import receiver as bad_receiver
-from tests.support.receiver import Receiver
+from tests.support.receiver import AbsentReceiver, Receiver
 from tests.support.rows import (
     attempts,
     change,

@@ -12,8 +12,8 @@ from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import firing
 from apps.timers.once import Once
 from apps.webhooks.client import WebhookClient, from_settings
-from tests.integration.timers.conftest import AbsentReceiver, Postgres
-from tests.support.receiver import Receiver
+from tests.integration.timers.conftest import Postgres
+from tests.support.receiver import AbsentReceiver, Receiver
 from tests.support.rows import (
     change,
     claimed,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.needs import install_pgbouncer, pgbouncer
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
-from tests.support.servers import OwnPgBouncer, OwnPostgres, pgbouncer
+from tests.support.servers import OwnPgBouncer, OwnPostgres
 from tests.support.service import Service
 from tests.support.timers import counted
 from tests.support.waiting import eventually
@@ -23,8 +24,7 @@ pytestmark = [
     ),
     pytest.mark.skipif(
         pgbouncer() is None,
-        reason="needs PgBouncer: apt-get install pgbouncer, or brew install"
-        " pgbouncer",
+        reason=f"needs PgBouncer: {install_pgbouncer()}",
     ),
 ]
 

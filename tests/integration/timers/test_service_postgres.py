@@ -21,6 +21,8 @@ from tests.support.timers import (
 from tests.support.waiting import eventually
 
 MakeService = Callable[..., Service]
+#: Seconds, longer than any request or statement waits.
+AWAY = 5
 
 SHAPES = [
     pytest.param("standalone"),
@@ -78,14 +80,14 @@ def test_postgres_is_away(
         receiver.gate.set()
         body = {"hours": 0, "minutes": 0, "seconds": 1,
                 "url": receiver.url()}  # fmt: skip
-        while time.monotonic() < stopped + 10:
+        while time.monotonic() < stopped + AWAY:
             answers = pool.map(
                 lambda _: service.request("POST", "/timer", body), range(4)
             )
             statuses += [status for status, _ in answers]
             time.sleep(0.2)
     assert set(statuses) == {503}
-    assert len(statuses) > 10
+    assert len(statuses) >= 8
     own_postgres.start()
 
     # Then everybody finds it again, and nothing is lost or called twice
@@ -95,7 +97,7 @@ def test_postgres_is_away(
     timers.add(service.set_timer(1, receiver.url()))
     eventually(lambda: all_ended(own_postgres), within=15, every=0.2)
     counted(receiver, timers)
-    show_lateness("Postgres away for 10 s", receiver, timers)
+    show_lateness("Postgres away for a while", receiver, timers)
     if rabbitmq:
         assert depth(rabbitmq, "timers.XQ") == 0
         assert depth(rabbitmq, "timers.overdue.XQ") == 0

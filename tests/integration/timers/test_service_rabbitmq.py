@@ -69,7 +69,8 @@ def test_rabbitmq_is_restarted(
     each_called_once(receiver, across, within=10)
     show_lateness("RabbitMQ down across the time", receiver, across)
     each_called_once(receiver, after, within=25)
-    assert late_ms(receiver, after)[-1] < 1000
+    # A sweep that finds lost messages comes much later.
+    assert late_ms(receiver, after)[-1] < 5000
     quiet.check()
 
 

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.rabbitmq
 VHost = tuple[str, Management]
 
 
+@pytest.mark.alone
 def test_far_timers_wait_in_postgres_alone(
     stack: Service, module_vhost: VHost, receiver: Receiver
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_thousand_timers_of_one_second(
     show_lateness("1,000 timers in one second", receiver, timers)
 
 
+@pytest.mark.alone
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     stack: Service, receiver: Receiver
 ) -> None:
@@ -75,6 +77,7 @@ def test_the_sooner_one_fires_first_though_it_was_set_later(
     assert late_ms(receiver, order)[-1] < 1000
 
 
+@pytest.mark.alone
 def test_two_timers_of_one_second_keep_their_own_times(
     stack: Service, receiver: Receiver
 ) -> None:

@@ -1,10 +1,13 @@
 """The standalone shape as real processes: web and worker, no RabbitMQ."""
 
+import pytest
+
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
 
+@pytest.mark.alone
 def test_a_timer_fires_on_time_and_once(
     standalone: Service, receiver: Receiver
 ) -> None:

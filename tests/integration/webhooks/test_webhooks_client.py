@@ -1,6 +1,5 @@
 """Calls to receivers that answer well, badly, late or not at all."""
 
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from tests.integration.webhooks.receivers import (
     hanging,
     receiver,
 )
+from tests.support.loopback import needs_ipv6
 
 Call = Callable[..., Result]
 
@@ -75,16 +75,7 @@ def test_a_request_leaves_in_one_piece(call: Call) -> None:
     assert pieces[0].endswith(b"\r\n\r\nbody")
 
 
-def has_ipv6() -> bool:
-    """Return whether there is a ::1; older Dockers give containers none."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+@needs_ipv6
 def test_an_ipv6_receiver_is_called(call: Call) -> None:
     with receiver(answering(), host="::1") as server:
         assert call(server.url()).status_code == 200

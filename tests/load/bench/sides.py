@@ -38,7 +38,7 @@ NAMES = "service", "textbook", "celery", "procrastinate", "apscheduler"
 
 #: What a part of the service has in its command line.
 _PARTS = {
-    "web": "granian", "worker": "dramatiq", "dispatcher": "dispatch_timers",
+    "web": "config.web", "worker": "dramatiq", "dispatcher": "dispatch_timers",
 }
 #: Due over a day, a day from now, or all at once in the past.
 _SEED = """

@@ -59,7 +59,6 @@ class Phase:
     table_bytes: float = 0.0    # by which tables and indexes grew
     index_bytes: float = 0.0
     network_bytes: float = 0.0  # over TCP; here Postgres's go another way
-    late_ms: list[float] = field(default_factory=list)  # p50, p99, most
     others: float = 0.0         # cores that other programs used meanwhile
 
     @property
@@ -131,9 +130,7 @@ class _Watch:
         self._machine = _busy()
         self._written = _written(side)
 
-    def phase(
-        self, timers: int, seconds: float, calls: measures.Calls | None = None
-    ) -> Phase:
+    def phase(self, timers: int, seconds: float) -> Phase:
         """Return the phase that ends now; it made timers for so long."""
         used = usage.used(self._parts, self._side.parts())
         ours = usage.cpu(usage.tree(os.getpid())) - self._all
@@ -143,12 +140,11 @@ class _Watch:
             (now - before) / timers for now, before in
             zip(_written(self._side), self._written, strict=True)
         ]
-        late = [calls.late(s) for s in (0.5, 0.99, 1)] if calls else []
         cpu_ms = {part: 1000 * s / timers for part, s in used.items()}
         wal, commits, tables, indexes, network = written
         return Phase(
             timers, seconds, ours / seconds, cpu_ms, wal, commits,
-            tables, indexes, network, late, max(others, 0.0),
+            tables, indexes, network, max(others, 0.0),
         )
 
 
@@ -205,7 +201,7 @@ def _rates(side: Side, sizes: Sizes, found: Growth) -> None:
         count = len(calls.late_ms)
         found.note(
             f"at {rate}/s", USUAL,
-            watch.phase(count, calls.last - calls.first, calls),
+            watch.phase(count, calls.last - calls.first),
         )
 
 
@@ -254,7 +250,7 @@ def _calls(
     wrong = calls.missing, calls.twice, calls.early
     assert wrong == (0, 0, 0), wrong
     found.note(
-        "calls", processes, watch.phase(len(timers), calls.last - due, calls)
+        "calls", processes, watch.phase(len(timers), calls.last - due)
     )
     found.connections[processes] = _connections(side)
 

@@ -8,8 +8,9 @@ the other processes of its machine, a slice each. What it stands for:
     ─ group commit (record)
 
 Times are in milliseconds. It knows nothing of what else a system does
-(checkpoints, interpreters that hold their lock, a network that stalls), so
-that its lateness is what queueing alone makes of it: a lower bound.
+(checkpoints, interpreters that hold their lock, a network that stalls). So
+its rates can be quoted, and its lateness can't: measured p99 was 25 times as
+much.
 """
 
 import random

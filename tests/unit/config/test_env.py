@@ -118,6 +118,11 @@ def test_a_bad_secret_is_not_told(
             {},
         ),
         (
+            "postgresql://a,b/name",
+            ("name", "", "", "a,b", ","),
+            {"target_session_attrs": "primary"},
+        ),
+        (
             "postgresql://a:1,b:2/name?target_session_attrs=read-write",
             ("name", "", "", "a,b", "1,2"),
             {"target_session_attrs": "read-write"},

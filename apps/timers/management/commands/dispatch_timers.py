@@ -8,12 +8,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.monitoring.heartbeat import beat
+from apps.monitoring.heartbeat import Health, beat
+from apps.monitoring.processes import Notice
 from apps.timers import dispatcher
 from apps.timers.database import UNAVAILABLE
-from apps.timers.outages import POSTGRES
+from apps.timers.outages import POSTGRES, TROUBLES, describe
+from apps.timers.steps import Turn
 from apps.timers.wakeups import Wakeups
-from config.processes import end_with_parent
+from config.processes import end_with_parent, stop_once
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Command(BaseCommand):
                 "RABBITMQ_URL is not set: without RabbitMQ the worker feeds"
                 " itself, and there is nothing to dispatch."
             )
+        stop_once()
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
@@ -44,19 +47,41 @@ class Command(BaseCommand):
 
 def _run(stopping: threading.Event) -> None:
     wakeups = Wakeups(stopping)
+    health = Health()
+    notice = Notice("dispatcher")
     logger.info("dispatcher started")
     while not stopping.is_set():
-        try:
-            _log(dispatcher.run_once())
-            POSTGRES.worked()
-        except UNAVAILABLE as error:
-            POSTGRES.failed(error=str(error).strip())
-        except Exception:  # the loop must outlive any single pass
-            logger.exception("a pass failed; trying again")
-        beat("dispatcher")
-        wakeups.wait(_INTERVAL)
+        goes_on = _pass(stopping, health)
+        sign = health.sign(TROUBLES.recent())
+        beat("dispatcher", sign)
+        notice.write(sign)
+        if not goes_on:
+            wakeups.wait(_INTERVAL)
     wakeups.close()
+    notice.withdraw()
     logger.info("dispatcher stopped")
+
+
+def _pass(stopping: threading.Event, health: Health) -> bool:
+    """Do one pass, which the loop must outlive; tell if the next is due."""
+    try:
+        done = dispatcher.run_once(Turn(stopping).is_over)
+        POSTGRES.worked()
+        _log(done)
+        TROUBLES.worked("the pass")
+    except UNAVAILABLE as error:
+        POSTGRES.failed(error=str(error).strip())
+        health.bad(f"Postgres can't be reached: {describe(error)}")
+        return False
+    except Exception as error:
+        TROUBLES.note("the pass", "a pass failed; trying again", error)
+        health.bad()
+        return False
+    if done.troubles:
+        health.bad(*done.troubles)
+    else:
+        health.good()
+    return done.unfinished and not done.troubles
 
 
 def _log(done: dispatcher.Pass) -> None:

@@ -34,7 +34,7 @@ def _queue() -> str:
         return (
             f"RabbitMQ can't be reached: {overdue} overdue and {near} near"
             " timers wait in Postgres; the dispatcher queues them when"
-            " RabbitMQ is back."
+            f" RabbitMQ is back.{_failures(done)}"
         )
     sentence = (
         f"Queued {done.queued} timers: {done.overdue + done.lost} overdue,"
@@ -45,7 +45,15 @@ def _queue() -> str:
             " That is enough at first: the dispatcher queues what else is"
             " overdue as the workers go on."
         )
-    return sentence
+    return sentence + _failures(done)
+
+
+def _failures(done: dispatcher.Pass) -> str:
+    """Return what failed: no reason not to start what tries it again."""
+    if not done.failed:
+        return ""
+    found = "; ".join(f"{name}: {e}" for name, e in done.failed.items())
+    return f" Not done, and tried again by the dispatcher: {found}."
 
 
 def _wake() -> str:

@@ -1,0 +1,31 @@
+"""The table in which processes without a port say how they are."""
+
+from django.db import models
+
+
+class Process(models.Model):
+    """A worker's or dispatcher's process; its row goes when it stops.
+
+    Web processes answer for those of other machines, too, and so it is in
+    the database that all of them have.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    #: "worker" or "dispatcher".
+    role = models.TextField()
+    #: Host and process id, for people.
+    name = models.TextField()
+    #: When the process wrote this, on Postgres's clock.
+    seen_at = models.DateTimeField()
+    #: When it last did all of its work.
+    good_at = models.DateTimeField()
+    #: What is wrong, as far as it knows.
+    trouble = models.TextField(null=True)
+
+    class Meta:
+        """No index: there are as many rows as processes."""
+
+        db_table = "process"
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.name}"

@@ -1,0 +1,133 @@
+"""What stands between the web server and Django: it reads the bodies.
+
+Granian's thread reads a body for as long as its client takes to send it.
+Such a thread is cheap, so there are many more of them than requests that
+Django handles at once, and a client that is too slow is hung up on.
+docs/decisions/0015-slow-clients.md has the why and the figures.
+"""
+
+import io
+import json
+from collections.abc import Iterable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from config.slow_clients import LIMIT, SlowClients
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+#: Threads of a web process: one for each request whose body is read, or that
+#: waits for its turn.
+THREADS = 1024
+#: Requests that may have a thread. The rest is for the probes.
+PLACES = THREADS - 64
+#: Requests at once in Django, and so many that share a commit.
+AT_ONCE = 64
+
+
+class Front:
+    """A WSGI application that gives another one whole requests alone.
+
+    The other one gets bodies of at most `most` bytes, with their length. A
+    longer one is left unread, and its length says so. `limit` is how long a
+    body may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        application: "WSGIApplication",
+        most: int,
+        limit: float = LIMIT,
+    ) -> None:
+        self._application = application
+        self._most = most
+        self._slow = SlowClients(limit)
+        self._places = _tokens(PLACES)
+        self._turns = _tokens(AT_ONCE)
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request."""
+        if environ["PATH_INFO"] == "/livez":
+            return self._answer(environ, start_response)
+        try:
+            self._places.get_nowait()
+        except Empty:
+            return _refuse(
+                start_response, "503 Service Unavailable",
+                "Too many requests are under way; try again.",
+            )
+        try:
+            if not self._read_body(environ):
+                return _refuse(
+                    start_response, "408 Request Timeout",
+                    "The body did not arrive whole.",
+                )
+            self._turns.get()
+            try:
+                return self._answer(environ, start_response)
+            finally:
+                self._turns.put(None)
+        finally:
+            self._places.put(None)
+
+    def _read_body(self, environ: dict[str, Any]) -> bool:
+        """Put the body into the environment; return whether it came whole."""
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            del environ["HTTP_TRANSFER_ENCODING"]
+            body = self._slow.read(environ, self._most + 1)
+            environ["CONTENT_LENGTH"] = str(len(body))
+        else:
+            length = environ.get("CONTENT_LENGTH") or "0"
+            if length == "0" or not self._is_read(length):
+                return True
+            body = self._slow.read(environ, int(length))
+            if len(body) < int(length):
+                return False
+        environ["wsgi.input"] = io.BytesIO(body)
+        return True
+
+    def _is_read(self, length: str) -> bool:
+        """Return whether a body is read; Django refuses the others."""
+        known = length.isascii() and length.isdigit() and len(length) <= 18
+        return known and int(length) <= self._most
+
+    def _answer(
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Return the answer in one piece, which the server sends by itself.
+
+        It would hold the thread while it sends an answer of several pieces.
+        """
+        answer = self._application(environ, start_response)
+        try:
+            return [b"".join(answer)]
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+
+
+def _tokens(count: int) -> SimpleQueue[None]:
+    """Return a semaphore: it takes a tenth of the time of threading's."""
+    tokens: SimpleQueue[None] = SimpleQueue()
+    for _ in range(count):
+        tokens.put(None)
+    return tokens
+
+
+def _refuse(
+    start_response: "StartResponse", status: str, detail: str
+) -> list[bytes]:
+    body = json.dumps({"detail": detail, "errors": []}).encode()
+    start_response(
+        status,
+        [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            ("Retry-After", "1"),
+        ],
+    )
+    return [body]

@@ -1,0 +1,120 @@
+"""Runs pytest in two halves, and says what came of both together."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local import pytest_halves
+from deploy.local.pytest_halves import (
+    CATEGORIES,
+    SERIAL,
+    STOPPED,
+    TOGETHER,
+    WITHOUT_RABBITMQ,
+)
+from deploy.local.services import ROOT
+from deploy.local.supervisor import Stopping, Supervisor
+
+# What each half adds to pytest's arguments. Those of a run come after the
+# first's, and so may change them: `-n 0` is one by one.
+BEFORE = {
+    TOGETHER: ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"),
+    SERIAL: (),
+}
+AFTER = {TOGETHER: (), SERIAL: ("-n", "0")}
+DURATIONS = "--durations=25"
+
+NO_TESTS = 5
+WIDTH = 80
+
+
+class Halves:
+    """One run of the tests: its halves, what they noted, how they ended."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        env: Mapping[str, str],
+        args: Sequence[str],
+        notes: Path,
+    ) -> None:
+        self._supervisor = supervisor
+        self._env = env
+        self._args = args
+        self._notes = notes
+        self._counts: Counter[str] = Counter()
+        self._statuses: list[int] = []
+        self._began = time.monotonic()
+
+    def run(self, to_install: str | None) -> int:
+        """Run both; return pytest's exit status of the two together.
+
+        Without RabbitMQ, `to_install` is how to get it; that and the number
+        of tests that were skipped for it come before the last line.
+        """
+        self._run(TOGETHER)
+        left = (self._notes / pytest_halves.LEFT).exists()
+        if left and not self._counts[STOPPED] and self._statuses[0] in (
+            0, 1, NO_TESTS
+        ):
+            self._run(SERIAL)
+        if self._counts:
+            self._tell(to_install)
+        ended = {status for status in self._statuses if status != NO_TESTS}
+        return max(ended, default=NO_TESTS)
+
+    def _run(self, half: str) -> None:
+        """Run one half in our own process group: the terminal is its own."""
+        command = [
+            sys.executable, "-m", "pytest",
+            "-p", pytest_halves.__name__, DURATIONS, *BEFORE[half],
+            *self._args, *AFTER[half],
+            f"--half={half}", f"--notes={self._notes}",
+        ]
+        process = subprocess.Popen(command, cwd=ROOT, env=self._env)
+        self._supervisor.hold_pid(process.pid)
+        try:
+            while process.poll() is None:
+                self._supervisor.pause(1.0)
+        except Stopping:
+            # Of Ctrl-C the terminal has told it; of the others we do. Either
+            # way it leaves its fixtures before it ends.
+            if self._supervisor.stop_signal != signal.SIGINT:
+                process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30.0)
+            process.kill()
+            raise
+        self._supervisor.release_pid(process.pid)
+        self._statuses.append(process.returncode)
+        with contextlib.suppress(FileNotFoundError):
+            counts = self._notes / pytest_halves.COUNTS
+            self._counts.update(json.loads(counts.read_text()))
+            counts.unlink()
+
+    def _tell(self, to_install: str | None) -> None:
+        """Count both halves in a line like pytest's own, the last one."""
+        skipped = self._counts[WITHOUT_RABBITMQ]
+        if to_install and skipped:
+            print(
+                f"{skipped} broker tests did NOT run, for want of RabbitMQ."
+                f" They run after: {to_install}; or with RABBITMQ_URL set."
+            )
+        seconds = time.monotonic() - self._began
+        print(summary(self._counts, seconds), flush=True)
+
+
+def summary(counts: Mapping[str, int], seconds: float) -> str:
+    """Return pytest's last line for such numbers of tests."""
+    parts = []
+    for name, plural in CATEGORIES.items():
+        if count := counts[name]:
+            parts.append(f"{count} {name if count == 1 else plural}")
+    text = ", ".join(parts) or "no tests ran"
+    return f" {text} in {seconds:.2f}s ".center(WIDTH, "=")

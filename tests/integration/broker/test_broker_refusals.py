@@ -1,0 +1,174 @@
+"""What RabbitMQ refuses: queues beyond a limit, a password that changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+from dramatiq.errors import ConnectionClosed
+
+from apps.broker import builder, ladder
+from apps.broker.rabbitmq import LadderBroker
+
+pytestmark = pytest.mark.rabbitmq
+
+REFUSED = (
+    "RabbitMQ refuses rungs of the ladder; timers go without them, and may "
+    "be late"
+)
+
+
+def limit_queues(management: Any, most: int) -> None:
+    path = "/vhost-limits/{vhost}/max-queues"
+    management.call("PUT", path, {"value": most})
+
+
+def reasons(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
+    return [
+        vars(record)["reason"]
+        for record in caplog.records if record.getMessage() == message
+    ]
+
+
+@pytest.fixture
+def broker(
+    url: str, make_broker: Callable[..., LadderBroker]
+) -> LadderBroker:
+    """Return a broker that knows its two queues, as in every process."""
+    broker = make_broker(url)
+    broker.declare_queue("timers")
+    broker.declare_queue("timers.overdue")
+    return broker
+
+
+def connect(broker: LadderBroker, wait_until: Callable[..., None]) -> None:
+    wait_until(broker.is_connected)
+
+
+def test_the_ladder_does_without_the_rungs_beyond_a_limit(
+    broker: LadderBroker,
+    url: str,
+    management: Any,
+    message: Callable[..., Any],
+    receive: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a virtual host with 40 queues at most
+    monkeypatch.setattr(builder, "AGAIN", 0.5)
+    limit_queues(management, 40)
+    connect(broker, wait_until)
+    wait_until(lambda: reasons(caplog, REFUSED))
+
+    # When messages are sent with every kind of delay
+    received = receive(url)
+    delays = [0, 10, 990, 1000, 1070, 1930]
+    began = time.monotonic()
+    outcomes = broker.enqueue_many([(message(d), d) for d in delays])
+
+    # Then all come, not late; and it is said what is missing, and why
+    assert outcomes == [None] * len(delays)
+    wait_until(lambda: set(received.keys) == set(delays))
+    for delay, came in zip(received.keys, received.times, strict=True):
+        assert came < began + delay / 1000 + 0.5
+    assert "queue limit" in reasons(caplog, REFUSED)[0]
+    assert any(
+        vars(record).get("rungs") == "123 of 159" for record in caplog.records
+    )
+    names = set(management.queues())
+    assert {"timers", "timers.XQ", "timers.overdue"} <= names
+
+    # And when the limit is lifted, the ladder is whole by itself
+    limit_queues(management, 1000)
+    whole = "RabbitMQ has every rung of the ladder again"
+    wait_until(lambda: whole in caplog.messages)
+    began = time.monotonic()
+    broker.enqueue(message("exact"), delay=590)
+    wait_until(lambda: "exact" in received.keys)
+    assert received.times[-1] >= began + 0.59
+    assert len(management.queues()) == len(ladder.rungs()) + 4
+
+
+def test_without_any_rung_a_delayed_message_is_not_taken(
+    broker: LadderBroker,
+    management: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit_queues(management, 4)
+    connect(broker, wait_until)
+    wait_until(lambda: reasons(caplog, REFUSED))
+    with pytest.raises(ConnectionClosed, match="refuses every rung"):
+        broker.enqueue(message("delayed"), delay=500)
+    broker.enqueue(message("at once"))
+    assert broker.is_connected()
+
+
+def test_queues_that_cannot_do_without_are_told_with_the_reason(
+    broker: LadderBroker,
+    management: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit_queues(management, 2)
+    away = "RabbitMQ is away, trying on"
+    with pytest.raises(ConnectionClosed):
+        broker.enqueue(message("lost"))
+    wait_until(lambda: "queue limit" in " ".join(reasons(caplog, away)))
+    limit_queues(management, 200)
+    wait_until(broker.is_connected)
+    broker.enqueue(message("taken"))
+
+
+@pytest.fixture
+def user(management: Any) -> Iterator[str]:
+    """Make a user of the virtual host with the password ``first``."""
+    name = f"user-{uuid4().hex[:12]}"
+    management.call("PUT", f"/users/{name}", {"password": "first", "tags": ""})
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    management.call("PUT", f"/permissions/{{vhost}}/{name}", everything)
+    yield name
+    management.call("DELETE", f"/users/{name}")
+
+
+def test_a_refused_password_is_told_though_it_was_away_already(
+    url: str,
+    user: str,
+    management: Any,
+    make_broker: Callable[..., LadderBroker],
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parts = urlsplit(url)
+    address = f"{user}:first@{parts.hostname}:{parts.port}"
+    broker = make_broker(urlunsplit(parts._replace(netloc=address)))
+    broker.enqueue(message("before"))
+    consumer = broker.consume("timers", prefetch=1, timeout=20)
+    wait_until(lambda: next(consumer) is not None)
+    wait_until(lambda: len(management.connections()) == 2)
+
+    changed = {"password": "second", "tags": ""}
+    management.call("PUT", f"/users/{user}", changed)
+    management.close_connections()
+    away = "RabbitMQ is away, trying on"
+
+    def is_told() -> bool:
+        next(consumer)
+        told = [
+            vars(record)["for"] for record in caplog.records
+            if record.getMessage() == away
+            and "ACCESS_REFUSED" in vars(record)["reason"]
+        ]
+        return sorted(told) == ["consuming timers", "publishing"]
+
+    wait_until(is_told)
+    consumer.close()
+    assert len(reasons(caplog, away)) <= 8

@@ -1,0 +1,98 @@
+"""A mark whose request was answered waits a little for the record."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from apps.timers import marks, store
+from apps.timers.marks import MarkWriter
+from apps.timers.records import Mark
+from tests.support.waiting import eventually
+
+
+class Store:
+    """Takes marks; the first write waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Mark]] = []
+        self.gate = threading.Event()
+
+    def mark_sent(self, written: Sequence[Mark]) -> None:
+        self.groups.append(list(written))
+        assert self.gate.wait(10)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Store:
+    fake = Store()
+    monkeypatch.setattr(store, "mark_sent", fake.mark_sent)
+    return fake
+
+
+@pytest.fixture
+def writer(fake: Store) -> Iterator[MarkWriter]:
+    """Return a writer that is busy with a first mark."""
+    writer = MarkWriter()
+    writer.add(new_mark())
+    eventually(lambda: fake.groups)
+    yield writer
+    fake.gate.set()
+    writer.close()
+
+
+def new_mark() -> Mark:
+    return Mark(uuid4(), uuid4(), datetime.now(UTC))
+
+
+def test_it_is_written_if_nothing_is_recorded(
+    fake: Store, writer: MarkWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "_GRACE", 0.02)
+    mark = new_mark()
+    writer.add(mark)
+    writer.answered(mark.token)
+    fake.gate.set()
+    eventually(lambda: len(fake.groups) == 2)
+    assert fake.groups[1] == [mark]
+
+
+def test_it_is_not_written_once_it_is_recorded(
+    fake: Store, writer: MarkWriter
+) -> None:
+    recorded, open_ = new_mark(), new_mark()
+    for mark in (recorded, open_):
+        writer.add(mark)
+    writer.answered(recorded.token)
+    writer.answered(uuid4())
+    writer.discard(recorded.token, uuid4())
+    fake.gate.set()
+    writer.close()
+    assert fake.groups[1:] == [[open_]]
+
+
+def test_it_waits_while_others_are_written(
+    fake: Store, writer: MarkWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "_GRACE", 60.0)
+    waiting, pending = new_mark(), new_mark()
+    for mark in (waiting, pending):
+        writer.add(mark)
+    writer.answered(waiting.token)
+    fake.gate.set()
+    eventually(lambda: len(fake.groups) == 2)
+    assert fake.groups[1] == [pending]
+
+
+def test_closing_writes_it(
+    fake: Store, writer: MarkWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "_GRACE", 60.0)
+    mark = new_mark()
+    writer.add(mark)
+    writer.answered(mark.token)
+    fake.gate.set()
+    writer.close()
+    assert fake.groups[1:] == [[mark]]
