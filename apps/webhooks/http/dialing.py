@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from apps.webhooks.guard import Guard, Refused
@@ -18,7 +18,7 @@ from apps.webhooks.target import Target
 _MAX_ADDRESSES = 8
 #: Seconds until the next address is tried beside those that do not answer
 #: (RFC 8305, section 5: the Connection Attempt Delay).
-_NEXT_AFTER = 0.25
+NEXT_AFTER = 0.25
 #: How long the address that answered last is tried first, in seconds.
 _REMEMBERED = 600.0
 _MAX_REMEMBERED = 4096
@@ -87,17 +87,8 @@ class Dialer:
         return passed
 
     def _in_order(self, host: str, addresses: Sequence[str]) -> list[str]:
-        """Put the address that answered last first, then the families in turn.
-
-        The resolver's first address decides which family begins (RFC 8305,
-        section 4).
-        """
-        if len(addresses) < 2:
-            return list(addresses)
-        is_ipv6 = ":" in addresses[0]
-        first = [a for a in addresses if (":" in a) is is_ipv6]
-        second = [a for a in addresses if (":" in a) is not is_ipv6]
-        ordered = _in_turn(first, second)
+        """Put the address that answered last first, then the families."""
+        ordered = in_turn(addresses)
         good, until = self._good.get(host, ("", 0.0))
         if good in ordered and time.monotonic() < until:
             ordered.remove(good)
@@ -111,7 +102,14 @@ class Dialer:
             self._good[host] = address, time.monotonic() + _REMEMBERED
 
 
-def _in_turn(first: Iterable[str], second: Iterable[str]) -> list[str]:
+def in_turn(addresses: Sequence[str]) -> list[str]:
+    """Return IPv6 and IPv4 addresses in turn (RFC 8305, section 4).
+
+    The resolver's first address decides which of them begins.
+    """
+    is_ipv6 = ":" in addresses[0]
+    first = [a for a in addresses if (":" in a) is is_ipv6]
+    second = [a for a in addresses if (":" in a) is not is_ipv6]
     pairs = zip_longest(first, second)
     return [address for address in chain.from_iterable(pairs) if address]
 
@@ -167,7 +165,7 @@ class _Race:
         self, exchange: Exchange, others_wait: bool
     ) -> tuple[socket.socket, str] | None:
         """Wait until one is connected or the next one is to be tried."""
-        next_at = time.monotonic() + _NEXT_AFTER
+        next_at = time.monotonic() + NEXT_AFTER
         while self._running:
             left = exchange.remaining()
             if others_wait:

@@ -143,6 +143,25 @@ def test_a_reset_in_the_handshake(call: Call, trusting: WebhookClient) -> None:
     assert not asked
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_receiver_that_wants_a_client_certificate(
+    call: Call,
+    trusting: WebhookClient,
+    certificate: Path,
+    server_tls: ssl.SSLContext,
+    version: str,
+) -> None:
+    """With TLS 1.3 it says so only after the request has left."""
+    server_tls.maximum_version = ssl.TLSVersion[version]
+    server_tls.load_verify_locations(certificate)
+    server_tls.verify_mode = ssl.CERT_REQUIRED
+    with receiver(answering(), tls=server_tls) as server:
+        result = call(server.url(), client=trusting)
+
+    refused_by_tls(result, "alert")
+    assert not server.requests
+
+
 def test_the_handshake_ends_by_the_deadline(
     call: Call, trusting: WebhookClient
 ) -> None:
