@@ -4,7 +4,7 @@
 
 # Its files are readable for everybody, whatever the clone's umask was.
 FROM nginx:stable AS proxy
-COPY deploy/nginx/ /etc/nginx/
+COPY deploy/nginx/nginx.conf deploy/nginx/start.sh /etc/nginx/
 RUN chmod 0644 /etc/nginx/nginx.conf && chmod 0755 /etc/nginx/start.sh
 USER 10001:10001
 EXPOSE 8000

@@ -75,24 +75,19 @@ class Front:
 
     def _read_body(self, environ: dict[str, Any]) -> bool:
         """Put the body into the environment; return whether it came whole."""
+        length = environ.get("CONTENT_LENGTH")
         if "HTTP_TRANSFER_ENCODING" in environ:
             del environ["HTTP_TRANSFER_ENCODING"]
             body = self._slow.read(environ, self._most + 1)
             environ["CONTENT_LENGTH"] = str(len(body))
-        else:
-            length = environ.get("CONTENT_LENGTH") or "0"
-            if length == "0" or not self._is_read(length):
-                return True
+        elif length and _is_number(length) and 0 < int(length) <= self._most:
             body = self._slow.read(environ, int(length))
             if len(body) < int(length):
                 return False
+        else:  # there is none, or Django refuses it by its length
+            return True
         environ["wsgi.input"] = io.BytesIO(body)
         return True
-
-    def _is_read(self, length: str) -> bool:
-        """Return whether a body is read; Django refuses the others."""
-        known = length.isascii() and length.isdigit() and len(length) <= 18
-        return known and int(length) <= self._most
 
     def _answer(
         self, environ: dict[str, Any], start_response: "StartResponse"
@@ -107,6 +102,10 @@ class Front:
         finally:
             if hasattr(answer, "close"):
                 answer.close()
+
+
+def _is_number(length: str) -> bool:
+    return len(length) <= 18 and length.isascii() and length.isdigit()
 
 
 def _tokens(count: int) -> SimpleQueue[None]:

@@ -2,11 +2,20 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+def allow_files(count: int) -> None:
+    """Let this process have so many files open, as far as it may."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if most == resource.RLIM_INFINITY else min(count, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def stop_once() -> None:

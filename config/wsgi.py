@@ -10,11 +10,12 @@ from django.core.wsgi import get_wsgi_application
 
 from apps.broker.current import get_broker
 from config.front import Front
-from config.processes import end_with_parent, stop_once
+from config.processes import allow_files, end_with_parent, stop_once
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 stop_once()  # before any other thread
+allow_files(8192)
 application = Front(
     get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 )

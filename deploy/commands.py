@@ -6,7 +6,10 @@ this one's place, and so gets its signals:
 usage: python -m deploy.commands migrate|web|worker|dispatcher
 """
 
+import contextlib
 import os
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,8 +17,10 @@ from typing import NoReturn
 
 from config.front import THREADS
 
-#: Connections that a web process takes at once.
+#: Connections that a web process takes at once, if it may have as many files.
 CONNECTIONS = 4096
+#: Files that it has besides.
+_FILES = 256
 #: What each of them needs in its environment.
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
@@ -37,13 +42,25 @@ def web(host: str, port: int, workers: int) -> list[str]:
         # One for each request whose body is read: config/front.py
         "--blocking-threads", str(THREADS),
         # Connections at once for each worker: idle ones count as well.
-        "--backpressure", str(CONNECTIONS),
+        "--backpressure", str(_connections()),
         # Milliseconds for a request's head, and for the next to begin
         "--http1-header-read-timeout", "30000",
         "--respawn-failed-workers", "--respawn-interval", "0.5",
         "--workers-kill-timeout", "15",
         "config.wsgi:application",
     ]
+
+
+def _connections() -> int:
+    """Return how many connections a web process can have.
+
+    Without a file left for another one Granian would try for ever. Each
+    process raises its limit by itself: config/wsgi.py.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    return max(min(CONNECTIONS, most - _FILES), 1)
 
 
 def worker(processes: int, threads: int) -> list[str]:
@@ -66,11 +83,28 @@ def number(
     return int(text)
 
 
+def every_address() -> str:
+    """Return the address of all of the machine's, IPv6 ones if it has any."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        # Granian leaves this option as it is.
+        only = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        probe.bind(("::", 0))
+        if not only:
+            return "::"
+    return "0.0.0.0"
+
+
 def in_container(name: str, environ: Mapping[str, str]) -> list[list[str]]:
     """Return what a container runs, one after the other; KeyError if none."""
     return {
         "migrate": [MIGRATE, RECOVER],
-        "web": [web("0.0.0.0", 8000, number(environ, "WEB_WORKERS", 2, 256))],
+        "web": [
+            web(
+                every_address(),
+                number(environ, "PORT", 8000, 65535),
+                number(environ, "WEB_WORKERS", 2, 256),
+            )
+        ],
         "worker": [
             worker(
                 number(environ, "WORKER_PROCESSES", 2, 256),

@@ -6,7 +6,9 @@ Answers 200 to every method and path. One line a call: time (UTC), method,
 path, the webhook-id header, body.
 """
 
+import contextlib
 import signal
+import socket
 import sys
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +63,16 @@ class Server(ThreadingHTTPServer):
     """Takes a burst of connections at once."""
 
     request_queue_size = 1024
+    if socket.has_dualstack_ipv6():
+        address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        """Listen for IPv4 as well."""
+        with contextlib.suppress(OSError, AttributeError):
+            self.socket.setsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0
+            )
+        super().server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a caller that hangs up."""

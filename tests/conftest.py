@@ -22,7 +22,6 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs RabbitMQ where there is none, unless it must run."""
     if os.environ.get("RABBITMQ_URL"):

@@ -31,11 +31,13 @@ class LadderBuilder:
         self,
         loop: IOLoop,
         refusals: Refusals,
+        on_refused: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
-        """Call ``on_end`` each time that the ladder stands."""
+        """Take what to call at a round's first refusal, and at its end."""
         self._loop = loop
         self._refusals = refusals
+        self._on_refused = on_refused
         self._on_end = on_end
         self._connection: pika.connection.Connection | None = None
         self._left: list[ladder.Rung] = []
@@ -75,8 +77,7 @@ class LadderBuilder:
         if name in names:
             del self._left[:names.index(name)]
             if name in self._refusals.missing:
-                self._refused[name] = self._refusals.missing[name]
-                del self._left[0]
+                self._skip(name, self._refusals.missing[name])
         elif names:
             logger.error(
                 "RabbitMQ refuses the ladder",
@@ -88,9 +89,20 @@ class LadderBuilder:
         else:
             self._end(connection)
 
+    def _skip(self, name: str, reason: str) -> None:
+        """Go on after a refused rung, the first of those that are left."""
+        if not self._refused:
+            # Until the rest has been tried, none of it is relied on.
+            self._refusals.missing |= {
+                rung.queue: reason for rung in self._left
+            }
+            self._on_refused()
+        self._refused[name] = reason
+        del self._left[0]
+
     def _end(self, connection: pika.connection.Connection) -> None:
         had_missing = bool(self._refusals.missing)
-        self._refusals.missing = self._refused
+        self._refusals.missing = dict(self._refused)
         self._on_end()
         if self._refused:
             logger.warning(

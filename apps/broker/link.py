@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 #: that the outcome is unknown, which counts as failed.
 REPLY_SECONDS = 2.0
 
+#: How long messages wait for the ladder to be built, in seconds.
+LADDER_SECONDS = 0.5
+
 #: Persistent messages survive a restart of RabbitMQ, so that timers are on
 #: time after it, and not only when the sweep has found them.
 DELIVERY_MODE = pika.DeliveryMode.Persistent
@@ -57,13 +60,16 @@ class Link(threading.Thread):
         self._targets = targets
         self._refusals = Refusals()
         self._builder = LadderBuilder(
-            self.loop, self._refusals, self._on_ladder
+            self.loop, self._refusals, self._begin, self._on_ladder
         )
         self._was_forgotten = False
+        self._is_blocked = False
         self._outage = OutageLog("publishing")
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
         self._declarer: Declarer | None = None
+        # Both, as soon as they can be used; `_begin` has them used.
+        self._ready: tuple[Channel, Declarer] | None = None
         self._attempted_at = 0.0
         # After a failed attempt requests fail at once, and don't wait for
         # the next one.
@@ -113,7 +119,7 @@ class Link(threading.Thread):
         )
 
     def _check_open(self, connection: pika.SelectConnection) -> None:
-        if connection is self._connection and self._channel is None:
+        if connection is self._connection and self._ready is None:
             self._drop("it does not answer", is_failing=True)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
@@ -139,21 +145,31 @@ class Link(threading.Thread):
     def _on_ready(self, channel: Channel, declarer: Declarer) -> None:
         if channel.connection is not self._connection:
             return
-        self._channel = channel
-        self._declarer = declarer
+        self._ready = (channel, declarer)
+        self._was_forgotten = False
+        self._builder.build(channel.connection)
+        # Most of the time the ladder stands already, and that is known
+        # before. Where it is new, messages do not wait for all of it.
+        self.loop.call_later(LADDER_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        """Publish, from now on, over the channel that is ready."""
+        if self._ready is None or self._channel is not None:
+            return
+        self._channel, self._declarer = self._ready
         self._last_tag = 0
         self._returned.clear()
         self._is_failing = False
-        self.is_usable = True
-        self._outage.up()
-        self._was_forgotten = False
-        self._builder.build(channel.connection)
+        if not self._is_blocked:
+            self.is_usable = True
+            self._outage.up()
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._carry_out(request)
 
     def _on_ladder(self) -> None:
         # Until now messages have had their rungs declared before them.
+        self._begin()
         if self._declarer is not None and not self._was_forgotten:
             self._declarer.assume_rungs()
 
@@ -176,9 +192,11 @@ class Link(threading.Thread):
         # until the alarm is over, and so would each one after it. So it is
         # kept, and callers fail at once.
         self.is_usable = False
+        self._is_blocked = True
         self._give_up("it blocks publishers (memory or disk alarm)")
 
     def _on_unblocked(self, _: object, __: object) -> None:
+        self._is_blocked = False
         if self._channel is not None:
             self.is_usable = True
             self._outage.up()
@@ -186,8 +204,8 @@ class Link(threading.Thread):
     def _drop(self, reason: object, *, is_failing: bool = False) -> None:
         """Forget the connection, fail what is unsettled, connect again."""
         connection, self._connection = self._connection, None
-        self._channel = None
-        self._declarer = None
+        self._channel = self._declarer = self._ready = None
+        self._is_blocked = False
         self.is_usable = False
         self._is_failing = is_failing
         if connection is not None and not (

@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 
 from apps.monitoring.heartbeat import STALE_AFTER, Sign
-from apps.timers.database import Connection, pool
+from apps.timers.database import UNAVAILABLE, Connection, pool
 from apps.timers.outages import Outage, describe
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,8 @@ class Notice:
         try:
             with pool().connection() as connection:
                 connection.execute(query, {**self._values, **values})
+        except UNAVAILABLE:
+            pass  # who needs Postgres says so
         except Exception as error:  # nothing hangs on it
             _UNWRITTEN.failed(error=describe(error))
         else:

@@ -36,7 +36,7 @@ Found = TypeVar("Found")
     "/timer",
     response={
         201: TimerCreated,
-        frozenset({400, 403, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
     },
     summary="Set a timer",
 )
@@ -130,7 +130,7 @@ def replay_timer(
     "/timers/replay",
     response={
         202: Replayed,
-        frozenset({400, 403, 411, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
     },
     summary="Replay what gave up",
 )

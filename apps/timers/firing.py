@@ -21,7 +21,6 @@ from apps.timers.marks import MarkWriter
 from apps.timers.once import Once
 from apps.timers.outages import POSTGRES
 from apps.timers.records import (
-    Attempt,
     Claim,
     Early,
     Mark,
@@ -40,7 +39,7 @@ from apps.webhooks.client import (
 )
 from apps.webhooks.destinations import Destinations
 from apps.webhooks.target import InvalidURL, Target, parse_target
-from config.logs import Repeated
+from config.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -346,7 +345,7 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     recorded = _last_word(store.record, reports)
     mark_writer().discard(*(report.token for report in reports))
     for (claim, report), is_recorded in zip(ended, recorded, strict=True):
-        details = _details(claim, report.attempt, report.error)
+        details = verdicts.details(claim, report.attempt, report.error)
         if not is_recorded:
             details["recorded"] = "no: the claim was taken over"
         logger.info(f"timer {report.outcome.value}", extra=details)
@@ -358,7 +357,9 @@ def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     _last_word(store.postpone, postponements)
     mark_writer().discard(*(each.token for each in postponements))
     for claim, postponement in tried:
-        details = _details(claim, postponement.attempt, postponement.error)
+        details = verdicts.details(
+            claim, postponement.attempt, postponement.error
+        )
         again_in = postponement.delay.total_seconds()
         details["again_in_s"] = round(again_in, 1)
         logger.info("timer postponed", extra=details)
@@ -368,22 +369,3 @@ _records: WriteBehind[tuple[Claim, Report]] = WriteBehind(_record)
 _postponements: WriteBehind[tuple[Claim, Postponement]] = WriteBehind(
     _postpone
 )
-
-
-def _details(
-    claim: Claim, attempt: Attempt | None, error: str | None
-) -> dict[str, object]:
-    """Return what a log line says of a timer that was tried."""
-    details: dict[str, object] = {"timer": claim.id}
-    if attempt is not None:
-        if attempt.sent_at is not None:
-            late = (attempt.sent_at - claim.due_at).total_seconds()
-            details["late_ms"] = round(late * 1000, 1)
-        if attempt.status_code is not None:
-            details["status"] = attempt.status_code
-    if error is not None:
-        details["error"] = error
-    if attempt is not None and attempt.duration is not None:
-        took = attempt.duration.total_seconds()
-        details["took_ms"] = round(took * 1000, 1)
-    return details

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 #: How long the mark of an answered request waits for the answer's record,
 #: in seconds, before it is written after all.
-_GRACE = 0.2
+_GRACE = 0.5
 
 
 class MarkWriter:

@@ -11,6 +11,8 @@ logger = logging.getLogger(__name__)
 _AGAIN = 60.0
 #: For how long a failure counts as present, in seconds.
 _RECENT = 15.0
+#: A step that takes longer hangs, in seconds.
+_HANGS = 7.5
 #: Of an error's text no more is told, and of troubles no more than these.
 _MOST_CHARACTERS = 200
 _MOST_TROUBLES = 5
@@ -117,12 +119,21 @@ class Troubles:
     """What keeps failing in this process, each by its name.
 
     A failure of one name is logged once a minute; probes ask for all that
-    failed of late and has not worked since.
+    failed of late and has not worked since, and for what hangs.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._under_way: tuple[str, float] | None = None
         self._known: dict[str, _Trouble] = {}
+
+    def begins(self, name: str) -> None:
+        """Note that something is under way, which should not take long."""
+        self._under_way = name, time.monotonic()
+
+    def ended(self) -> None:
+        """Note that it is no more."""
+        self._under_way = None
 
     def note(
         self, name: str, sentence: str, error: BaseException, **details: object
@@ -170,8 +181,12 @@ class Troubles:
     def recent(self) -> list[str]:
         """Return what failed of late, as "name: error", the first few."""
         now = time.monotonic()
+        hanging = []
+        if under_way := self._under_way:
+            name, since = under_way
+            hanging = [f"{name}: it hangs"] if now > since + _HANGS else []
         with self._lock:
-            found = sorted(
+            found = hanging + sorted(
                 f"{name}: {known.text}"
                 for name, known in self._known.items()
                 if now <= known.until and not known.is_over

@@ -35,7 +35,5 @@ class Progress:
         if POSTGRES.lasts():
             return Sign(age, "its threads wait for Postgres")
         return Sign(
-            age,
-            f"its threads hang: none began or ended a call for {age:.0f} s"
-            f" while messages wait ({self._waiting.qsize()})",
+            age, "its threads hang: none ends a call, while messages wait"
         )

@@ -275,11 +275,13 @@ UNQUEUED_IDS = {
 PROMOTE = {True: _promote_sql(_OVERDUE), False: _promote_sql(_AHEAD)}
 DUE = {True: _due_sql(_OVERDUE), False: _due_sql(_AHEAD)}
 
+# A mark of the future is that of a clock that was set back since.
 _LOST = f"""
     {_WAITING} AND queued_at IS NOT NULL
     AND next_at < now() - %(lost_after)s
-    AND CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
-        END < now() - %(requeue_after)s
+    AND (CASE WHEN %(idle)s THEN queued_at ELSE greatest(queued_at, next_at)
+         END < now() - %(requeue_after)s
+         OR queued_at > now() + %(requeue_after)s)
 """
 LOST_IDS = _ids(_LOST)
 LOST = f"""

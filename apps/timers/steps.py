@@ -58,6 +58,7 @@ class Steps:
         steps would only wait for it as well. What else fails is logged,
         once a minute for each step.
         """
+        TROUBLES.begins(name)
         try:
             result = step()
         except Exception as error:
@@ -66,6 +67,8 @@ class Steps:
             TROUBLES.note(name, self._sentence, error)
             self.failed[name] = describe(error)
             return None
+        finally:
+            TROUBLES.ended()
         TROUBLES.worked(name)
         return result
 

@@ -205,3 +205,22 @@ def _postponed(
     return Postponement(
         claim.id, claim.token, delay, error, attempt, **kept | counters
     )
+
+
+def details(
+    claim: Claim, attempt: Attempt | None, error: str | None
+) -> dict[str, object]:
+    """Return what a log line says of a timer that was tried."""
+    details: dict[str, object] = {"timer": claim.id}
+    if attempt is not None:
+        if attempt.sent_at is not None:
+            late = (attempt.sent_at - claim.due_at).total_seconds()
+            details["late_ms"] = round(late * 1000, 1)
+        if attempt.status_code is not None:
+            details["status"] = attempt.status_code
+    if error is not None:
+        details["error"] = error
+    if attempt is not None and attempt.duration is not None:
+        took = attempt.duration.total_seconds()
+        details["took_ms"] = round(took * 1000, 1)
+    return details

@@ -32,14 +32,14 @@ class Output:
                 record = {"time": now, "process": OWN_NAME, "message": line}
                 self._write(json.dumps(record).encode() + b"\n")
             else:
-                self._write(_label(OWN_NAME) + f"{now} {line}\n".encode())
+                self._write(_label(OWN_NAME) + _encoded(f"{now} {line}\n"))
 
     def show(self, text: str) -> None:
         """Write `text` for a person to read and copy: without a label."""
         if self._as_json:
             self.say(text)
         else:
-            self._write(text.encode() + b"\n")
+            self._write(_encoded(text) + b"\n")
 
     def forward(self, name: str, lines: Iterable[bytes]) -> None:
         """Write lines (without their ends) that the process `name` wrote."""
@@ -80,6 +80,11 @@ class Output:
 def to_terminal(*, as_json: bool) -> Output:
     """Return an output that writes to standard output."""
     return Output(sys.stdout.buffer, as_json=as_json)
+
+
+def _encoded(text: str) -> bytes:
+    """Return text as bytes; what the locale made of a path's bytes too."""
+    return text.encode(errors="surrogateescape")
 
 
 def _label(name: str) -> bytes:

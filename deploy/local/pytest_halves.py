@@ -51,7 +51,15 @@ def pytest_collection_modifyitems(
     kept = [item for item in items if _half_of(item) == half]
     if len(kept) < len(items):
         (config.option.notes / LEFT).touch()
-    items[:] = sorted(kept, key=lambda item: "unit" in item.path.parts)
+    items[:] = sorted(kept, key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Put files that run processes first, and those that need none last."""
+    if "unit" in item.path.parts:
+        return 2
+    runs_processes = item.path.name.startswith(("test_service", "test_deploy"))
+    return 0 if runs_processes else 1
 
 
 def _half_of(item: pytest.Item) -> str:

@@ -195,9 +195,10 @@ class RabbitMQ:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(home / "node"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
-            # Schedulers that spin while they wait would cost a core.
+            # Paths are UTF-8 whatever the locale. Schedulers that spin while
+            # they wait would cost a core.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "-kernel inet_dist_use_interface {127,0,0,1}"
+                "+fnu -kernel inet_dist_use_interface {127,0,0,1}"
                 " +sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }

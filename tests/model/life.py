@@ -15,10 +15,14 @@ class Violation(AssertionError):
     """Something happened that must never happen."""
 
 
+class Broken(BaseException):
+    """A violation on its way out: no `except Exception` may act on it."""
+
+
 def must(condition: object, sentence: str) -> None:
-    """Raise Violation unless the condition holds."""
+    """Raise Broken, which ends as a Violation, unless the condition holds."""
     if not condition:
-        raise Violation(sentence)
+        raise Broken(sentence)
 
 
 def doubled(first: float, failures: int, longest: float = 60.0) -> float:

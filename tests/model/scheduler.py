@@ -15,6 +15,7 @@ from apps.timers import dispatcher
 from apps.timers.records import NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.model.drain import drain
+from tests.model.life import Broken, Violation
 from tests.model.postgres import Postgres
 from tests.model.receivers import DEFERRALS
 from tests.model.worker import Worker
@@ -77,6 +78,8 @@ def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
             getattr(scheduler, name)(which, how)
             world.observe()
         drain(world)
+    except Broken as broken:
+        raise Violation(str(broken)) from broken
     finally:
         world.close()
 

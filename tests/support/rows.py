@@ -8,7 +8,7 @@ import uuid_utils.compat
 from psycopg.rows import dict_row
 
 from apps.timers import store
-from apps.timers.database import pool
+from apps.timers.database import connect, pool
 from apps.timers.models import Outcome
 from apps.timers.records import (
     Attempt,
@@ -151,7 +151,7 @@ def fill(count: int, columns: str) -> None:
     pairs = [pair.split(" = ", 1) for pair in columns.split("; ")]
     names = "".join(f", {name}" for name, _ in pairs)
     values = "".join(f", {value}" for _, value in pairs)
-    with pool().connection() as connection:
+    with connect() as connection:
         connection.execute(
             f"INSERT INTO timer (id, url, created_at{names})"
             f" SELECT gen_random_uuid(), 'http://127.0.0.1:9/', now(){values}"

@@ -46,7 +46,10 @@ def make_broker() -> Iterator[Callable[..., LadderBroker]]:
 def broker(
     url: str, make_broker: Callable[..., LadderBroker]
 ) -> LadderBroker:
-    return make_broker(url)
+    broker = make_broker(url)
+    # On a busy machine RabbitMQ may take too long for a first message.
+    eventually(lambda: broker.depth("timers") is not None)
+    return broker
 
 
 @pytest.fixture

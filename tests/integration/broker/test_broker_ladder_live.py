@@ -137,7 +137,7 @@ def test_a_restricted_user_where_quorum_is_the_default(
 
 def test_a_queue_with_other_arguments_is_named_and_used_as_it_is(
     url: str,
-    broker: Any,
+    make_broker: Callable[..., Any],
     receive: Callable[..., Any],
     message: Callable[..., Any],
     wait_until: Callable[..., None],
@@ -155,6 +155,7 @@ def test_a_queue_with_other_arguments_is_named_and_used_as_it_is(
                 "x-dead-letter-exchange": "delay.target",
             },
         )
+    broker = make_broker(url)
     received = receive(url)
     keys = set(range(20))
     confirmed: set[int] = set()

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from apps.broker import builder, ladder
+from apps.broker import builder, ladder, link
 from apps.broker.rabbitmq import LadderBroker
 
 pytestmark = pytest.mark.rabbitmq
@@ -92,6 +92,24 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     wait_until(lambda: "exact" in received.keys)
     assert received.times[-1] >= began + 0.59
     assert len(management.queues()) == len(ladder.rungs()) + 4
+
+
+def test_a_process_that_starts_knows_what_is_refused_before_it_publishes(
+    broker: LadderBroker,
+    management: Any,
+    message: Callable[..., Any],
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A refusal on the channel that publishes would fail all that is on it.
+    monkeypatch.setattr(link, "LADDER_SECONDS", 30)
+    limit_queues(management, 20)
+    delays = range(100, 60_000, 590)
+    outcomes = broker.enqueue_many([(message(d), d) for d in delays])
+    assert set(outcomes) == {None}
+    wait_until(lambda: reasons(caplog, REFUSED))
+    assert not reasons(caplog, "RabbitMQ is away, trying on")
 
 
 def test_without_any_rung_a_delayed_message_is_not_taken(

@@ -76,7 +76,6 @@ def service(
         shutil.rmtree(home.resolve(), ignore_errors=True)
 
 
-
 def test_timers_outlive_a_power_cut(
     service: Service, receiver: Receiver,
     wait_until: WaitUntil, all_gone: AllGone,

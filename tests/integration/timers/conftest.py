@@ -12,7 +12,7 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.rabbitmq import LadderBroker
 from apps.timers import database, firing
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
-from apps.timers.outages import POSTGRES, PUBLISHING
+from apps.timers.outages import POSTGRES, PUBLISHING, TROUBLES
 from apps.webhooks.signing import parse_secret
 from tests.support.rabbitmq import Management
 from tests.support.receiver import AbsentReceiver
@@ -25,6 +25,7 @@ def no_outage() -> None:
     """End what earlier tests left: only its beginning is logged."""
     for outage in (POSTGRES, PUBLISHING):
         outage.worked()
+    TROUBLES.clear()
 
 
 @pytest.fixture

@@ -51,14 +51,6 @@ def test_a_body_that_is_too_long_is_refused_unread(
     assert "524288" in json.loads(body)["detail"]
 
 
-def test_a_chunked_body_is_refused_unread(web: Service) -> None:
-    request = head("POST", "/timer", "Transfer-Encoding: chunked")
-    for start in (b"", b"5\r\nhello\r\n"):
-        status, _, body = exchange(web, request + start)
-        assert status == 411
-        assert "Content-Length" in json.loads(body)["detail"]
-
-
 def test_bytes_are_taken_as_they_come(web: Service) -> None:
     length = f"Content-Length: {len(GOOD)}"
     status, headers, body = exchange(

@@ -190,7 +190,7 @@ def test_the_api_document_says_what_is_true() -> None:
     }
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "201", "400", "403", "411", "413", "422", "503",
+        "201", "400", "403", "408", "413", "422", "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]
@@ -203,7 +203,9 @@ def test_the_api_document_says_what_is_true() -> None:
     look_up = document["paths"]["/timer/{timer_uuid}"]["get"]
     assert set(look_up["responses"]) == {"200", "404", "422", "503"}
     cancel = document["paths"]["/timer/{timer_uuid}"]["delete"]
-    assert set(cancel["responses"]) == {"204", "404", "409", "422", "503"}
+    assert set(cancel["responses"]) == {
+        "204", "403", "404", "409", "422", "503",
+    }
 
 
 def test_an_error_of_our_own_is_json_too(

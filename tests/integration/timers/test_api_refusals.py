@@ -242,12 +242,6 @@ def test_a_length_that_is_none_is_400() -> None:
         assert "Content-Length" in answer.json()["detail"]
 
 
-def test_a_chunked_body_is_411() -> None:
-    answer = post(json.dumps(GOOD), **{"Transfer-Encoding": "chunked"})
-    assert answer.status_code == 411
-    assert "Content-Length" in answer.json()["detail"]
-
-
 @settings(
     max_examples=200,
     deadline=None,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -60,7 +61,7 @@ def seal(timer_id: UUID) -> None:
         )
 
 
-def three(seconds: float = -5, **options: object) -> list[UUID]:
+def three(seconds: float = -5, **options: Any) -> list[UUID]:
     """Store three timers; the second is to be the bad one."""
     return new_timers(3, seconds, **options)
 
@@ -97,7 +98,7 @@ def test_a_row_that_cannot_be_claimed_ends_and_the_others_are_claimed(
     assert bad["leased_until"] is None
 
 
-def row_of_bad(timer_id: UUID) -> dict[str, object]:
+def row_of_bad(timer_id: UUID) -> dict[str, Any]:
     """Return what Python can read of any row."""
     with pool().connection() as connection:
         found = connection.execute(
@@ -142,7 +143,8 @@ def test_what_of_a_row_cannot_be_read_is_said() -> None:
         " infinity; retry is no object of max_attempts, min_delay,"
         " max_delay, unanswered; outcome is 'odd'"
     )
-    assert (found.outcome, found.sent_at, found.retry) == ("failed", None, None)
+    assert found.outcome == "failed"
+    assert (found.sent_at, found.retry) == (None, None)
     assert found.due_at.year == 9999
     assert found.created_at.year == 1
 
@@ -169,6 +171,15 @@ def test_what_waits_for_ever_ends() -> None:
     assert (bad["outcome"], bad["error"]) == (
         "failed", "invalid: next_at is after the year 9999"
     )
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_what_was_queued_in_the_future_is_lost(idle: bool) -> None:
+    timer_id = new_timer(-5, queued=True)
+    assert store.lost(idle=idle, limit=10) == []
+    change(timer_id, "queued_at = 'infinity'")
+    lost = store.lost(idle=idle, limit=10)
+    assert [each.id for each in lost] == [timer_id]
 
 
 @pytest.mark.parametrize("overdue", [True, False])
@@ -357,15 +368,9 @@ def test_another_schema_is_no_rows_fault() -> None:
 
 def test_a_reason_repeats_nothing_of_the_row() -> None:
     timer_id = new_timer(-5, url="http://127.0.0.1/secret")
-    with pool().connection() as connection:
-        try:
-            connection.execute(
-                "UPDATE timer SET created_at = NULL WHERE id = %s",
-                [timer_id],
-            )
-        except psycopg.IntegrityError as error:
-            assert "secret" in str(error)
-            assert "secret" not in aside.reason(error)
+    with pytest.raises(psycopg.IntegrityError, match="secret") as caught:
+        change(timer_id, "created_at = NULL")
+    assert "secret" not in aside.reason(caught.value)
     assert aside.reason(ValueError("a\nb\x00" + "c" * 999)) == (
         f"invalid: a?b?{'c' * 196}"
     )

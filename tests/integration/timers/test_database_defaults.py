@@ -14,10 +14,11 @@ from pytest_django import Settings
 
 from apps.timers import store
 from apps.timers.database import close_pool, connection_arguments, pool
+from deploy.local.needs import pgbouncer
 from tests.support import api
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, postponement, report
-from tests.support.servers import OwnPgBouncer, OwnPostgres, pgbouncer
+from tests.support.servers import OwnPgBouncer, OwnPostgres
 
 pytestmark = pytest.mark.usefixtures("db_pool")
 

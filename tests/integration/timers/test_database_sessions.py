@@ -92,28 +92,6 @@ def test_the_limits_are_those_of_the_callers() -> None:
         assert found == (seconds,)
 
 
-def test_a_list_that_takes_long_says_how_to_narrow_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(database, "_LIST_SECONDS", 0.2)
-    with locked_table():
-        answer = Client().get("/timers")
-    assert answer.status_code == 503
-    assert "narrow it with host, from and to" in answer.json()["detail"]
-
-
-def test_lists_take_no_connection_from_what_is_hot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(database, "_LIST_PATIENCE", 0.2)
-    with list_pool().connection(), list_pool().connection():
-        answer = Client().get("/timers")
-        assert answer.status_code == 503
-        assert "narrow it" in answer.json()["detail"]
-        assert create() == 201
-    assert Client().get("/timers").status_code == 200
-
-
 def test_what_counts_many_rows_has_no_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

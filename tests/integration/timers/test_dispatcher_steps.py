@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from apps.broker.rabbitmq import LadderBroker
 from apps.monitoring import heartbeat, processes
-from apps.timers import dispatcher, publishing, steps, store
+from apps.timers import dispatcher, outages, steps, store
 from apps.timers.database import pool
 from apps.timers.management.commands import dispatch_timers
 from apps.timers.outages import TROUBLES
@@ -26,9 +26,8 @@ pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture(autouse=True)
-def no_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget earlier tests' troubles; take over at once."""
-    TROUBLES.clear()
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take over soon after a start of Postgres."""
     monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
 
 
@@ -86,12 +85,14 @@ def unforeseen(*_: Any, **__: Any) -> Any:
     ],
 )
 def test_a_step_that_fails_leaves_the_others_to_be_done(
-    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch,
+    ladder: LadderBroker, request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
     step: str, name: str, fail: Callable[..., Any],
 ) -> None:
     # Given something to do for each step, one of which always fails
     work = Work()
+    mended = pytest.MonkeyPatch()
+    request.addfinalizer(mended.undo)
     promote = store.promote
     if step in ("near", "overdue"):
         def promote_one(*, overdue: bool, limit: int) -> Any:
@@ -100,10 +101,10 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
                 overdue=overdue, limit=limit
             )
 
-        monkeypatch.setattr(store, "promote", promote_one)
+        mended.setattr(store, "promote", promote_one)
     else:
         what = {"ended": "take_over", "lost": "lost"}[step]
-        monkeypatch.setattr(store, what, fail)
+        mended.setattr(store, what, fail)
 
     # When passes are done, Then the others' work is
     for _ in range(3):
@@ -117,12 +118,7 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
     assert done.troubles == TROUBLES.recent()
 
     # When it works again, Then that is over
-    monkeypatch.undo()
-    monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
-    monkeypatch.setattr(
-        publishing, "get_broker", lambda: ladder
-    )
-    monkeypatch.setattr(dispatcher, "get_broker", lambda: ladder)
+    mended.undo()
     assert not dispatcher.run_once().failed
     assert work.done() == {"near", "overdue", "lost", "ended"}
     assert not TROUBLES.recent()
@@ -136,7 +132,7 @@ def test_a_statement_that_always_fails_stops_nobody(
 
     # When a pass is done, Then it says why, and the rest of it is done
     done = dispatcher.run_once()
-    assert done.failed == {"taking over": "RaiseException: no, never"}
+    assert done.failed == {"taking over": "UndefinedFunction: no, never"}
     assert work.done() == {"near", "overdue", "lost"}
 
 
@@ -157,7 +153,7 @@ def test_recovery_does_what_it_can_and_says_what_it_cannot(
     assert capsys.readouterr().out == (
         "Queued 3 timers: 2 overdue, 1 near. Taken over from lost workers: 0."
         " Not done, and tried again by the dispatcher:"
-        " taking over: RaiseException: no, never.\n"
+        " taking over: UndefinedFunction: no, never.\n"
     )
     assert work.done() == {"near", "overdue", "lost"}
 
@@ -175,11 +171,12 @@ def test_what_a_broker_fails_on_loses_its_mark(
 
 @pytest.fixture
 def broken_update(db_pool: None) -> Iterator[None]:
-    """Have the database refuse to take a claim over."""
+    """Have the database refuse to take a claim over, whatever the row."""
     with pool().connection() as connection:
         connection.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE EXCEPTION 'no, never'; END $$"
+            " $$ BEGIN RAISE EXCEPTION 'no, never'"
+            " USING ERRCODE = 'undefined_function'; END $$"
         )
         connection.execute(
             "CREATE TRIGGER refuse BEFORE UPDATE ON timer FOR EACH ROW"
@@ -205,6 +202,7 @@ def loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Loop]:
     """Run the dispatcher's loop; it ends with the test."""
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     started: list[threading.Thread] = []
 
@@ -244,12 +242,13 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
 
     # When its passes fail, Then it is unwell, and all know why
     work = Work()
-    why = "ago: taking over: RaiseException: no, never"
+    why = "ago: taking over: UndefinedFunction: no, never"
     eventually(lambda: why in illness())
+    eventually(lambda: processes_noted()[0][4])
     ((role, _, seen, good, trouble),) = processes_noted()
     assert role == "dispatcher"
     assert seen < good
-    assert trouble == "taking over: RaiseException: no, never"
+    assert trouble == "taking over: UndefinedFunction: no, never"
 
     # When what was wrong is mended, Then it is well
     change(work.ended, "leased_until = now() + interval '1 h'")
@@ -265,7 +264,8 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
 def test_a_dispatcher_whose_passes_hang_is_unwell(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "STALE_AFTER", 0.5)
+    monkeypatch.setattr(heartbeat, "STALE_AFTER", 1.5)
+    monkeypatch.setattr(outages, "_HANGS", 0.5)
     gate = threading.Event()
 
     def hang(**_: Any) -> list[Any]:
@@ -275,7 +275,9 @@ def test_a_dispatcher_whose_passes_hang_is_unwell(
     loop()
     eventually(lambda: not illness())
     monkeypatch.setattr(store, "lost", hang)
-    eventually(lambda: "was last heard of" in illness())
+    why = "looking for what is lost: it hangs"
+    eventually(lambda: illness().endswith(f"ago: {why}"))
+    eventually(lambda: processes_noted()[0][4] == why)
     gate.set()
     eventually(lambda: not illness())
 
@@ -306,16 +308,16 @@ def test_a_long_way_is_gone_in_short_passes(
         "due_at = now() + interval '50 s';"
         " next_at = now() + interval '50 s'",
     )
-    beats: list[float] = []
-    beat = heartbeat.beat
+    passes: list[float] = []
+    run_once = dispatcher.run_once
 
-    def note(*args: Any) -> None:
-        beats.append(time.monotonic())
-        beat(*args)
+    def note(is_over: Callable[[], bool]) -> dispatcher.Pass:
+        passes.append(time.monotonic())
+        return run_once(is_over)
 
-    monkeypatch.setattr(dispatch_timers, "beat", note)
+    monkeypatch.setattr(dispatcher, "run_once", note)
     running = loop()
-    eventually(lambda: len(beats) > 3)
+    eventually(lambda: len(passes) > 3)
 
     # When a lease ends meanwhile, Then it is taken over in between
     ended = claimed(new_timer(-30)).id
@@ -324,7 +326,7 @@ def test_a_long_way_is_gone_in_short_passes(
     assert unqueued() > 0
 
     # And the loop does not pause between such passes
-    gaps = [after - before for before, after in pairwise(beats)]
+    gaps = [after - before for before, after in pairwise(passes)]
     assert sorted(gaps)[len(gaps) // 2] < dispatch_timers._INTERVAL
 
     # When it is told to stop, Then it does, with all the rest undone

@@ -1,20 +1,28 @@
 """Whatever goes wrong about a call, it ends in a record, not in a repeat."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from apps.timers import firing, store, verdicts
 from apps.timers.models import Outcome
-from apps.timers.records import Report
+from apps.timers.records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
 from tests.integration.webhooks.receivers import answering
 from tests.integration.webhooks.receivers import receiver as misbehaving
 from tests.support.poison import POISONS
 from tests.support.receiver import Receiver
-from tests.support.rows import attempts, change, new_timer, row
+from tests.support.rows import (
+    attempts,
+    change,
+    database_clock,
+    new_timer,
+    row,
+)
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("local_calls")
@@ -141,19 +149,26 @@ def test_what_can_never_be_sent_ends_at_once(receiver: Receiver) -> None:
 def test_an_answer_that_cannot_be_recorded_is_not_called_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mark stays until the record is written."""
+    # Given that marks wait until a record has failed
+    mark_sent, failed = store.mark_sent, threading.Event()
 
-    # Given a request whose mark waits for others while it is answered
+    def wait(marks: Sequence[Mark]) -> None:
+        assert failed.wait(10)
+        mark_sent(marks)
+
     def fail(reports: Sequence[Report]) -> list[bool]:
         raise LookupError("no such column")
 
+    monkeypatch.setattr(store, "mark_sent", wait)
+    firing.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
+
+    # When a call's record fails
+    timer_id = new_timer(-1, url=receiver.url())
     with monkeypatch.context() as patch:
         patch.setattr(store, "record", fail)
-        timer_id = new_timer(-1, url=receiver.url())
-
-        # When its record fails
         with pytest.raises(LookupError):
             firing.fire(timer_id)
+    failed.set()
 
     # Then it is marked, and ends as unknown with its lease
     eventually(lambda: row(timer_id)["sent_at"])

@@ -27,12 +27,6 @@ from tests.support.service import Service, free_port
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(autouse=True)
-def no_troubles() -> None:
-    """Forget earlier tests' troubles."""
-    TROUBLES.clear()
-
-
 def ready() -> tuple[int, dict[str, Any]]:
     answer = Client().get("/readyz")
     return answer.status_code, answer.json()

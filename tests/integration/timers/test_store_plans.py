@@ -6,9 +6,10 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import connection as django_connection
 
 from apps.timers import store
-from apps.timers.database import close_pool, list_pool, pool
+from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, FailedSet, Mark, Report, Wish
 from tests.support.rows import attempt, change, claimed, fill, new_timers
@@ -20,10 +21,20 @@ CALLS = 12
 BATCH = 500
 
 
+@pytest.fixture(autouse=True)
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every statement counted on the connection that is asked."""
+    monkeypatch.setattr(store, "list_pool", pool)
+    monkeypatch.setattr(store, "connect", lambda: pool().connection())
+
+
 @pytest.fixture
 def many(transactional_db: None) -> Iterator[None]:
     """Store 170,000 timers: most asleep, some ended, due or lost."""
     close_pool()
+    # The migrations scanned the table, and their connection may yet say so.
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
     # Nobody then waits for a first connection, so that there is no second
     # one, whose figures would be told later.
     pool().wait()
@@ -52,10 +63,8 @@ MOST_READ = 5_000
 
 def scans() -> tuple[dict[str, int], int]:
     """Return how often each index and the table were scanned; rows read."""
-    # What a connection has counted is known to others at its leisure.
-    with list_pool().connection() as connection:
-        connection.execute("SELECT pg_stat_force_next_flush()")
     with pool().connection() as connection:
+        # What a connection has counted is known to others at its leisure.
         connection.execute("SELECT pg_stat_force_next_flush()")
         rows = connection.execute(
             "SELECT indexrelname, idx_scan, idx_tup_read"
@@ -105,6 +114,17 @@ def statements(
             queued | pkey,
         ),
         "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed, by host": (
+            lambda: store.failed(replace(gave_up, host="a.example"), limit=9),
+            {"timer_gave_up_host"},
+        ),
+        "failed, by host and port": (
+            lambda: store.failed(
+                replace(gave_up, host="a.example", port=80, after=claim.id),
+                limit=9,
+            ),
+            {"timer_gave_up_host"} | pkey,
+        ),
         "failed, the next page": (
             lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
             failed_only | pkey,

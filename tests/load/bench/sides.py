@@ -250,8 +250,12 @@ class Rival(Side):
         self._run("-m", _RIVALS, "prepare")
 
     def _commands(self) -> dict[str, list[str]]:
-        web = commands.web("127.0.0.1", self.port, self._web_processes)[1:]
-        found = {"web": [*web[:-1], f"{_RIVALS}.wsgi:application"]}
+        web = commands.web("127.0.0.1", self.port, self._web_processes)
+        # Without the service's front, which has more threads, and its
+        # handling of signals.
+        web[web.index("config.web")] = "granian"
+        web[web.index("--blocking-threads") + 1] = "64"
+        found = {"web": [*web[1:-1], f"{_RIVALS}.wsgi:application"]}
         for index in range(self._workers if self._worker else 0):
             found[f"worker {index}"] = [
                 word.format(index) for word in self._worker

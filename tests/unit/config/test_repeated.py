@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from config import logs
-from config.logs import Repeated
+from config import repeated as module
+from config.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(logs, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 

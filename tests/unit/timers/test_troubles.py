@@ -82,6 +82,17 @@ def test_what_others_log_is_held_for_as_long_as_they_say(
     assert not caplog.messages
 
 
+def test_what_is_under_way_for_long_hangs(clock: SimpleNamespace) -> None:
+    troubles = Troubles()
+    troubles.begins("taking over")
+    clock.now += 7
+    assert not troubles.recent()
+    clock.now += 1
+    assert troubles.recent() == ["taking over: it hangs"]
+    troubles.ended()
+    assert not troubles.recent()
+
+
 def test_an_outage_that_lasts_is_told_once_a_minute_if_asked(
     clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:

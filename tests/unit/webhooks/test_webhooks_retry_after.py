@@ -61,5 +61,5 @@ def test_a_stored_policy_is_read() -> None:
     ],
 )
 def test_anything_else_is_no_policy(value: Any) -> None:
-    with pytest.raises(ValueError, match="^retry"):
+    with pytest.raises(ValueError, match=r"^retry"):
         RetryPolicy.read(value)

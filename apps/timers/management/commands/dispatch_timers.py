@@ -8,8 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.monitoring.heartbeat import Health, beat
-from apps.monitoring.processes import Notice
+from apps.monitoring.heartbeat import Health, Sign, keep_beating
+from apps.monitoring.processes import Notices
 from apps.timers import dispatcher
 from apps.timers.database import UNAVAILABLE
 from apps.timers.outages import POSTGRES, TROUBLES, describe
@@ -48,17 +48,18 @@ class Command(BaseCommand):
 def _run(stopping: threading.Event) -> None:
     wakeups = Wakeups(stopping)
     health = Health()
-    notice = Notice("dispatcher")
+
+    def look() -> Sign:
+        return health.sign(TROUBLES.recent())
+
+    keep_beating("dispatcher", stopping, look)
+    notices = Notices("dispatcher", look)
     logger.info("dispatcher started")
     while not stopping.is_set():
-        goes_on = _pass(stopping, health)
-        sign = health.sign(TROUBLES.recent())
-        beat("dispatcher", sign)
-        notice.write(sign)
-        if not goes_on:
+        if not _pass(stopping, health):
             wakeups.wait(_INTERVAL)
     wakeups.close()
-    notice.withdraw()
+    notices.close()
     logger.info("dispatcher stopped")
 
 

@@ -1,0 +1,83 @@
+"""The service among rows that can't be used: all others fire, on time."""
+
+from uuid import UUID
+
+import pytest
+
+from tests.support.poison import POISONS
+from tests.support.receiver import Receiver
+from tests.support.rows import change, new_timer
+from tests.support.service import Service
+from tests.support.timers import (
+    each_called_once,
+    execute,
+    late_ms,
+    store_timers,
+    value_of,
+)
+from tests.support.waiting import eventually
+
+#: Rows that no claim is ever asked for: one that is due never, and one that
+#: can't be taken over.
+_OTHERS = {
+    "never due": "next_at = 'infinity', due_at = 'infinity'",
+    "lost": (
+        "attempts = 2147483647, claims = 1, fired_at = now(),"
+        " claim_token = gen_random_uuid(),"
+        " leased_until = now() - interval '1 s'"
+    ),
+}
+
+
+def poison(seconds: float, url: str) -> dict[UUID, str]:
+    """Store one timer of each bad kind."""
+    spoiling = {name: sql for name, (sql, _) in POISONS.items()} | _OTHERS
+    made = {}
+    for name, assignments in spoiling.items():
+        timer_id = new_timer(seconds, url=url)
+        change(timer_id, assignments)
+        made[timer_id] = name
+    return made
+
+
+def left(bad: dict[UUID, str]) -> set[str]:
+    """Return the kinds of bad rows that have not failed with a reason."""
+    ended = (
+        "SELECT outcome = 'failed' AND error LIKE 'invalid: _%%'"
+        " FROM timer WHERE id = %s"
+    )
+    return {bad[each] for each in bad if not value_of(ended, each)}
+
+
+def check(service: Service, receiver: Receiver) -> None:
+    # Given bad rows of many kinds, overdue and near, among 1,000 timers
+    bad = poison(-5, receiver.url("/bad")) | poison(3, receiver.url("/bad"))
+    good = store_timers(
+        receiver.url(), [3 + index / 200 for index in range(1000)]
+    )
+
+    # Then each of the 1,000 is called once, and on time
+    each_called_once(receiver, good, within=30)
+    late = late_ms(receiver, good)
+    assert late[500] < 1_000
+    assert late[990] < 3_000
+
+    # And each bad one has failed with a reason, and was never called
+    eventually(lambda: left(bad) == set(), within=40)
+    assert {call.path for call in receiver.calls} == {"/hook"}
+
+    # And the API shows it
+    for timer_id in bad:
+        assert service.timer(str(timer_id))["status"] == "failed"
+    assert execute("SELECT FROM timer WHERE outcome IS NULL") == 0
+
+
+def test_bad_rows_in_standalone(
+    standalone: Service, receiver: Receiver
+) -> None:
+    check(standalone, receiver)
+
+
+@pytest.mark.rabbitmq
+def test_bad_rows_in_the_stack(stack: Service, receiver: Receiver) -> None:
+    check(stack, receiver)
