@@ -16,6 +16,7 @@ import psycopg
 from apps.timers import sql
 from apps.timers.database import UNAVAILABLE, Connection, pool
 from apps.timers.models import Outcome
+from apps.timers.outages import TROUBLES
 from apps.timers.records import Mark, Postponement, Report, Wish
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class Skipped:
             if timer_id in self._until or len(self._until) >= _MOST:
                 return
             self._until[timer_id] = self._clock() + _PAUSE
+        # A pass meets it again only when the minute is over.
+        TROUBLES.hold(f"timer {timer_id}", why, seconds=_PAUSE + 15)
         logger.error(
             "timer skipped: its row can't be used, nor set aside",
             extra={"timer": timer_id, "error": why},

@@ -67,7 +67,7 @@ class _Watched(Connection):
             raise psycopg.errors.ReadOnlySqlTransaction(*error.args) from error
 
 
-class Busy(psycopg.OperationalError):
+class Busy(PoolTimeout):
     """All of a pool's connections were in use for too long."""
 
 
