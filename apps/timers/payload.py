@@ -31,7 +31,7 @@ def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
         "webhook-signature": sign(
             settings.WEBHOOK_SIGNING_KEYS, webhook_id, timestamp, body
         ),
-        "timer-due-at": claim.due_at.isoformat(),
+        "timer-due-at": claim.due_at.isoformat(timespec="microseconds"),
         "timer-attempt": str(claim.attempt),
     }
     return merged(defaults, request.headers or {}, own), body
@@ -45,10 +45,10 @@ def _default(claim: Claim) -> dict[str, object]:
     return {
         "id": str(claim.id),
         "type": "timer.expired",
-        "timestamp": claim.due_at.isoformat(),
+        "timestamp": claim.due_at.isoformat(timespec="microseconds"),
         "data": {
             "id": str(claim.id),
-            "created_at": claim.created_at.isoformat(),
-            "fire_at": claim.due_at.isoformat(),
+            "created_at": claim.created_at.isoformat(timespec="microseconds"),
+            "fire_at": claim.due_at.isoformat(timespec="microseconds"),
         },
     }

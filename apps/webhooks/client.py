@@ -4,23 +4,20 @@ It follows no redirect, keeps no cookie, repeats nothing that may have been
 received, and takes neither proxies nor credentials from the environment.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from requests import PreparedRequest
-from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
 
-from apps.webhooks.dialer import Dialer
-from apps.webhooks.exchange import Exchange, Failed, FailureKind, current
 from apps.webhooks.guard import Guard, Network
-from apps.webhooks.pool import Adapter
+from apps.webhooks.http.adapter import WebhookAdapter
+from apps.webhooks.http.connection import tls_context
+from apps.webhooks.http.dialing import Dialer
+from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
-from apps.webhooks.sockets import tls_context
 from apps.webhooks.target import Target, parse_target
 
 __all__ = [
@@ -31,12 +28,7 @@ __all__ = [
     "from_settings",
 ]
 
-_MAX_BODY = 64 * 1024
-_KEPT_BODY = 1024
 _MAX_DETAIL = 200
-
-# Its warnings quote what receivers send.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class WebhookClient:
         dialer = Dialer(
             Guard(policy.allowed_networks), Resolver(lookup), proxy
         )
-        self._adapter = Adapter(dialer, tls_context(policy.ca_file))
+        self._adapter = WebhookAdapter(dialer, tls_context(policy.ca_file))
 
     def call(
         self,
@@ -146,17 +138,15 @@ class WebhookClient:
         started = time.monotonic()
         request = _prepared(target, method, headers, body)
         exchange = Exchange(target, deadline, before_send, on_sent)
-        token = current.set(exchange)
         status, failure, detail, start = None, None, "", b""
         retry_after = None
         try:
-            answer = self._perform(exchange, request)
-            status, start = answer.status, _read_start(answer)
-            retry_after = answer.headers.get("retry-after")
+            response = self._adapter.send(request, exchange=exchange)
         except Failed as error:
             failure, detail = error.kind, printable(error.detail)
-        finally:
-            current.reset(token)
+        else:
+            status, start = response.status_code, response.raw.read()
+            retry_after = response.headers.get("retry-after")
         return Result(
             status_code=status,
             failure=failure,
@@ -175,19 +165,6 @@ class WebhookClient:
         """Close the connections that wait; calls under way go on."""
         self._adapter.close()
 
-    def _perform(
-        self, exchange: Exchange, request: PreparedRequest
-    ) -> BaseHTTPResponse:
-        try:
-            response = self._adapter.send(request, stream=True)
-        except Failed as error:
-            if error.kind is not FailureKind.stale or not exchange.unseen:
-                raise
-            exchange.start_over()
-            response = self._adapter.send(request, stream=True)
-        answer: BaseHTTPResponse = response.raw
-        return answer
-
 
 def _prepared(
     target: Target,
@@ -205,28 +182,6 @@ def _prepared(
     request.headers = {**own, **headers}  # type: ignore[assignment]
     request.body = body or None
     return request
-
-
-def _read_start(answer: BaseHTTPResponse) -> bytes:
-    """Read a bounded part of the body; return its start.
-
-    A short body is read to its end, which frees the connection for another
-    call. A body that breaks off, or drips past the deadline, is none of our
-    business: the status has come.
-    """
-    start, size = b"", 0
-    try:
-        while size < _MAX_BODY:
-            part = answer.read1(_MAX_BODY - size, decode_content=False)
-            if not part:
-                break
-            size += len(part)
-            start += part[: _KEPT_BODY - len(start)]
-    except (Failed, HTTPError, OSError, ValueError):
-        pass
-    finally:
-        answer.close()
-    return start
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.http import dialing
 from tests.integration.webhooks.receivers import answering, receiver
 
 Call = Callable[..., Result]
@@ -122,6 +123,38 @@ def test_the_next_address_is_tried_in_time(
 
     assert result.status_code == 200
     assert len(server.requests) == 1
+
+
+def test_the_address_that_answered_is_tried_first(call: Call) -> None:
+    """Of a dead one and a good one, only the first call waits."""
+    client = client_with(lambda host: ["127.0.0.2", "127.0.0.1"])
+    durations = []
+    with receiver(answering(times=1)) as server:
+        with black_hole("127.0.0.2", server.port):
+            for _ in range(4):
+                url = f"http://a.example:{server.port}/"
+                result = call(url, client=client)
+                assert result.status_code == 200
+                durations.append(result.duration)
+
+    assert durations[0] >= dialing.NEXT_AFTER
+    assert durations[0] < dialing.NEXT_AFTER + 0.5
+    assert min(durations[1:]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("resolved", "tried"),
+    [
+        (["1.0.0.1"], ["1.0.0.1"]),
+        (["::1", "::2", "1.0.0.1"], ["::1", "1.0.0.1", "::2"]),
+        (["1.0.0.1", "1.0.0.2", "::1"], ["1.0.0.1", "::1", "1.0.0.2"]),
+        (["::1", "::2"], ["::1", "::2"]),
+    ],
+)
+def test_the_families_take_turns(
+    resolved: list[str], tried: list[str]
+) -> None:
+    assert dialing.in_turn(resolved) == tried
 
 
 def test_only_allowed_addresses_are_dialled(call: Call) -> None:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from apps.webhooks import pool
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.connection import Connection as Connected
-from apps.webhooks.sockets import DeadlineSocket
+from apps.webhooks.http import idle
+from apps.webhooks.http.connection import Connection as Connected
 from tests.integration.webhooks.receivers import (
     OK,
     Connection,
@@ -32,7 +31,7 @@ linux_only = pytest.mark.skipif(
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a connection serve again without a pause."""
-    monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("eager")
@@ -69,7 +68,7 @@ def test_a_connection_rests_before_it_serves_again(call: Call) -> None:
         call(server.url())
         call(server.url())
         accepted_at_once = server.accepted
-        time.sleep(2 * pool.MIN_IDLE_SECONDS)
+        time.sleep(2 * idle.MIN_IDLE_SECONDS)
         call(server.url())
 
     assert accepted_at_once == 2
@@ -91,7 +90,7 @@ def test_a_connection_that_waited_long_is_closed(
     with receiver(answering()) as server, receiver(answering()) as other:
         call(server.url())
         call(other.url())
-        monkeypatch.setattr(pool, "MAX_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(idle, "MAX_IDLE_SECONDS", 0.0)
         call(server.url())
         call(server.url())
 
@@ -103,7 +102,7 @@ def test_a_connection_that_waited_long_is_closed(
 def test_waiting_connections_are_bounded(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_MAX_IDLE", 2)
+    monkeypatch.setattr(idle, "_MAX_IDLE", 2)
     with receiver(answering()) as first, receiver(answering()) as second:
         with receiver(answering()) as third:
             for server in (first, second, third, first):
@@ -221,7 +220,7 @@ def test_a_connection_found_closed_is_not_used(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing has to be sent again, and no hook to be asked again."""
-    monkeypatch.setattr(DeadlineSocket, "bytes_acked", lambda self: 0)
+    monkeypatch.setattr(Connected, "bytes_acked", lambda self: 0)
     asked: list[int] = []
     with receiver(answering(times=1)) as server:
         for n in range(3):
@@ -236,7 +235,7 @@ def test_a_connection_found_closed_is_not_used(
 
 def close_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the check of an idle connection find all of them open."""
-    monkeypatch.setattr(Connected, "is_connected", property(lambda self: True))
+    monkeypatch.setattr(Connected, "is_quiet", lambda self: True)
 
 
 @linux_only
@@ -263,11 +262,11 @@ def test_it_is_sent_again_over_a_new_connection(
     """Others that wait may have ended too."""
     close_while_idle(monkeypatch)
     with receiver(answering(times=1)) as server:
-        monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 60.0)
+        monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 60.0)
         for _ in range(3):
             call(server.url())
         time.sleep(0.02)
-        monkeypatch.setattr(pool, "MIN_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 0.0)
         result = call(server.url())
 
     assert result.status_code == 200
@@ -295,7 +294,7 @@ def test_without_the_proof_it_is_not_sent_again(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_while_idle(monkeypatch)
-    monkeypatch.setattr(DeadlineSocket, "bytes_acked", lambda self: 0)
+    monkeypatch.setattr(Connected, "bytes_acked", lambda self: 0)
     with receiver(answering(times=1)) as server:
         call(server.url())
         time.sleep(0.02)

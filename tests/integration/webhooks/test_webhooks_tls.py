@@ -77,7 +77,7 @@ def test_a_connection_serves_again(
     server_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("apps.webhooks.http.idle.MIN_IDLE_SECONDS", 0.0)
     with receiver(answering(), tls=server_tls) as server:
         for _ in range(10):
             assert call(server.url(), client=trusting).status_code == 200
@@ -141,6 +141,25 @@ def test_a_reset_in_the_handshake(call: Call, trusting: WebhookClient) -> None:
     assert result.failure in (FailureKind.tls, FailureKind.refused)
     assert not result.sent
     assert not asked
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_receiver_that_wants_a_client_certificate(
+    call: Call,
+    trusting: WebhookClient,
+    certificate: Path,
+    server_tls: ssl.SSLContext,
+    version: str,
+) -> None:
+    """With TLS 1.3 it says so only after the request has left."""
+    server_tls.maximum_version = ssl.TLSVersion[version]
+    server_tls.load_verify_locations(certificate)
+    server_tls.verify_mode = ssl.CERT_REQUIRED
+    with receiver(answering(), tls=server_tls) as server:
+        result = call(server.url(), client=trusting)
+
+    refused_by_tls(result, "alert")
+    assert not server.requests
 
 
 def test_the_handshake_ends_by_the_deadline(
@@ -263,7 +282,7 @@ def test_what_the_receiver_read_is_not_sent_again(
     server_tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("apps.webhooks.pool.MIN_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("apps.webhooks.http.idle.MIN_IDLE_SECONDS", 0.0)
 
     def script(connection: Connection) -> None:
         connection.read_request()

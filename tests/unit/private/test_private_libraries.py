@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import socket
-import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import dramatiq.worker
@@ -32,13 +30,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool
-
-from apps.webhooks.connection import Connection
-from apps.webhooks.dialer import Dialer
-from apps.webhooks.exchange import Exchange, current
-from apps.webhooks.target import parse_target
 
 
 def sentence(text: str) -> str:
@@ -121,44 +112,6 @@ def test_dramatiq_reads_how_soon_a_consumer_is_made_again() -> None:
         "Dramatiq does not read dramatiq_restart_delay any more, which "
         "deploy/commands.py sets."
     )
-
-
-def test_urllib3s_connections_are_opened_by_a_method_of_their_own() -> None:
-    ours, theirs = socket.socketpair()
-    dialer = mock.create_autospec(Dialer, instance=True, proxy=None)
-    dialer.dial.return_value = ours
-    target = parse_target("http://127.0.0.1:1/")
-    token = current.set(Exchange(target, time.monotonic() + 5, None, None))
-    connection = Connection("127.0.0.1", 1, dialer=dialer)
-    try:
-        connection.connect()
-        assert cast(object, connection.sock) is ours, sentence(
-            "urllib3's HTTPConnection.connect() does not open its socket with "
-            "_new_conn() any more: calls would pass the guard by "
-            "(apps/webhooks/connection.py)."
-        )
-    finally:
-        current.reset(token)
-        connection.close()
-        theirs.close()
-
-
-def test_urllib3_has_what_the_webhook_client_overrides() -> None:
-    wanted: list[tuple[type, str]] = [
-        (HTTPConnection, "putrequest"),
-        (HTTPConnection, "putheader"),
-        (HTTPConnection, "is_connected"),
-        (HTTPConnection, "is_closed"),
-        (HTTPConnection, "response_class"),
-        (HTTPSConnection, "set_tunnel"),
-        (HTTPConnectionPool, "_get_conn"),
-        (HTTPConnectionPool, "_put_conn"),
-    ]
-    for kind, name in wanted:
-        assert hasattr(kind, name), sentence(
-            f"urllib3's {kind.__name__} has no {name} any more, which "
-            "apps/webhooks/connection.py or pool.py overrides or uses."
-        )
 
 
 class _Body(Schema):

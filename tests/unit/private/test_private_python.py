@@ -6,23 +6,15 @@ changed, and what of ours rests on it.
 
 from __future__ import annotations
 
-import http.client
 import json.encoder
 import logging
 import multiprocessing
 import os
-import socket
 import threading
-import time
 from multiprocessing.util import Finalize
-from typing import BinaryIO, Literal
 
 import pytest
 
-from apps.webhooks.connection import _Answer
-from apps.webhooks.exchange import Exchange, current
-from apps.webhooks.sockets import DeadlineSocket
-from apps.webhooks.target import parse_target
 from config.logs import Lines, TextLine
 
 
@@ -73,67 +65,6 @@ def test_filters_drop_and_replace_records(
     # Since Python 3.12 a filter may return another record.
     assert isinstance(replacing, (bool, logging.LogRecord)), sentence(
         "logging.Handler.filter() returns neither a bool nor a record."
-    )
-
-
-class _Canned:
-    """A socket with an answer in it."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._ours, theirs = socket.socketpair()
-        with theirs:
-            theirs.sendall(answer)
-
-    def makefile(self, mode: Literal["rb"]) -> BinaryIO:
-        with self._ours:
-            return self._ours.makefile(mode)
-
-
-def test_any_1xx_answer_is_passed_over() -> None:
-    canned = _Canned(
-        b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
-        b"HTTP/1.1 204 No Content\r\n\r\n"
-    )
-    answer = _Answer(canned)  # type: ignore[arg-type]
-    answer.begin()
-    status = answer.status
-    answer.close()
-    assert status == 204, sentence(
-        "http.client.HTTPResponse.begin() does not read status lines with "
-        "_read_status() any more, which apps/webhooks/connection.py "
-        "overrides: a receiver that sends 103 is taken for one that answers "
-        "103."
-    )
-
-
-def test_an_answer_is_received_by_recv_into() -> None:
-    target = parse_target("http://127.0.0.1:1/")
-    exchange = Exchange(target, time.monotonic() + 5, None, None)
-    token = current.set(exchange)
-    ours, theirs = socket.socketpair()
-    sock = DeadlineSocket(fileno=ours.detach())
-    try:
-        theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-        answer = http.client.HTTPResponse(sock)
-        answer.begin()
-        answer.close()
-    finally:
-        current.reset(token)
-        sock.close()
-        theirs.close()
-    assert exchange.received > 0, sentence(
-        "socket.makefile() does not receive with recv_into() any more, which "
-        "apps/webhooks/sockets.py overrides: no call keeps to its deadline."
-    )
-
-
-def test_a_tunnel_is_made_by_a_method_of_its_own() -> None:
-    assert callable(getattr(http.client.HTTPConnection, "_tunnel", None)), (
-        sentence(
-            "http.client.HTTPConnection has no _tunnel() any more, which "
-            "apps/webhooks/connection.py overrides to tell what a proxy "
-            "refuses."
-        )
     )
 
 

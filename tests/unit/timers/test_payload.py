@@ -56,3 +56,18 @@ def test_the_creator_s_words_replace_ours_whatever_their_case() -> None:
 def test_nobody_sets_what_is_signed() -> None:
     headers, _ = composed(headers={"Webhook-Id": "1", "TIMER-attempt": "9"})
     assert headers.keys() == {"user-agent", "content-type"}
+
+
+def test_times_have_six_digits_of_a_second() -> None:
+    """Also those of a whole second, for who reads them by position."""
+    claim = Claim(
+        ClockReading(DUE, 0.0), WebhookRequest(), None, uuid4(), uuid4(),
+        "http://receiver.example/", DUE, DUE, DUE, None,
+        connect_failures=0, retry_until=None, attempts=0, claims=1,
+        retries=0, called=False,
+    )  # fmt: skip
+    headers, body = compose(claim, DUE)
+    found = json.loads(body)
+    text = "2026-03-01T00:00:00.000000+00:00"
+    assert headers["timer-due-at"] == found["timestamp"] == text
+    assert found["data"]["created_at"] == found["data"]["fire_at"] == text

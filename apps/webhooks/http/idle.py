@@ -1,19 +1,10 @@
-"""Kept-alive connections, and the adapter of `requests` that uses them."""
+"""Connections that wait for another call to where they lead."""
 
 import threading
 import time
 from collections import deque
-from typing import Any
 
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.response import BaseHTTPResponse
-
-from apps.webhooks.connection import Connection, TLSConnection
-from apps.webhooks.dialer import Dialer
-from apps.webhooks.exchange import current
-from apps.webhooks.sockets import ResumingContext
+from apps.webhooks.http.connection import Connection
 from apps.webhooks.target import Target
 
 MAX_IDLE_SECONDS = 0.5
@@ -24,8 +15,8 @@ MIN_IDLE_SECONDS = 0.05
 """Some close after an answer without having said so: give them the time.
 
 A request that comes before the close is lost unread, with a reset that
-proves nothing. That befell one call in 10 to a receiver that closes after
-each answer; it costs rate * MIN_IDLE_SECONDS more connections.
+proves nothing. That happened to one call in 10 to a receiver that closes
+after each answer; it costs rate * MIN_IDLE_SECONDS more connections.
 """
 
 _MAX_IDLE = 256
@@ -34,7 +25,7 @@ _Origin = tuple[str, str, int]
 
 
 class IdleConnections:
-    """Connections that wait for another call to where they lead."""
+    """Keeps connections for a moment; for many threads at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,7 +52,7 @@ class IdleConnections:
                     return None
                 connection = waiting.popleft()
                 self._count -= 1
-            if now - since <= MAX_IDLE_SECONDS and connection.is_connected:
+            if now - since <= MAX_IDLE_SECONDS and connection.is_quiet():
                 return connection
             connection.close()
 
@@ -102,76 +93,6 @@ class IdleConnections:
             if not waiting:
                 self._by_origin.pop(origin, None)
         return removed
-
-
-class _Pool(HTTPConnectionPool):
-    """urllib3's way to perform a request, over one store of connections.
-
-    One pool serves all targets: the connection is chosen by the call in
-    `exchange.current`, not by the pool's host.
-    """
-
-    def __init__(self, dialer: Dialer, context: ResumingContext) -> None:
-        super().__init__("target")
-        self._dialer = dialer
-        self._context = context
-        self.idle = IdleConnections()
-
-    def _get_conn(  # type: ignore[override]
-        self, timeout: float | None = None
-    ) -> Connection:
-        exchange = current.get()
-        target = exchange.target
-        if not exchange.fresh and (found := self.idle.take(target)):
-            return found
-        if target.scheme == "http":
-            return Connection(target.host, target.port, dialer=self._dialer)
-        return TLSConnection(
-            target.host,
-            target.port,
-            dialer=self._dialer,
-            ssl_context=self._context,
-        )
-
-    def _put_conn(self, conn: Any) -> None:
-        """Take back a connection whose answer is complete, or None."""
-        if conn is not None and not conn.is_closed:
-            self.idle.put(current.get().target, conn)
-
-
-class Adapter(HTTPAdapter):
-    """`requests` without its changes to the URL, its cookies, its pools."""
-
-    def __init__(self, dialer: Dialer, context: ResumingContext) -> None:
-        super().__init__()
-        self._pool = _Pool(dialer, context)
-
-    def get_connection_with_tls_context(
-        self, *args: Any, **kwargs: Any
-    ) -> HTTPConnectionPool:
-        """Return the pool for all."""
-        return self._pool
-
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Leave it to the TLS context, which is made once."""
-
-    def request_url(self, *args: Any, **kwargs: Any) -> str:
-        """Return a stand-in; Connection.putrequest() has the real one."""
-        return "/"
-
-    def build_response(
-        self, req: PreparedRequest, resp: BaseHTTPResponse
-    ) -> Response:
-        """Return the status and the unread body, without cookies."""
-        response = Response()
-        response.status_code = resp.status
-        response.raw = resp
-        return response
-
-    def close(self) -> None:
-        """Close the connections that wait."""
-        self._pool.idle.close()
-        super().close()
 
 
 def _origin(target: Target) -> _Origin:

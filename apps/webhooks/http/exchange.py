@@ -1,12 +1,7 @@
-"""One call while it goes on: its limits, its hooks, how far it has come.
-
-Connections, sockets and the TLS context are shared or made by libraries; they
-find the call that they work for in `current`.
-"""
+"""One call while it goes on: its limits, its hooks, how far it has come."""
 
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from enum import StrEnum
 
 from apps.webhooks.target import Target
@@ -30,7 +25,7 @@ class FailureKind(StrEnum):
 
     @property
     def unsent(self) -> bool:
-        """Whether no byte of the request has left: calling again is safe."""
+        """Whether the receiver got no request: calling again is safe."""
         return self not in _AFTER
 
 
@@ -45,11 +40,7 @@ _AFTER = frozenset(
 
 
 class Failed(Exception):
-    """The call ends here, with this kind and detail.
-
-    Neither an OSError nor an HTTPException, so that urllib3 and requests let
-    it pass as it is.
-    """
+    """The call ends here, with this kind and detail."""
 
     def __init__(self, kind: FailureKind, detail: object) -> None:
         super().__init__(kind, detail)
@@ -58,36 +49,35 @@ class Failed(Exception):
 
 
 class Exchange:
-    """The state of one call; only the calling thread touches it."""
+    """The state of one call; only the calling thread touches it.
+
+    target       where it goes
+    deadline     a value of time.monotonic(), for all of it
+    before_send  called when connected, right before the first byte
+    on_sent      called once, when the last byte has left
+    sent         whether the request's last byte has left
+    """
 
     __slots__ = (
-        "address",
         "before_send",
         "deadline",
-        "fresh",
         "on_sent",
-        "received",
         "sent",
         "target",
-        "unseen",
     )
 
     def __init__(
         self,
         target: Target,
         deadline: float,
-        before_send: Callable[[], None] | None,
-        on_sent: Callable[[], None] | None,
+        before_send: Callable[[], None] | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> None:
         self.target = target
         self.deadline = deadline
         self.before_send = before_send
         self.on_sent = on_sent
-        self.address = ""  # the address dialled
-        self.fresh = False  # whether a kept-alive connection won't do
-        self.sent = False  # whether the request's last byte has left
-        self.received = 0  # bytes that came in answer to the request
-        self.unseen = False  # whether the peer closed before it had any byte
+        self.sent = False
 
     def remaining(self) -> float:
         """Return the seconds left; raise TimeoutError if there are none."""
@@ -99,13 +89,3 @@ class Exchange:
     def is_over(self) -> bool:
         """Tell whether the deadline has passed, or is about to."""
         return time.monotonic() > self.deadline - 0.01
-
-    def start_over(self) -> None:
-        """Get ready to send again, over a new connection."""
-        self.fresh = True
-        self.sent = False
-        self.on_sent = None  # it has been called
-        self.received = 0
-
-
-current: ContextVar[Exchange] = ContextVar("exchange")

@@ -1,0 +1,226 @@
+"""A connection that keeps to a call's deadline at every read and write.
+
+TLS runs in memory (`ssl.MemoryBIO`), so that each raw byte passes through
+here. OpenSSL reads a socket for as long as records without data come in, and
+a receiver could keep it busy far beyond any deadline.
+"""
+
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+
+import certifi
+
+from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
+
+#: The most that is received for one call, in raw bytes.
+MAX_RECEIVED = 128 * 1024
+#: The most that is received without data of the answer in it: TLS records
+#: that carry tickets, new keys or nothing.
+MAX_WITHOUT_DATA = 32 * 1024
+_PIECE = 16 * 1024
+_SENT_PIECE = 64 * 1024
+
+_MAX_SESSIONS = 1024
+
+# tcpi_bytes_acked in struct tcp_info of <linux/tcp.h>, since Linux 4.1.
+_BYTES_ACKED = struct.Struct("=120xQ")
+
+
+class Connection:
+    """A connected socket, with TLS once `start_tls` was called.
+
+    address        the IP address that it leads to
+    idle_since     time.monotonic() of its last answer's end; None if new
+    """
+
+    def __init__(self, sock: socket.socket, address: str) -> None:
+        self.address = address
+        self.idle_since: float | None = None
+        self._sock = sock
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._received = 0
+        self._without_data = 0
+
+    def begin_call(self) -> None:
+        """Count from now on what is received for another call."""
+        self._received = self._without_data = 0
+
+    def close(self) -> None:
+        """Close it, with no word to the peer."""
+        self._sock.close()
+
+    def is_quiet(self) -> bool:
+        """Tell whether it is open and nothing has come: it may serve again."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def bytes_acked(self) -> int:
+        """Return how many bytes the peer's TCP has confirmed, 0 if unknown.
+
+        Only Linux says so. The segment that closes a connection confirms
+        what had come until then: if that is nothing of a request, the peer
+        closed before it had any of it. (A reset proves nothing of the kind:
+        confirmations that are due get lost with it.)
+        """
+        if sys.platform != "linux":
+            return 0
+        info = self._sock.getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size
+        )
+        if len(info) < _BYTES_ACKED.size:
+            return 0
+        acked: int = _BYTES_ACKED.unpack(info)[0]
+        return acked
+
+    def start_tls(
+        self,
+        exchange: Exchange,
+        context: ssl.SSLContext,
+        session: ssl.SSLSession | None,
+    ) -> None:
+        """Shake hands, and check the certificate; raise Failed.
+
+        A session of this very host, port and address may be resumed.
+        """
+        try:
+            self._tls = context.wrap_bio(
+                self._incoming,
+                self._outgoing,
+                server_hostname=exchange.target.host.rstrip("."),
+                session=session,
+            )
+            while not self._shake_hands(exchange):
+                pass
+        except TimeoutError:
+            raise Failed(
+                FailureKind.tls, "the TLS handshake was not done in time"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise Failed(FailureKind.tls, error) from None
+
+    @property
+    def tls_session(self) -> ssl.SSLSession | None:
+        """The session to resume, once an answer has begun; None without."""
+        return None if self._tls is None else self._tls.session
+
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        """Send all of it; raise TimeoutError at the deadline, or OSError."""
+        if self._tls is None:
+            self._sock.settimeout(exchange.remaining())
+            self._sock.sendall(data)
+            return
+        for start in range(0, len(data), _SENT_PIECE):
+            self._tls.write(data[start:start + _SENT_PIECE])
+            self._flush(exchange)
+
+    def receive(self, exchange: Exchange, until: float) -> bytes:
+        """Return the next bytes of the answer, none at its end.
+
+        Raises TimeoutError when none came until then (time.monotonic()),
+        another OSError when the connection broke, Failed when there are too
+        many.
+        """
+        if self._tls is None:
+            return self._receive_raw(until)
+        while True:
+            try:
+                data = self._tls.read(_PIECE)
+            except ssl.SSLWantReadError:
+                self._flush(exchange)
+            except ssl.SSLEOFError:
+                return b""
+            else:
+                self._without_data = 0
+                return data
+            self._take(self._receive_raw(until))
+
+    def _shake_hands(self, exchange: Exchange) -> bool:
+        assert self._tls is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush(exchange)
+        except ssl.SSLError:
+            self._flush(exchange)  # the alert that says why
+            raise
+        else:
+            self._flush(exchange)
+            return True
+        self._take(self._receive_raw(exchange.deadline))
+        return False
+
+    def _take(self, raw: bytes) -> None:
+        """Give what was received to TLS, which may be data or not."""
+        if not raw:
+            self._incoming.write_eof()
+            return
+        self._without_data += len(raw)
+        if self._without_data > MAX_WITHOUT_DATA:
+            raise Failed(FailureKind.protocol, "TLS brings no data")
+        self._incoming.write(raw)
+
+    def _flush(self, exchange: Exchange) -> None:
+        if data := self._outgoing.read():
+            self._sock.settimeout(exchange.remaining())
+            self._sock.sendall(data)
+
+    def _receive_raw(self, until: float) -> bytes:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time is over")
+        self._sock.settimeout(left)
+        data = self._sock.recv(_PIECE)
+        self._received += len(data)
+        if self._received > MAX_RECEIVED:
+            raise Failed(FailureKind.protocol, "the answer is too long")
+        return data
+
+
+class Sessions:
+    """TLS sessions to resume, by host, port and checked address.
+
+    Resuming one skips the check of the certificate, so that a session must
+    lead to where it came from.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, int, str], ssl.SSLSession] = {}
+
+    def get(self, host: str, port: int, address: str) -> (
+        ssl.SSLSession | None
+    ):
+        """Return the newest session, None if there is none."""
+        return self._kept.get((host, port, address))
+
+    def keep(
+        self, host: str, port: int, address: str, session: ssl.SSLSession
+    ) -> None:
+        """Keep a session; forget the oldest one if there are many."""
+        key = host, port, address
+        with self._lock:
+            self._kept.pop(key, None)
+            self._kept[key] = session
+            if len(self._kept) > _MAX_SESSIONS:
+                del self._kept[next(iter(self._kept))]
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a verifying context that trusts certifi's roots and ca_file's.
+
+    Raises OSError if the file is missing or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
