@@ -30,5 +30,10 @@ def _echo(
     return [body]
 
 
-stop_once()
-application = Front(_echo, most=1000, limit=LIMIT)
+def make() -> Front:
+    """Make the application: what Granian's --factory calls.
+
+    A test that imports this module must not block its own signals.
+    """
+    stop_once()
+    return Front(_echo, most=1000, limit=LIMIT)

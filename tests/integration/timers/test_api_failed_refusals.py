@@ -112,7 +112,8 @@ def test_without_postgres_each_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise psycopg.OperationalError("gone")
 
-    monkeypatch.setattr(store, "pool", fail)
+    for pool in "pool", "list_pool":
+        monkeypatch.setattr(store, pool, fail)
     for request in REQUESTS:
         answer = request()
         assert answer.status_code == 503

@@ -38,15 +38,17 @@ def echo(
     django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """Run a small application behind the front, which waits for less long."""
-    yield from _serve(tmp_path_factory, f"{slow_app.__name__}:application")
+    yield from _serve(
+        tmp_path_factory, "--factory", f"{slow_app.__name__}:make"
+    )
 
 
 def _serve(
-    tmp_path_factory: pytest.TempPathFactory, target: str = ""
+    tmp_path_factory: pytest.TempPathFactory, *target: str
 ) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("web"), "")
     command = commands.web("127.0.0.1", service.port, 1)[1:]
-    service.start("web", *command[:-1], target or command[-1])
+    service.start("web", *command[:-1], *(target or command[-1:]))
     eventually(lambda: _answers(service), within=30)
     yield service
     service.kill()

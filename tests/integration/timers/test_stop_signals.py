@@ -54,7 +54,9 @@ def test_web_ends_its_requests(make_service: Callable[..., Service]) -> None:
     # Given a request under way
     service = make_service()
     command = commands.web("127.0.0.1", service.port, 1)[1:-1]
-    web = service.start("web", *command, f"{slow_app.__name__}:application")
+    web = service.start(
+        "web", *command, "--factory", f"{slow_app.__name__}:make"
+    )
     address = ("127.0.0.1", service.port)
     eventually(lambda: not _refused(address), within=30)
     with socket.create_connection(address, 5) as connection:
