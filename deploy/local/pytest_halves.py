@@ -35,9 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--notes", type=Path)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which is the cores'
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` means: tests mostly wait."""
-    return min(os.cpu_count() or 1, 3) + 1
+    return 2 * min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.hookimpl(trylast=True)
