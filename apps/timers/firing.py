@@ -255,7 +255,7 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
         _destinations().leave((target.host, target.port), hung=hung)
     if result.failure is not FailureKind.aborted:
         mark_writer().answered(claim.token)
-        return _judge(claim, result, sent_at)
+        return _judge(claim, result, sent_at if result.sent else None)
     mark_writer().discard(claim.token)
     if _is_too_late(claim):
         return verdicts.too_late(claim, _TOO_LATE)
