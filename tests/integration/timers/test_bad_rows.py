@@ -13,6 +13,7 @@ import pytest
 from apps.timers import aside, services, store
 from apps.timers.database import pool
 from apps.timers.models import Outcome
+from apps.timers.outages import TROUBLES
 from apps.timers.records import Claim, FailedSet, Mark, Wish
 from tests.support.poison import POISONS
 from tests.support.rows import (
@@ -40,6 +41,7 @@ def _nothing_skipped(db_pool: None) -> Iterator[None]:
     aside.skipped.clear()
     yield
     aside.skipped.clear()
+    TROUBLES.clear()
     with pool().connection() as connection:
         connection.execute(
             f'ALTER TABLE timer DROP CONSTRAINT IF EXISTS "{_SEALED}"'
@@ -349,6 +351,7 @@ def test_it_is_tried_again_after_a_minute(
         now[0] = moment
         skipped.add(timer_id, "invalid: x")
         assert skipped.ids() == [timer_id]
+        assert f"timer {timer_id}: invalid: x" in TROUBLES.recent()
     assert said_of(timer_id, caplog) == 2
     now[0] = 200.0
     assert skipped.ids() == []
