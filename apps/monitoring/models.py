@@ -19,7 +19,7 @@ class Process(models.Model):
     seen_at = models.DateTimeField()
     #: When it last did all of its work.
     good_at = models.DateTimeField()
-    #: What is wrong, as far as it knows.
+    #: The troubles that the process reports about itself.
     trouble = models.TextField(null=True)
 
     class Meta:

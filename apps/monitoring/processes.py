@@ -107,7 +107,7 @@ class Notice:
             with pool().connection() as connection:
                 connection.execute(query, {**self._values, **values})
         except UNAVAILABLE:
-            pass  # who needs Postgres says so
+            pass  # other code logs that Postgres is away
         except Exception as error:  # nothing hangs on it
             _UNWRITTEN.failed(error=describe(error))
         else:

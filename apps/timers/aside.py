@@ -18,6 +18,7 @@ from apps.timers.database import UNAVAILABLE, Connection, pool
 from apps.timers.models import Outcome
 from apps.timers.outages import TROUBLES
 from apps.timers.records import Mark, Postponement, Report, Wish
+from apps.webhooks.client import printable
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ ROW_ERRORS = (
 _PAUSE = 60.0
 #: How many such rows are remembered.
 _MOST = 1_000
-_MOST_REASON = 200
 
 
 def each_for_itself(
@@ -76,10 +76,7 @@ def reason(error: Exception) -> str:
     text = str(error)
     if isinstance(error, psycopg.Error):
         text = error.diag.message_primary or text
-    line = "".join(
-        char if char.isprintable() else "?" for char in text[:_MOST_REASON]
-    )
-    return f"invalid: {line or type(error).__name__}"
+    return f"invalid: {printable(text) or type(error).__name__}"
 
 
 class Skipped:

@@ -281,7 +281,7 @@ def _private_dir(path: Path, account: Account | None) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     try:
-        # What it is now stays so, whatever another account puts in its place.
+        # An open directory stays the same one, whatever replaces its name.
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise LocalError(f"{path} isn't ours; remove it") from error

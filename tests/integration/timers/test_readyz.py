@@ -121,7 +121,7 @@ def test_with_rabbitmq_there_are_dispatchers_and_workers(
     (found,) = troubles()
     assert found.endswith("last worked well 20 s ago: " + RABBITMQ_AWAY)
 
-    # What is known already is not told again
+    # A trouble that was reported is not reported twice
     use_rabbitmq(f"amqp://u:p@127.0.0.1:{free_port()}/")
     assert ready() == (
         200, {"status": "degraded", "postgres": "ok", "rabbitmq": "away"}

@@ -23,7 +23,7 @@ from tests.support.timers import (
 from tests.support.waiting import eventually
 
 VHost = tuple[str, Management]
-#: So many overdue timers make several groups.
+#: Enough overdue timers for several groups.
 COUNT = 1_000
 MakeService = Callable[..., Service]
 

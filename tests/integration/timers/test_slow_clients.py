@@ -123,7 +123,7 @@ def test_idle_connections_shut_nobody_out(web: Service) -> None:
         assert time.monotonic() - began < 2
 
 
-#: What comes before a body that is never finished.
+#: The head of a request whose body is never finished.
 STARTS = (
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
