@@ -81,8 +81,12 @@ def rows_read() -> tuple[int, set[str]]:
     return sum(r[1] for r in rows), {name for name, read in rows if read}
 
 
-def test_a_list_by_host_reads_the_rows_of_that_host() -> None:
-    # Given no figures that are still to come, as in test_store_plans.py
+def test_a_list_by_host_reads_the_rows_of_that_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given lists on the connection that is asked for its figures, and no
+    # figures that are still to come, as in test_store_plans.py
+    monkeypatch.setattr(store, "list_pool", pool)
     with django_connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
     pool().wait()
