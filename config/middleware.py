@@ -14,6 +14,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: Longer addresses are refused: nothing here needs one.
 _MOST_ADDRESS = 8192
+#: Host headers that are remembered: ALLOWED_HOSTS may take any.
+_MOST_HOSTS = 1000
 #: For all answers but the documents' page: there is nothing to be run.
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 
@@ -31,6 +33,8 @@ class RequestGuard:
         self, get_response: Callable[[HttpRequest], HttpResponse]
     ) -> None:
         self.get_response = get_response
+        #: Host headers that were accepted: Django judges each anew.
+        self._accepted: set[str] = set()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request, or refuse it unread."""
@@ -58,14 +62,8 @@ class RequestGuard:
             return error_response(
                 414, f"The address has at most {_MOST_ADDRESS:,} characters."
             )
-        if request.path not in _PROBES:
-            try:
-                request.get_host()
-            except DisallowedHost as error:
-                return error_response(
-                    400,
-                    f"{cut(str(error), 300)} (the setting ALLOWED_HOSTS)",
-                )
+        if refusal := self._wrong_host(request):
+            return refusal
         if request.method not in _SAFE and (page := _foreign_page(request)):
             return error_response(
                 403,
@@ -79,6 +77,21 @@ class RequestGuard:
             return error_response(400, "Content-Length must be a number.")
         if len(length) > 18 or int(length) > most:
             return error_response(413, f"At most {most} bytes are read.")
+        return None
+
+
+    def _wrong_host(self, request: HttpRequest) -> HttpResponse | None:
+        host = request.META.get("HTTP_HOST")
+        if host in self._accepted or request.path in _PROBES:
+            return None
+        try:
+            request.get_host()
+        except DisallowedHost as error:
+            return error_response(
+                400, f"{cut(str(error), 300)} (the setting ALLOWED_HOSTS)"
+            )
+        if host is not None and len(self._accepted) < _MOST_HOSTS:
+            self._accepted.add(host)
         return None
 
 
