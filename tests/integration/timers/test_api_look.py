@@ -171,6 +171,19 @@ def test_only_hosts_that_are_ours_are_served(settings: Settings) -> None:
     assert "ALLOWED_HOSTS" in answer.json()["detail"]
 
 
+def test_a_host_that_is_ours_opens_the_door_to_no_other(
+    settings: Settings,
+) -> None:
+    settings.ALLOWED_HOSTS = ["timers.example"]
+    one_process = Client()
+    for _ in range(2):
+        for host, status in ("timers.example", 200), ("evil.example", 400):
+            answer = one_process.get(
+                "/api/openapi.json", headers={"Host": host}
+            )
+            assert answer.status_code == status
+
+
 def test_the_documents_are_served_with_debug_off(settings: Settings) -> None:
     assert settings.DEBUG is False
     assert get("/").headers["Location"] == "/api/docs"
