@@ -2,12 +2,18 @@
 
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from apps.webhooks.signing import parse_secret
+from apps.webhooks.signing import parse_private_key, parse_secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+    )
 
 Network = IPv4Network | IPv6Network
 
@@ -74,6 +80,18 @@ def signing_keys(name: str) -> tuple[bytes, ...]:
         raise ImproperlyConfigured(
             f"{name} must be one or more comma-separated secrets of the form "
             f"whsec_<base64>: {error}."
+        ) from None
+
+
+def private_keys(name: str) -> "tuple[Ed25519PrivateKey, ...]":
+    """Return the keys of a comma-separated list of private keys."""
+    try:
+        return tuple(map(parse_private_key, words(name)))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must be one or more comma-separated private keys of the"
+            f" form whsk_<base64>: {error}. Make one with: echo whsk_$(openssl"
+            " rand -base64 32)"
         ) from None
 
 
