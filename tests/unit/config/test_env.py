@@ -103,7 +103,10 @@ def test_a_bad_secret_is_not_told(
     raw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SETTING", raw)
-    told = r"^A_SETTING .+ of the form whsec_<base64>: "
+    told = (
+        r"^A_SETTING .+ of the form whsec_<base64>: .+\."
+        r" Make one with: echo whsec_\$\(openssl rand -base64 32\)$"
+    )
     with pytest.raises(ImproperlyConfigured, match=told) as caught:
         env.signing_keys("A_SETTING")
     assert raw[6:12] not in str(caught.value)
