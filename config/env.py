@@ -1,15 +1,28 @@
 """Reads settings from the environment; a bad value names its variable."""
 
 import os
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from apps.webhooks.signing import parse_secret
+from apps.webhooks.signing import (
+    PREFIX,
+    PRIVATE_PREFIX,
+    parse_private_key,
+    parse_secret,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+    )
 
 Network = IPv4Network | IPv6Network
+Key = TypeVar("Key")
 
 
 def text(name: str, default: str = "") -> str:
@@ -68,12 +81,24 @@ def networks(name: str) -> tuple[Network, ...]:
 
 def signing_keys(name: str) -> tuple[bytes, ...]:
     """Return the keys of a comma-separated list of secrets."""
+    return _keys(name, parse_secret, "secrets", PREFIX)
+
+
+def private_keys(name: str) -> "tuple[Ed25519PrivateKey, ...]":
+    """Return the keys of a comma-separated list of private keys."""
+    return _keys(name, parse_private_key, "private keys", PRIVATE_PREFIX)
+
+
+def _keys(
+    name: str, parse: Callable[[str], Key], what: str, prefix: str
+) -> tuple[Key, ...]:
     try:
-        return tuple(map(parse_secret, words(name)))
+        return tuple(map(parse, words(name)))
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"{name} must be one or more comma-separated secrets of the form "
-            f"whsec_<base64>: {error}."
+            f"{name} must be one or more comma-separated {what} of the form "
+            f"{prefix}<base64>: {error}. Make one with: echo {prefix}$(openssl"
+            " rand -base64 32)"
         ) from None
 
 

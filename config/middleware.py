@@ -79,7 +79,6 @@ class RequestGuard:
             return error_response(413, f"At most {most} bytes are read.")
         return None
 
-
     def _wrong_host(self, request: HttpRequest) -> HttpResponse | None:
         host = request.META.get("HTTP_HOST")
         if host in self._accepted or request.path in _PROBES:

@@ -79,6 +79,8 @@ WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
 WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
 # Every call is signed with each of them. Only workers need any.
 WEBHOOK_SIGNING_KEYS = env.signing_keys("WEBHOOK_SECRET")
+# As well as with each of these, whose public keys receivers may have instead.
+WEBHOOK_PRIVATE_KEYS = env.private_keys("WEBHOOK_PRIVATE_KEY")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
 # Seconds for a whole call, name look-up included. Tests shorten it.
 WEBHOOK_TIMEOUT = float(env.whole("WEBHOOK_TIMEOUT", 10, least=1, most=60))

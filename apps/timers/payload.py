@@ -29,7 +29,11 @@ def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
         "webhook-id": webhook_id,
         "webhook-timestamp": timestamp,
         "webhook-signature": sign(
-            settings.WEBHOOK_SIGNING_KEYS, webhook_id, timestamp, body
+            settings.WEBHOOK_SIGNING_KEYS,
+            webhook_id,
+            timestamp,
+            body,
+            settings.WEBHOOK_PRIVATE_KEYS,
         ),
         "timer-due-at": claim.due_at.isoformat(timespec="microseconds"),
         "timer-attempt": str(claim.attempt),

@@ -1,7 +1,7 @@
 """Signatures by which receivers know that a call is ours.
 
-Standard Webhooks 1.0, symmetric (HMAC-SHA256, `v1`):
-https://github.com/standard-webhooks/standard-webhooks
+Standard Webhooks 1.0, symmetric (HMAC-SHA256, `v1`) and asymmetric (Ed25519,
+`v1a`): https://github.com/standard-webhooks/standard-webhooks
 """
 
 import base64
@@ -9,11 +9,21 @@ import binascii
 import hmac
 import secrets
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+    )
 
 #: What a serialized secret starts with; base64 of the key follows.
 PREFIX = "whsec_"
 #: Bytes that a key may have.
 LEAST, MOST = 24, 64
+#: The same of a private and of a public key.
+PRIVATE_PREFIX, PUBLIC_PREFIX = "whsk_", "whpk_"
+#: Bytes of a private key, as RFC 8032 has it, and of its public key.
+_HALF = 32
 
 
 def new_secret() -> str:
@@ -26,12 +36,7 @@ def parse_secret(text: str) -> bytes:
 
     Raises ValueError, whose text tells nothing of the secret.
     """
-    if not text.startswith(PREFIX):
-        raise ValueError(f"a secret starts with {PREFIX}")
-    try:
-        key = binascii.a2b_base64(text[len(PREFIX):], strict_mode=True)
-    except ValueError:
-        raise ValueError(f"what follows {PREFIX} is not base64") from None
+    key = _decoded(text, "secret", PREFIX)
     if not LEAST <= len(key) <= MOST:
         raise ValueError(
             f"a secret is base64 of {LEAST} to {MOST} bytes, not {len(key)}"
@@ -39,19 +44,67 @@ def parse_secret(text: str) -> bytes:
     return key
 
 
+def parse_private_key(text: str) -> "Ed25519PrivateKey":
+    """Return the Ed25519 key that a serialized private key stands for.
+
+    It is 32 bytes, or 64: the public key may follow, as in Svix's keys.
+    Raises ValueError, whose text tells nothing of the key.
+    """
+    # Only who signs with such a key pays for this import.
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    raw = _decoded(text, "private key", PRIVATE_PREFIX)
+    if len(raw) not in (_HALF, 2 * _HALF):
+        raise ValueError(
+            f"a private key is base64 of 32 or 64 bytes, not {len(raw)}"
+        )
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(raw[:_HALF])
+    if raw[_HALF:] not in (b"", key.public_key().public_bytes_raw()):
+        raise ValueError(
+            "the last 32 of its 64 bytes are not the public key of the first"
+        )
+    return key
+
+
+def public_key(key: "Ed25519PrivateKey") -> str:
+    """Return what receivers verify the private key's signatures with."""
+    raw = key.public_key().public_bytes_raw()
+    return PUBLIC_PREFIX + base64.b64encode(raw).decode()
+
+
+def _decoded(text: str, what: str, prefix: str) -> bytes:
+    """Return the bytes that follow the prefix in base64.
+
+    Raises ValueError, whose text tells nothing of them.
+    """
+    if not text.startswith(prefix):
+        raise ValueError(f"a {what} starts with {prefix}")
+    try:
+        return binascii.a2b_base64(text[len(prefix):], strict_mode=True)
+    except ValueError:
+        raise ValueError(f"what follows {prefix} is not base64") from None
+
+
 def sign(
-    keys: Sequence[bytes], webhook_id: str, timestamp: str, body: bytes
+    keys: Sequence[bytes],
+    webhook_id: str,
+    timestamp: str,
+    body: bytes,
+    private_keys: "Sequence[Ed25519PrivateKey]" = (),
 ) -> str:
     """Return the value of the header `webhook-signature`.
 
     timestamp  the value of `webhook-timestamp`: seconds since 1970
     body       the bytes that are sent
 
-    There is a signature for each key, in their order: a receiver takes the
-    call if any of them is made with the key that it has.
+    There is a signature for each key, in their order, then one for each
+    private key: a receiver takes the call if any of them is made with the
+    key that it has.
     """
     signed = f"{webhook_id}.{timestamp}.".encode() + body
-    digests = (hmac.digest(key, signed, "sha256") for key in keys)
+    made = [("v1", hmac.digest(key, signed, "sha256")) for key in keys]
+    made += [("v1a", key.sign(signed)) for key in private_keys]
     return " ".join(
-        f"v1,{base64.b64encode(digest).decode()}" for digest in digests
+        f"{version},{base64.b64encode(signature).decode()}"
+        for version, signature in made
     )

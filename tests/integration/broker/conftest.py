@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from dramatiq import Message
 
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.rabbitmq import Management, Proxy
@@ -90,31 +89,6 @@ class Received:
 
     keys: list[Any]
     times: list[float]
-
-
-def new_message(key: Any, queue: str = "timers") -> Message[Any]:
-    return Message(
-        queue_name=queue,
-        actor_name="fire",
-        args=(key,),
-        kwargs={},
-        options={},
-    )
-
-
-@pytest.fixture
-def message() -> Callable[..., Message[Any]]:
-    return new_message
-
-
-@pytest.fixture
-def wait_until() -> Callable[..., None]:
-    def wait(
-        condition: Callable[[], object], seconds: float = 10
-    ) -> None:
-        eventually(condition, within=seconds)
-
-    return wait
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pika
 import pytest
 
 from apps.broker import ladder
+from tests.support.messages import message
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -20,8 +22,6 @@ def test_delayed_messages_come_on_time_and_never_early(
     broker: Any,
     url: str,
     receive: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
     record_property: Callable[[str, object], None],
 ) -> None:
     received = receive(url)
@@ -30,7 +30,7 @@ def test_delayed_messages_come_on_time_and_never_early(
         delay = key * 997 % 2400
         due[key] = time.monotonic() + delay // 10 / 100
         broker.enqueue(message(key), delay=delay)
-    wait_until(lambda: len(received.keys) == len(due))
+    eventually(lambda: len(received.keys) == len(due))
 
     late = sorted(
         at - due[key]
@@ -44,14 +44,11 @@ def test_delayed_messages_come_on_time_and_never_early(
 
 
 def test_the_whole_ladder_stands_without_any_message(
-    broker: Any,
-    message: Callable[..., Any],
-    management: Any,
-    wait_until: Callable[..., None],
+    broker: Any, management: Any
 ) -> None:
     rungs = {rung.queue for rung in ladder.rungs()}
     assert broker.depth("timers") == 0
-    wait_until(lambda: set(management.queues()) == rungs)
+    eventually(lambda: set(management.queues()) == rungs)
     broker.enqueue(message("a"), delay=60_000)
     broker.enqueue(message("b", "timers.overdue"), delay=30_250)
     arguments = {
@@ -68,9 +65,7 @@ def test_the_whole_ladder_stands_without_any_message(
     }
 
 
-def test_each_message_has_its_own_outcome(
-    broker: Any, message: Callable[..., Any]
-) -> None:
+def test_each_message_has_its_own_outcome(broker: Any) -> None:
     outcomes = broker.enqueue_many(
         [(message(1), 0), (message(2), 60_001), (message(3), 10)]
     )
@@ -79,15 +74,11 @@ def test_each_message_has_its_own_outcome(
     ]
 
 
-def test_depth_counts_what_is_ready(
-    broker: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
-) -> None:
+def test_depth_counts_what_is_ready(broker: Any) -> None:
     assert broker.depth("timers") == 0
     broker.enqueue_many([(message(key), 0) for key in range(7)])
     broker.enqueue(message("delayed"), delay=50_000)
-    wait_until(lambda: broker.depth("timers") == 7)
+    eventually(lambda: broker.depth("timers") == 7)
 
 
 def test_a_restricted_user_where_quorum_is_the_default(
@@ -95,8 +86,6 @@ def test_a_restricted_user_where_quorum_is_the_default(
     management: Any,
     make_broker: Callable[..., Any],
     receive: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
 ) -> None:
     management.call("DELETE", "/vhosts/{vhost}")
     management.create_vhost(urlsplit(url).username, "quorum")
@@ -122,15 +111,17 @@ def test_a_restricted_user_where_quorum_is_the_default(
     try:
         received = receive(limited, "quorum")
         make_broker(limited, "quorum").enqueue(message("a"), delay=1_110)
-        wait_until(lambda: received.keys == ["a"])
-        assert {
-            name: queue["type"] for name, queue in management.queues().items()
-        } == {
+        eventually(lambda: received.keys == ["a"])
+        expected = {
             "plain": "quorum",
             "timers": "quorum",
             "timers.XQ": "quorum",
             **{rung.queue: "classic" for rung in ladder.rungs()},
         }
+        # The rungs that the message does not need may be declared later.
+        eventually(lambda: {
+            name: queue["type"] for name, queue in management.queues().items()
+        } == expected)
     finally:
         management.call("DELETE", f"/users/{user}")
 
@@ -139,8 +130,6 @@ def test_a_queue_with_other_arguments_is_named_and_used_as_it_is(
     url: str,
     make_broker: Callable[..., Any],
     receive: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
@@ -170,8 +159,8 @@ def test_a_queue_with_other_arguments_is_named_and_used_as_it_is(
         )
         return confirmed == keys
 
-    wait_until(publish_rest)
-    wait_until(lambda: set(received.keys) == keys)
+    eventually(publish_rest)
+    eventually(lambda: set(received.keys) == keys)
     named = [
         vars(record)["declared"]
         for record in caplog.records

@@ -13,6 +13,8 @@ from dramatiq import Worker
 from dramatiq.errors import ConnectionClosed
 
 from apps.broker.middleware import LeaveUnacknowledged
+from tests.support.messages import message
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -28,12 +30,7 @@ def take(consumer: Any, count: int) -> list[Any]:
 
 
 def test_an_unroutable_message_is_not_taken_for_published(
-    broker: Any,
-    url: str,
-    management: Any,
-    message: Callable[..., Any],
-    receive: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, url: str, management: Any, receive: Callable[..., Any]
 ) -> None:
     broker.enqueue(message("first"))
     management.delete_queue("timers")
@@ -42,16 +39,11 @@ def test_an_unroutable_message_is_not_taken_for_published(
     # Which had everything declared again:
     broker.enqueue(message("third"))
     received = receive(url)
-    wait_until(lambda: received.keys == ["third"])
+    eventually(lambda: received.keys == ["third"])
 
 
 def test_every_confirmed_message_comes_though_queues_are_deleted(
-    broker: Any,
-    url: str,
-    management: Any,
-    message: Callable[..., Any],
-    receive: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, url: str, management: Any, receive: Callable[..., Any]
 ) -> None:
     broker.enqueue_many([(message("before"), d) for d in (0, 1000, 1010)])
     for queue in ("timers", "delay.1s", "delay.10ms"):
@@ -67,38 +59,28 @@ def test_every_confirmed_message_comes_though_queues_are_deleted(
         confirmed.add(key)
     assert len(confirmed) >= 90
     received = receive(url)
-    wait_until(lambda: confirmed <= set(received.keys))
+    eventually(lambda: confirmed <= set(received.keys))
 
 
 def test_a_missing_rung_is_declared_again_when_told(
-    broker: Any,
-    url: str,
-    management: Any,
-    message: Callable[..., Any],
-    receive: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, url: str, management: Any, receive: Callable[..., Any]
 ) -> None:
     received = receive(url)
     broker.enqueue(message("on time"), delay=500)
-    wait_until(lambda: received.keys == ["on time"])
+    eventually(lambda: received.keys == ["on time"])
     management.delete_queue("delay.500ms")
 
     broker.enqueue(message("early"), delay=500)
-    wait_until(lambda: received.keys[1:] == ["early"], 0.4)
+    eventually(lambda: received.keys[1:] == ["early"], within=0.4)
     broker.forget_topology()
     due = time.monotonic() + 0.5
     broker.enqueue(message("on time again"), delay=500)
-    wait_until(lambda: received.keys[2:] == ["on time again"])
+    eventually(lambda: received.keys[2:] == ["on time again"])
     assert received.times[2] >= due
 
 
 def test_a_consumer_declares_its_deleted_queue_again(
-    broker: Any,
-    url: str,
-    management: Any,
-    message: Callable[..., Any],
-    receive: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, url: str, management: Any, receive: Callable[..., Any]
 ) -> None:
     def is_bound() -> bool:
         path = "/exchanges/{vhost}/delay.target/bindings/source"
@@ -107,42 +89,34 @@ def test_a_consumer_declares_its_deleted_queue_again(
 
     received = receive(url)
     broker.enqueue(message("before"))
-    wait_until(lambda: received.keys == ["before"])
+    eventually(lambda: received.keys == ["before"])
     management.delete_queue("timers")
     # A queue is there before it is bound, and what is published in between
     # is returned. RabbitMQ 4.0 leaves enough time to see that.
-    wait_until(is_bound)
+    eventually(is_bound)
     broker.enqueue(message("after"))
-    wait_until(lambda: received.keys == ["before", "after"])
+    eventually(lambda: received.keys == ["before", "after"])
 
 
 def test_purged_queues_go_on_working(
-    broker: Any,
-    url: str,
-    management: Any,
-    message: Callable[..., Any],
-    receive: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, url: str, management: Any, receive: Callable[..., Any]
 ) -> None:
     broker.enqueue_many([(message("lost"), 400)] * 5)
     for queue in management.queues():
         management.call("DELETE", f"/queues/{{vhost}}/{queue}/contents")
     received = receive(url)
     broker.enqueue(message("kept"), delay=500)
-    wait_until(lambda: "kept" in received.keys)
+    eventually(lambda: "kept" in received.keys)
     assert received.keys == ["kept"]
 
 
 def test_closed_connections_lose_nothing_and_take_no_foreign_acks(
-    broker: Any,
-    management: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any, management: Any
 ) -> None:
     broker.enqueue_many([(message(key), 0) for key in range(20)])
     consumer = broker.consume("timers", prefetch=100, timeout=50)
     before = take(consumer, 20)
-    wait_until(lambda: len(management.connections()) == 2)
+    eventually(lambda: len(management.connections()) == 2)
     management.close_connections()
 
     after = take(consumer, 20)
@@ -155,14 +129,11 @@ def test_closed_connections_lose_nothing_and_take_no_foreign_acks(
     for delivery in after[:5]:
         consumer.ack(delivery)
     consumer.close()
-    wait_until(lambda: broker.depth("timers") == 15)
+    eventually(lambda: broker.depth("timers") == 15)
 
 
 def test_a_worker_handles_each_message_though_connections_close(
-    broker: Any,
-    management: Any,
-    wait_until: Callable[..., None],
-    caplog: pytest.LogCaptureFixture,
+    broker: Any, management: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[int] = []
     begun = threading.Semaphore(0)
@@ -180,14 +151,14 @@ def test_a_worker_handles_each_message_though_connections_close(
     try:
         # Four messages are worked on and four wait in memory.
         assert all(begun.acquire(timeout=5) for _ in range(4))
-        wait_until(lambda: len(management.connections()) == 2)
+        eventually(lambda: len(management.connections()) == 2)
         management.close_connections()
-        wait_until(lambda: "RabbitMQ is back" in caplog.messages)
+        eventually(lambda: "RabbitMQ is back" in caplog.messages)
         gate.set()
-        wait_until(lambda: set(called) == set(range(100)))
+        eventually(lambda: set(called) == set(range(100)))
         broker.enqueue(fire.message(100), delay=100)
-        wait_until(lambda: called[-1] == 100)
-        wait_until(lambda: broker.depth("timers") == 0)
+        eventually(lambda: called[-1] == 100)
+        eventually(lambda: broker.depth("timers") == 0)
     finally:
         worker.stop()
     assert broker.depth("timers") == 0
@@ -200,11 +171,7 @@ def test_a_worker_handles_each_message_though_connections_close(
     assert not [r for r in caplog.records if r.exc_info]
 
 
-def test_messages_end_as_their_actors_do(
-    broker: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
-) -> None:
+def test_messages_end_as_their_actors_do(broker: Any) -> None:
     called: list[str] = []
 
     @dramatiq.actor(queue_name="timers", broker=broker)
@@ -221,19 +188,19 @@ def test_messages_end_as_their_actors_do(
     worker = Worker(broker, worker_threads=2, worker_timeout=50)
     worker.start()
     try:
-        wait_until(lambda: sorted(called) == ["broken", "fine", "left"])
-        wait_until(lambda: broker.depth("timers.XQ") == 2)
+        eventually(lambda: sorted(called) == ["broken", "fine", "left"])
+        eventually(lambda: broker.depth("timers.XQ") == 2)
         assert broker.depth("timers") == 0
     finally:
         worker.stop()
-    wait_until(lambda: broker.depth("timers") == 1)
+    eventually(lambda: broker.depth("timers") == 1)
     consumer = broker.consume("timers", prefetch=1, timeout=50)
     assert [d.args[0] for d in take(consumer, 1)] == ["left"]
     consumer.close()
 
 
 def test_the_prefetch_of_overdue_messages_is_a_quarter_of_the_threads(
-    broker: Any, message: Callable[..., Any]
+    broker: Any
 ) -> None:
     queue = "timers.overdue"
     broker.enqueue_many([(message(key, queue), 0) for key in range(30)])

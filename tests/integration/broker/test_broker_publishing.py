@@ -18,6 +18,9 @@ import pika
 import pytest
 from dramatiq.errors import ConnectionClosed
 
+from tests.support.messages import message
+from tests.support.waiting import eventually
+
 pytestmark = pytest.mark.rabbitmq
 
 
@@ -29,10 +32,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def test_many_threads_share_one_connection(
-    proxy: Any,
-    connected: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     with ThreadPoolExecutor(20) as pool:
@@ -40,16 +40,13 @@ def test_many_threads_share_one_connection(
             lambda key: broker.enqueue(message(key)), range(1000)
         )
         assert len(list(done)) == 1000
-    wait_until(lambda: broker.depth("timers") == 1000)
+    eventually(lambda: broker.depth("timers") == 1000)
     assert proxy.accepted == 1
 
 
 @pytest.mark.alone
 def test_a_black_hole_holds_nobody_and_heals(
-    proxy: Any,
-    connected: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     broker.enqueue(message("before"))
@@ -66,16 +63,13 @@ def test_a_black_hole_holds_nobody_and_heals(
         assert broker.depth("timers") is None
 
     proxy.restore()
-    wait_until(broker.is_connected)
+    eventually(broker.is_connected)
     broker.enqueue(message("after"))
 
 
 @pytest.mark.alone
 def test_a_black_hole_from_the_beginning_holds_nobody(
-    proxy: Any,
-    make_broker: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    proxy: Any, make_broker: Callable[..., Any]
 ) -> None:
     proxy.black_hole()
     broker = make_broker(proxy.url)
@@ -92,15 +86,13 @@ def test_a_black_hole_from_the_beginning_holds_nobody(
         consumer.close()
 
     proxy.restore()
-    wait_until(broker.is_connected)
+    eventually(broker.is_connected)
     broker.enqueue(message("after"))
 
 
 @pytest.mark.alone
 def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
-    proxy: Any,
-    connected: Callable[..., Any],
-    message: Callable[..., Any],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     broker.enqueue(message("a"))
@@ -117,8 +109,7 @@ def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
 
 @pytest.mark.alone
 def test_a_depth_that_nobody_answers_is_unknown(
-    proxy: Any,
-    connected: Callable[..., Any],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     assert broker.depth("timers") == 0
@@ -131,32 +122,26 @@ def test_a_depth_that_nobody_answers_is_unknown(
 
 @pytest.mark.alone
 def test_an_alarm_fails_publishers_at_once_and_keeps_the_connection(
-    proxy: Any,
-    connected: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     broker.enqueue(message("before"))
     alarm = pika.spec.Connection.Blocked("low on memory")
     proxy.send_to_clients(pika.frame.Method(0, alarm).marshal())
-    wait_until(lambda: not broker.is_connected())
+    eventually(lambda: not broker.is_connected())
     with at_most(0.3), pytest.raises(ConnectionClosed):
         broker.enqueue(message("lost"))
 
     over = pika.spec.Connection.Unblocked()
     proxy.send_to_clients(pika.frame.Method(0, over).marshal())
-    wait_until(broker.is_connected)
+    eventually(broker.is_connected)
     broker.enqueue(message("after"))
     assert proxy.accepted == 1
 
 
 @pytest.mark.alone
 def test_an_alarm_fails_what_is_unconfirmed(
-    proxy: Any,
-    connected: Callable[..., Any],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    proxy: Any, connected: Callable[..., Any]
 ) -> None:
     broker = connected(proxy.url)
     broker.enqueue(message("before"))
@@ -177,7 +162,7 @@ def test_an_alarm_fails_what_is_unconfirmed(
 
 @pytest.mark.alone
 def test_without_rabbitmq_callers_fail_fast(
-    make_broker: Callable[..., Any], message: Callable[..., Any]
+    make_broker: Callable[..., Any]
 ) -> None:
     broker = make_broker("amqp://guest:guest@127.0.0.1:1/")
     with at_most(1):
@@ -188,9 +173,7 @@ def test_without_rabbitmq_callers_fail_fast(
 
 
 def test_close_sends_what_is_under_way_and_a_later_call_reconnects(
-    broker: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
+    broker: Any
 ) -> None:
     broker.enqueue(message("first"))
     outcomes: list[Any] = []
@@ -204,7 +187,7 @@ def test_close_sends_what_is_under_way_and_a_later_call_reconnects(
     broker.close()
     publishing.join(5)
     confirmed = outcomes.count(None)
-    wait_until(lambda: broker.depth("timers") >= 1 + confirmed)
+    eventually(lambda: broker.depth("timers") >= 1 + confirmed)
 
 
 FORK = """
@@ -226,7 +209,7 @@ os._exit(0)
 
 
 def test_a_forked_child_has_a_connection_of_its_own(
-    proxy: Any, broker: Any, wait_until: Callable[..., None]
+    proxy: Any, broker: Any
 ) -> None:
     root = Path(__file__).parents[3]
     subprocess.run(
@@ -236,7 +219,7 @@ def test_a_forked_child_has_a_connection_of_its_own(
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-    wait_until(lambda: broker.depth("timers") == 3)
+    eventually(lambda: broker.depth("timers") == 3)
     assert proxy.accepted == 2
 
 
@@ -244,7 +227,6 @@ def test_tls_is_verified(
     tmp_path: Path,
     make_proxy: Callable[..., Any],
     make_broker: Callable[..., Any],
-    message: Callable[..., Any],
 ) -> None:
     certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
     subprocess.run(

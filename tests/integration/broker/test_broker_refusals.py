@@ -13,6 +13,8 @@ from dramatiq.errors import ConnectionClosed
 
 from apps.broker import builder, ladder, link
 from apps.broker.rabbitmq import LadderBroker
+from tests.support.messages import message
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -45,25 +47,19 @@ def broker(
     return broker
 
 
-def connect(broker: LadderBroker, wait_until: Callable[..., None]) -> None:
-    wait_until(broker.is_connected)
-
-
 def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     broker: LadderBroker,
     url: str,
     management: Any,
-    message: Callable[..., Any],
     receive: Callable[..., Any],
-    wait_until: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a virtual host with 40 queues at most
     monkeypatch.setattr(builder, "AGAIN", 0.5)
     limit_queues(management, 40)
-    connect(broker, wait_until)
-    wait_until(lambda: reasons(caplog, REFUSED))
+    eventually(broker.is_connected)
+    eventually(lambda: reasons(caplog, REFUSED))
 
     # When messages are sent with every kind of delay
     received = receive(url)
@@ -73,7 +69,7 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
 
     # Then all come, not late; and it is said what is missing, and why
     assert outcomes == [None] * len(delays)
-    wait_until(lambda: set(received.keys) == set(delays))
+    eventually(lambda: set(received.keys) == set(delays))
     for delay, came in zip(received.keys, received.times, strict=True):
         assert came < began + delay / 1000 + 0.5
     assert "queue limit" in reasons(caplog, REFUSED)[0]
@@ -86,10 +82,10 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     # And when the limit is lifted, the ladder is whole by itself
     limit_queues(management, 1000)
     whole = "RabbitMQ has every rung of the ladder again"
-    wait_until(lambda: whole in caplog.messages)
+    eventually(lambda: whole in caplog.messages)
     began = time.monotonic()
     broker.enqueue(message("exact"), delay=590)
-    wait_until(lambda: "exact" in received.keys)
+    eventually(lambda: "exact" in received.keys)
     assert received.times[-1] >= began + 0.59
     assert len(management.queues()) == len(ladder.rungs()) + 4
 
@@ -97,8 +93,6 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
 def test_a_process_that_starts_knows_what_is_refused_before_it_publishes(
     broker: LadderBroker,
     management: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,20 +102,16 @@ def test_a_process_that_starts_knows_what_is_refused_before_it_publishes(
     delays = range(100, 60_000, 590)
     outcomes = broker.enqueue_many([(message(d), d) for d in delays])
     assert set(outcomes) == {None}
-    wait_until(lambda: reasons(caplog, REFUSED))
+    eventually(lambda: reasons(caplog, REFUSED))
     assert not reasons(caplog, "RabbitMQ is away, trying on")
 
 
 def test_without_any_rung_a_delayed_message_is_not_taken(
-    broker: LadderBroker,
-    management: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
-    caplog: pytest.LogCaptureFixture,
+    broker: LadderBroker, management: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     limit_queues(management, 4)
-    connect(broker, wait_until)
-    wait_until(lambda: reasons(caplog, REFUSED))
+    eventually(broker.is_connected)
+    eventually(lambda: reasons(caplog, REFUSED))
     with pytest.raises(ConnectionClosed, match="refuses every rung"):
         broker.enqueue(message("delayed"), delay=500)
     broker.enqueue(message("at once"))
@@ -129,19 +119,15 @@ def test_without_any_rung_a_delayed_message_is_not_taken(
 
 
 def test_queues_that_cannot_do_without_are_told_with_the_reason(
-    broker: LadderBroker,
-    management: Any,
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
-    caplog: pytest.LogCaptureFixture,
+    broker: LadderBroker, management: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     limit_queues(management, 2)
     away = "RabbitMQ is away, trying on"
     with pytest.raises(ConnectionClosed):
         broker.enqueue(message("lost"))
-    wait_until(lambda: "queue limit" in " ".join(reasons(caplog, away)))
+    eventually(lambda: "queue limit" in " ".join(reasons(caplog, away)))
     limit_queues(management, 200)
-    wait_until(broker.is_connected)
+    eventually(broker.is_connected)
     broker.enqueue(message("taken"))
 
 
@@ -161,8 +147,6 @@ def test_a_refused_password_is_told_though_it_was_away_already(
     user: str,
     management: Any,
     make_broker: Callable[..., LadderBroker],
-    message: Callable[..., Any],
-    wait_until: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     parts = urlsplit(url)
@@ -170,8 +154,8 @@ def test_a_refused_password_is_told_though_it_was_away_already(
     broker = make_broker(urlunsplit(parts._replace(netloc=address)))
     broker.enqueue(message("before"))
     consumer = broker.consume("timers", prefetch=1, timeout=20)
-    wait_until(lambda: next(consumer) is not None)
-    wait_until(lambda: len(management.connections()) == 2)
+    eventually(lambda: next(consumer) is not None)
+    eventually(lambda: len(management.connections()) == 2)
 
     changed = {"password": "second", "tags": ""}
     management.call("PUT", f"/users/{user}", changed)
@@ -187,6 +171,6 @@ def test_a_refused_password_is_told_though_it_was_away_already(
         ]
         return sorted(told) == ["consuming timers", "publishing"]
 
-    wait_until(is_told)
+    eventually(is_told)
     consumer.close()
     assert len(reasons(caplog, away)) <= 8

@@ -206,12 +206,10 @@ def test_a_worker_that_slept_past_its_lease_calls_nobody(
     deaf.close()
 
 
-@pytest.mark.rabbitmq
-def test_web_killed_between_commit_and_publish(
-    make_service: MakeService, vhost: VHost, proxy: Proxy, receiver: Receiver
-) -> None:
-    # Given a web process whose line to RabbitMQ has gone dead
-    service = make_service(vhost[0])
+def start_cut_off_web(
+    service: Service, proxy: Proxy, receiver: Receiver
+) -> Process:
+    """Start everything, and a web whose line to RabbitMQ goes dead."""
     service.start_worker()
     service.start_dispatcher()
     web = service.start_web(RABBITMQ_URL=proxy.url)
@@ -219,6 +217,15 @@ def test_web_killed_between_commit_and_publish(
         receiver, {service.set_timer(0, receiver.url())}, within=5
     )
     proxy.black_hole()
+    return web
+
+
+@pytest.mark.rabbitmq
+def test_web_killed_between_commit_and_publish(
+    make_service: MakeService, vhost: VHost, proxy: Proxy, receiver: Receiver
+) -> None:
+    service = make_service(vhost[0])
+    web = start_cut_off_web(service, proxy, receiver)
 
     # When it is killed right after its answers
     timers = service.set_timers(20, 1, receiver.url())
@@ -238,13 +245,7 @@ def test_web_stopped_before_it_could_publish(
     make_service: MakeService, vhost: VHost, proxy: Proxy, receiver: Receiver
 ) -> None:
     service = make_service(vhost[0])
-    service.start_worker()
-    service.start_dispatcher()
-    web = service.start_web(RABBITMQ_URL=proxy.url)
-    each_called_once(
-        receiver, {service.set_timer(0, receiver.url())}, within=5
-    )
-    proxy.black_hole()
+    web = start_cut_off_web(service, proxy, receiver)
     timers = service.set_timers(20, 6, receiver.url())
 
     # Then it has published them: the sweep would come much later

@@ -1,6 +1,8 @@
 """Receivers that verify: the public packages, over the real service."""
 
+import base64
 import re
+import secrets
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,13 @@ from typing import Any
 import pytest
 import standardwebhooks
 import svix.webhooks
+from cryptography.exceptions import InvalidSignature
 
-from apps.webhooks.signing import new_secret
+from apps.webhooks.signing import (
+    new_secret,
+    parse_private_key,
+    public_key,
+)
 from tests.support.receiver import Call, Receiver
 from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
@@ -100,16 +107,20 @@ def test_while_secrets_rotate_old_and_new_are_accepted(
 
 
 @pytest.mark.parametrize(
-    ("secret", "told"),
+    ("variable", "secret", "told"),
     [
-        ("", "WEBHOOK_SECRET is not set"),
-        (SECRET[:-1], "WEBHOOK_SECRET must be one or more"),
+        ("SECRET", "", "WEBHOOK_SECRET is not set"),
+        ("SECRET", SECRET[:-1], "WEBHOOK_SECRET must be one or more"),
+        ("PRIVATE_KEY", SECRET, "WEBHOOK_PRIVATE_KEY must be one or more"),
     ],
 )
-def test_a_worker_without_a_good_secret_does_not_start(
-    make_service: Callable[..., Service], secret: str, told: str
+def test_a_worker_without_good_keys_does_not_start(
+    make_service: Callable[..., Service],
+    variable: str,
+    secret: str,
+    told: str,
 ) -> None:
-    service = make_service(WEBHOOK_SECRET=secret)
+    service = make_service(**{f"WEBHOOK_{variable}": secret})
     worker = service.start(
         "worker", "-m", "dramatiq", "config.worker", "--processes", "1"
     )
@@ -140,3 +151,55 @@ def test_the_readme_shows_a_receiver(calls: list[Call]) -> None:
 
     # Then it is acted upon once
     assert acted == [calls[0].payload]
+
+
+def new_private_key() -> str:
+    """Return what the README's command makes."""
+    return f"whsk_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def test_the_readme_shows_a_receiver_with_a_public_key(
+    receiver: Receiver, make_service: Callable[..., Service]
+) -> None:
+    # Given a service whose private keys are being rotated, and the README's
+    # example
+    new, old, other = (new_private_key() for _ in range(3))
+    service = make_service(WEBHOOK_PRIVATE_KEY=f"{new}, {old}")
+    (example,) = re.findall(
+        r"```python\n(from base64 .+?)```", README.read_text(), re.DOTALL
+    )
+    shown: dict[str, Any] = {}
+    exec(example, shown)
+    verify = shown["verify"]
+
+    # When it calls
+    service.start_all()
+    service.set_timer(0, receiver.url())
+    eventually(lambda: receiver.calls)
+    (call,) = receiver.calls
+
+    # Then either public key verifies the call, and so does the secret
+    signatures = call.headers["webhook-signature"].split(" ")
+    assert [each.split(",")[0] for each in signatures] == ["v1", "v1a", "v1a"]
+    new_public, old_public, other_public = (
+        public_key(parse_private_key(key)) for key in (new, old, other)
+    )
+    for key in (new_public, old_public):
+        verify(key, call.headers, call.body)
+    for package in (standardwebhooks, svix.webhooks):
+        package.Webhook(SECRET).verify(call.body, call.headers)
+
+    # And nothing else passes
+    old_time = {"webhook-timestamp": "1614265330"}
+    only_v1 = {"webhook-signature": signatures[0]}
+    for key, change, body in (
+        (other_public, {}, call.body),
+        (new_public, {}, call.body + b" "),
+        (new_public, {"webhook-id": "another"}, call.body),
+        (new_public, later(call.headers), call.body),
+        (new_public, old_time, call.body),
+        (new_public, only_v1, call.body),
+        (new_public, {"webhook-signature": ""}, call.body),
+    ):
+        with pytest.raises((InvalidSignature, ValueError)):
+            verify(key, {**call.headers, **change}, body)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import dramatiq
 import pytest
-from dramatiq import Message, Worker
+from dramatiq import Worker
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from apps.broker.ladder import HORIZON_MS
 from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
+from tests.support.messages import message
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -27,27 +28,10 @@ def broker() -> Iterator[MemoryBroker]:
     broker.close()
 
 
-def message(key: object, queue: str = "timers") -> Message[Any]:
-    return Message(
-        queue_name=queue,
-        actor_name="fire",
-        args=(key,),
-        kwargs={},
-        options={},
-    )
-
-
 def take(consumer: Consumer) -> MessageProxy:
     received = next(consumer)
     assert received is not None
     return received
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_due_times_decide_the_order(broker: MemoryBroker) -> None:
@@ -215,7 +199,7 @@ def test_a_worker_runs_actors_over_it() -> None:
         fire.send_with_options(args=("soon",), delay=30)
         fire.send("broken")
         fire.send("left")
-        wait_until(lambda: len(called) == 4 and broker.outstanding() == 0)
+        eventually(lambda: len(called) == 4 and broker.outstanding() == 0)
     finally:
         worker.stop()
         broker.close()

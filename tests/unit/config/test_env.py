@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.webhooks.signing import public_key
 from config import env
 
 
@@ -25,6 +26,11 @@ def read_words(name: str) -> object:
 Reader = Callable[[str], Any]
 NEW = "whsec_bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4="
 OLD = "whsec_b29vb29vb29vb29vb29vb29vb29vb29v"
+SEED = "whsk_bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4="
+PAIR = (
+    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dR"
+    "qSKJp4AJ6p9lMicMFs6Kvg=="
+)
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
 
@@ -92,14 +98,38 @@ def test_signing_keys_come_in_the_order_of_their_secrets(
     assert env.signing_keys("A_SETTING") == (b"n" * 32, b"o" * 24)
 
 
-@pytest.mark.parametrize("raw", [OLD[6:], f"{NEW},{OLD[:-1]}", NEW[:20]])
-def test_a_bad_secret_is_not_told(
-    raw: str, monkeypatch: pytest.MonkeyPatch
+def test_private_keys_come_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("A_SETTING", raising=False)
+    assert env.private_keys("A_SETTING") == ()
+    monkeypatch.setenv("A_SETTING", f"{SEED}, {PAIR},")
+    seed, pair = env.private_keys("A_SETTING")
+    assert seed.private_bytes_raw() == b"n" * 32
+    assert public_key(pair) == (
+        "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "prefix", "raw"),
+    [
+        *((env.signing_keys, "whsec_", raw)
+          for raw in (OLD[6:], f"{NEW},{OLD[:-1]}", NEW[:20])),
+        *((env.private_keys, "whsk_", raw)
+          for raw in (SEED[5:], f"{PAIR},{SEED[:-1]}", NEW)),
+    ],
+)  # fmt: skip
+def test_a_bad_key_is_not_told(
+    read: Reader, prefix: str, raw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SETTING", raw)
-    told = r"^A_SETTING .+ of the form whsec_<base64>: "
+    told = (
+        rf"^A_SETTING .+ of the form {prefix}<base64>: .+\."
+        rf" Make one with: echo {prefix}\$\(openssl rand -base64 32\)$"
+    )
     with pytest.raises(ImproperlyConfigured, match=told) as caught:
-        env.signing_keys("A_SETTING")
+        read("A_SETTING")
     assert raw[6:12] not in str(caught.value)
 
 
