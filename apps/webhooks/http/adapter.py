@@ -5,6 +5,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -18,6 +19,9 @@ from apps.webhooks.http.idle import IdleConnections
 
 #: How long the body may take once the status is known, in seconds.
 BODY_SECONDS = 0.5
+#: How long that takes at most as a rule, head and body being sent apart, in
+#: seconds: for so long nobody needs to be told the status.
+_BODY_FOLLOWS = 0.02
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[\r\n\0]")
@@ -145,13 +149,11 @@ class WebhookAdapter(BaseAdapter):
         afterwards only costs the connection.
         """
         answer = Answer()
-        has_begun, until = False, exchange.deadline
-        while not answer.is_complete:
+        has_begun = False
+        while answer.status is None:
             try:
-                data = connection.receive(exchange, until)
+                data = connection.receive(exchange, exchange.deadline)
             except (OSError, Failed) as error:
-                if answer.status is not None:
-                    break
                 raise _failure(
                     exchange, connection, has_begun, error
                 ) from None
@@ -160,13 +162,9 @@ class WebhookAdapter(BaseAdapter):
             if not has_begun and connection.idle_since is None:
                 self._keep_session(exchange, connection)
             has_begun = True
-            was_known = answer.status is not None
-            if data:
-                answer.feed(data)
-            else:
-                answer.feed_end()
-            if not was_known and answer.status is not None:
-                until = min(until, time.monotonic() + BODY_SECONDS)
+            answer.feed(data)
+        if not answer.is_complete:
+            _read_body(exchange, connection, answer)
         return answer
 
     def _keep_session(
@@ -212,10 +210,7 @@ def _open_tunnel(exchange: Exchange, connection: Connection) -> None:
         connection.send(exchange, request.encode())
         answer = Answer()
         while answer.status is None:
-            if data := connection.receive(exchange, exchange.deadline):
-                answer.feed(data)
-            else:
-                answer.feed_end()
+            answer.feed(connection.receive(exchange, exchange.deadline))
     except Failed as error:
         raise Failed(FailureKind.proxy, error.detail) from None
     except OSError as error:
@@ -248,6 +243,26 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> int:
     if exchange.on_sent is not None:
         exchange.on_sent()
     return acked
+
+
+def _read_body(
+    exchange: Exchange, connection: Connection, answer: Answer
+) -> None:
+    """Read the body's rest, if it comes soon; else tell the status."""
+    known_at = time.monotonic()
+
+    def read_until(until: float) -> None:
+        until = min(until, exchange.deadline)
+        while not answer.is_complete:
+            answer.feed(connection.receive(exchange, until))
+
+    with suppress(OSError, Failed):
+        with suppress(TimeoutError):
+            read_until(known_at + _BODY_FOLLOWS)
+        if not answer.is_complete:
+            if exchange.on_answer is not None and answer.status is not None:
+                exchange.on_answer(answer.status)
+            read_until(known_at + BODY_SECONDS)
 
 
 def _ended(connection: Connection, acked: int) -> Exception:

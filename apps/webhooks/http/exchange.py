@@ -55,12 +55,14 @@ class Exchange:
     deadline     a value of time.monotonic(), for all of it
     before_send  called when connected, right before the first byte
     on_sent      called once, when the last byte has left
+    on_answer    called with the status if the body is slow to follow
     sent         whether the request's last byte has left
     """
 
     __slots__ = (
         "before_send",
         "deadline",
+        "on_answer",
         "on_sent",
         "sent",
         "target",
@@ -72,11 +74,13 @@ class Exchange:
         deadline: float,
         before_send: Callable[[], None] | None = None,
         on_sent: Callable[[], None] | None = None,
+        on_answer: Callable[[int], None] | None = None,
     ) -> None:
         self.target = target
         self.deadline = deadline
         self.before_send = before_send
         self.on_sent = on_sent
+        self.on_answer = on_answer
         self.sent = False
 
     def remaining(self) -> float:
