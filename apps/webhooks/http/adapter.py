@@ -12,7 +12,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
 from apps.webhooks.http.answer import Answer
-from apps.webhooks.http.connection import Connection, Sessions
+from apps.webhooks.http.connection import Connection
 from apps.webhooks.http.dialing import Dialer
 from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
 from apps.webhooks.http.idle import IdleConnections
@@ -22,6 +22,8 @@ BODY_SECONDS = 0.5
 #: How long that takes at most as a rule, head and body being sent apart, in
 #: seconds: for so long nobody needs to be told the status.
 _BODY_FOLLOWS = 0.02
+
+_MAX_SESSIONS = 1024
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[\r\n\0]")
@@ -39,7 +41,10 @@ class WebhookAdapter(BaseAdapter):
         super().__init__()
         self._dialer = dialer
         self._context = context
-        self._sessions = Sessions()
+        #: TLS sessions to resume, by host, port and checked address. To
+        #: resume one skips the check of the certificate, so that it must
+        #: lead to where it came from.
+        self._sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
         self._idle = IdleConnections()
 
     def send(
@@ -94,9 +99,8 @@ class WebhookAdapter(BaseAdapter):
             if target.scheme == "https":
                 if self._dialer.proxy is not None:
                     _open_tunnel(exchange, connection)
-                session = self._sessions.get(
-                    target.host, target.port, connection.address
-                )
+                origin = target.host, target.port, connection.address
+                session = self._sessions.get(origin)
                 connection.start_tls(exchange, self._context, session)
         except BaseException:
             connection.close()
@@ -178,9 +182,10 @@ class WebhookAdapter(BaseAdapter):
         session = connection.tls_session
         if session is not None:
             target = exchange.target
-            self._sessions.keep(
-                target.host, target.port, connection.address, session
-            )
+            if len(self._sessions) >= _MAX_SESSIONS:
+                self._sessions.clear()
+            origin = target.host, target.port, connection.address
+            self._sessions[origin] = session
 
 
 class _Unread(Exception):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from apps.webhooks.target import Target
@@ -48,6 +49,7 @@ class Failed(Exception):
         self.detail = str(detail)
 
 
+@dataclass(slots=True)
 class Exchange:
     """The state of one call; only the calling thread touches it.
 
@@ -59,29 +61,12 @@ class Exchange:
     sent         whether the request's last byte has left
     """
 
-    __slots__ = (
-        "before_send",
-        "deadline",
-        "on_answer",
-        "on_sent",
-        "sent",
-        "target",
-    )
-
-    def __init__(
-        self,
-        target: Target,
-        deadline: float,
-        before_send: Callable[[], None] | None = None,
-        on_sent: Callable[[], None] | None = None,
-        on_answer: Callable[[int], None] | None = None,
-    ) -> None:
-        self.target = target
-        self.deadline = deadline
-        self.before_send = before_send
-        self.on_sent = on_sent
-        self.on_answer = on_answer
-        self.sent = False
+    target: Target
+    deadline: float
+    before_send: Callable[[], None] | None = None
+    on_sent: Callable[[], None] | None = None
+    on_answer: Callable[[int], None] | None = None
+    sent: bool = False
 
     def remaining(self) -> float:
         """Return the seconds left; raise TimeoutError if there are none."""
