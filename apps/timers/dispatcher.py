@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from apps.broker.current import get_broker
-from apps.timers import store
+from apps.timers import store, verdicts
 from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.models import Outcome
 from apps.timers.outages import POSTGRES, RABBITMQ_AWAY
 from apps.timers.publishing import publish
-from apps.timers.records import Near
+from apps.timers.records import Near, Postponement, Report
 from apps.timers.steps import Steps, without_end
 
 logger = logging.getLogger(__name__)
@@ -154,16 +154,46 @@ def take_over(is_over: Callable[[], bool] = without_end) -> int:
     from it for long: it may be that nobody had, and then marks and answers
     are still on their way. Once `is_over()` the others are left.
     """
-    if POSTGRES.ended_within(store.SETTLE.total_seconds()):
-        return 0
     count = 0
-    while True:
-        ended = store.take_over(limit=_BATCH)
-        for timer_id, outcome in ended:
-            _log_taken_over(str(timer_id), outcome)
-        count += len(ended)
-        if len(ended) < _BATCH or is_over():
-            return count
+    left = [_take_over_unanswered, _take_over_answered]
+    while left:
+        for step in tuple(left):
+            if POSTGRES.ended_within(store.SETTLE.total_seconds()):
+                return count
+            done = step()
+            count += done
+            if done < _BATCH:
+                left.remove(step)
+        if is_over():
+            break
+    return count
+
+
+def _take_over_unanswered() -> int:
+    ended = store.take_over(limit=_BATCH)
+    for timer_id, outcome in ended:
+        _log_taken_over(str(timer_id), outcome)
+    return len(ended)
+
+
+def _take_over_answered() -> int:
+    """Do what dead workers would have done about answers."""
+    found = [
+        verdicts.of_the_dead(each) for each in store.answered(limit=_BATCH)
+    ]
+    if reports := [each for each in found if isinstance(each, Report)]:
+        store.record_for_the_dead(reports)
+    if later := [each for each in found if isinstance(each, Postponement)]:
+        store.postpone(later)
+    for verdict in found:
+        assert verdict.attempt is not None
+        logger.warning(
+            "worker lost after the answer; its status counts",
+            extra={
+                "timer": verdict.id, "status": verdict.attempt.status_code,
+            },
+        )
+    return len(found)
 
 
 def _log_taken_over(timer_id: str, outcome: Outcome | None) -> None:

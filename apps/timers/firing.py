@@ -244,9 +244,12 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
         sent_at = _now(claim)
         mark_writer().add(Mark(claim.id, claim.token, sent_at))
 
+    def note_answer(status_code: int) -> None:
+        mark_writer().add(Mark(claim.id, claim.token, sent_at, status_code))
+
     hung = None
     try:
-        result = _call(claim, target, check, note_sent)
+        result = _call(claim, target, check, note_sent, note_answer)
         if result.failure is not FailureKind.aborted:
             hung = result.hung
     except Exception as error:
@@ -254,7 +257,10 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
     finally:
         _destinations().leave((target.host, target.port), hung=hung)
     if result.failure is not FailureKind.aborted:
-        mark_writer().answered(claim.token)
+        if sent_at is not None or result.status_code is not None:
+            mark_writer().answered(
+                Mark(claim.id, claim.token, sent_at, result.status_code)
+            )
         return _judge(claim, result, sent_at if result.sent else None)
     mark_writer().discard(claim.token)
     if _is_too_late(claim):
@@ -309,6 +315,7 @@ def _call(
     target: Target,
     before_send: Callable[[], None],
     on_sent: Callable[[], None],
+    on_answer: Callable[[int], None],
 ) -> Result:
     headers, body = payload.compose(claim, _now(claim))
     return _client().call(
@@ -319,6 +326,7 @@ def _call(
         deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
         before_send=before_send,
         on_sent=on_sent,
+        on_answer=on_answer,
     )
 
 

@@ -1,7 +1,8 @@
-"""Marks: noting that a request has left, while its answer is awaited.
+"""Marks: noting that a request has left, or what it was answered.
 
 Should the worker die before the answer is recorded, the mark is what
-keeps another worker from sending the request again.
+keeps another worker from sending the request again. If it has the answer's
+status, the timer ends by that.
 """
 
 import logging
@@ -44,12 +45,15 @@ class MarkWriter:
             self._pending[mark.token] = mark
             self._news.notify()
 
-    def answered(self, token: UUID) -> None:
-        """Let the mark wait a little: the answer should be recorded soon."""
+    def answered(self, mark: Mark) -> None:
+        """Let the mark wait a little: the answer should be recorded soon.
+
+        It takes the place of one that is not written yet.
+        """
         with self._news:
-            if (mark := self._pending.pop(token, None)) is not None:
-                # The thread looks when next it wakes, as `add` had it do.
-                self._answered[token] = time.monotonic(), mark
+            self._pending.pop(mark.token, None)
+            # The thread looks at it the next time that it wakes.
+            self._answered[mark.token] = time.monotonic(), mark
 
     def discard(self, *tokens: UUID) -> None:
         """Drop the marks: what came of their requests is recorded."""
@@ -107,7 +111,8 @@ class MarkWriter:
         """Keep marks for when Postgres is back, newer ones unchanged."""
         with self._news:
             for mark in marks:
-                self._pending.setdefault(mark.token, mark)
+                if mark.token not in self._answered:
+                    self._pending.setdefault(mark.token, mark)
             self._news.wait(0.2)
             if self._stopping:
                 self._pending.clear()

@@ -44,16 +44,22 @@ def claim_answer(
 
     Raises ValueError for a claimed row that can't be called.
     """
-    token, wait, method, headers, body, retry, *rest = row
+    token, wait, *rest = row
     if wait is not None:
         return token, Early(wait.total_seconds())
+    return token, claim(rest, clock)
+
+
+def claim(row: Sequence[Any], clock: ClockReading) -> Claim:
+    """Return a claim; raise ValueError for a row that can't be called."""
+    method, headers, body, retry, *rest = row
     if method not in METHODS:
         raise ValueError(f"method is {method[:20]!r}")
     request = WebhookRequest(method, _headers(headers), body)
-    claim = Claim(clock, request, _policy(retry), *rest)
-    if not 1 <= claim.attempt <= _MOST_ATTEMPTS:
-        raise ValueError(f"attempts would be {claim.attempt}")
-    return token, claim
+    granted = Claim(clock, request, _policy(retry), *rest)
+    if not 1 <= granted.attempt <= _MOST_ATTEMPTS:
+        raise ValueError(f"attempts would be {granted.attempt}")
+    return granted
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:

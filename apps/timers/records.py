@@ -151,11 +151,25 @@ class Postponement:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The news that a claimed timer's request has left."""
+    """The news that a claimed timer's request has left, or was answered.
+
+    sent_at      None if it was answered before all of it had left
+    status_code  None as long as there is no answer
+    """
 
     id: UUID
     token: UUID
-    sent_at: datetime
+    sent_at: datetime | None
+    status_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A claim whose worker died after it had marked the answer's status."""
+
+    claim: Claim
+    status_code: int
+    sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,14 @@ _SHOWN = """
 
 GET = f"SELECT {_SHOWN} FROM timer WHERE id = %(id)s"
 
+#: A claim: `records.Claim`, in its order, as `reading.claim` takes it.
+_CLAIM = """
+    method, headers, body, retry, timer.id, claim_token, url, created_at,
+    due_at, next_at, coalesce(replayed_at, due_at) + max_lateness,
+    connect_failures, retry_until, attempts, claims, retries,
+    sent_at IS NOT NULL
+"""
+
 # A repeated claim with the same token succeeds again: its answer may have
 # been lost. Of two wishes for one free timer in a group, an UPDATE takes
 # one. The clock is read once: the statement may wait for a lock, and what
@@ -101,11 +109,7 @@ claimed AS (
         claims = claims
             + (claim_token IS DISTINCT FROM free.token)::int
     FROM free WHERE timer.id = free.id
-    RETURNING method, headers, body, retry, timer.id, claim_token, url,
-              created_at, due_at, next_at,
-              coalesce(replayed_at, due_at) + max_lateness,
-              connect_failures, retry_until, attempts, claims, retries,
-              sent_at IS NOT NULL
+    RETURNING {_CLAIM}
 )
 SELECT claim_token, NULL AS wait, claimed.* FROM claimed
 UNION ALL
@@ -138,7 +142,7 @@ def _by_holder(
         FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[]{arrays})
              AS given (timer_id, token{names})
         JOIN timer ON timer.id = timer_id AND claim_token = token
-        {"" if ended_too else "WHERE outcome IS NULL"}
+        {"" if ended_too else "WHERE timer.outcome IS NULL"}
         ORDER BY timer.id
         FOR UPDATE OF timer
     ),
@@ -154,7 +158,11 @@ def _by_holder(
 RENEW = _by_holder("leased_until = clock_timestamp() + %(lease)s")
 
 MARK_SENT = _by_holder(
-    "sent_at = given.sent_at", {"sent_at": "timestamptz"}
+    """
+    sent_at = coalesce(given.sent_at, timer.sent_at),
+    answered = given.status_code
+    """,
+    {"sent_at": "timestamptz", "status_code": "smallint"},
 )
 
 #: An attempt: `records.Attempt`, whose number is NULL if none was made.
@@ -172,7 +180,8 @@ _LAST_ATTEMPT = """
     error = given.error,
     status_code = CASE WHEN number IS NULL THEN timer.status_code
                        ELSE given.status_code END,
-    sent_at = coalesce(given.sent_at, timer.sent_at)
+    sent_at = coalesce(given.sent_at, timer.sent_at),
+    answered = NULL
 """
 # A late record also corrects what was presumed of its attempt.
 _KEEP_ATTEMPT = f""",
@@ -185,17 +194,17 @@ _KEEP_ATTEMPT = f""",
         )}
     )"""
 
-RECORD = _by_holder(
-    f"""
+_END = f"""
     outcome = given.outcome, leased_until = NULL,
     claims = claims
         - (number IS NULL AND timer.outcome IS NULL)::int,
     {_LAST_ATTEMPT}
-    """,
-    {"outcome": "text", **_ATTEMPT},
-    ended_too=True,
-    then=_KEEP_ATTEMPT,
-)
+"""
+_REPORT = {"outcome": "text", **_ATTEMPT}
+
+RECORD = _by_holder(_END, _REPORT, ended_too=True, then=_KEEP_ATTEMPT)
+# What the worker itself has recorded meanwhile says more.
+RECORD_FOR_THE_DEAD = _by_holder(_END, _REPORT, then=_KEEP_ATTEMPT)
 
 # `claims` are the workers that died before this one, and this one, which
 # counts if it tried.
@@ -296,6 +305,22 @@ RETURNING timer.id, {_SINCE_1970}
 """
 
 LEASED_IDS = _ids("leased_until < now()", "leased_until")
+_LEASE_ENDED = f"""
+    leased_until < now()
+      AND now() - pg_postmaster_start_time() > %(settle)s
+      AND now() - %(asked)s < %(stall)s
+      AND {_NOT_SKIPPED}
+"""
+#: When the request left that this claim is for; NULL if that is not known.
+_LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
+
+# What was answered: the status says what is to follow.
+ANSWERED = f"""
+SELECT id, answered, {_LEFT_AT}, {_CLAIM}
+FROM timer
+WHERE {_LEASE_ENDED} AND answered IS NOT NULL
+ORDER BY leased_until LIMIT %(limit)s
+"""
 
 # Each CASE reads the state that the lock protects. A timer that gave up
 # or may have been sent keeps its token, so that a late record still finds
@@ -315,12 +340,9 @@ WITH ended AS MATERIALIZED (
                 WHEN claims > %(most)s THEN '{Outcome.FAILED.value}'
            END AS verdict,
            attempts + claims AS number, next_at AS tried_at,
-           CASE WHEN sent_at >= fired_at THEN sent_at END AS left_at
+           {_LEFT_AT} AS left_at
     FROM timer
-    WHERE leased_until < now()
-      AND now() - pg_postmaster_start_time() > %(settle)s
-      AND now() - %(asked)s < %(stall)s
-      AND {_NOT_SKIPPED}
+    WHERE {_LEASE_ENDED} AND answered IS NULL
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ),
@@ -450,7 +472,7 @@ given_up AS MATERIALIZED (
 UPDATE timer
 SET outcome = NULL, error = NULL, status_code = NULL,
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
-    queued_at = NULL, sent_at = NULL,
+    queued_at = NULL, sent_at = NULL, answered = NULL,
     retries = 0, connect_failures = 0, retry_until = NULL,
     attempts = attempts + claims, claims = 0,
     next_at = now, replayed_at = now

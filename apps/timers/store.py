@@ -32,6 +32,7 @@ from apps.timers.database import (
 )
 from apps.timers.models import Outcome
 from apps.timers.records import (
+    Answered,
     Attempt,
     Claim,
     ClockReading,
@@ -203,6 +204,13 @@ def record(reports: Sequence[Report]) -> list[bool]:
     return matched(sql.RECORD, reports, _report_columns, _outcome)
 
 
+def record_for_the_dead(reports: Sequence[Report]) -> list[bool]:
+    """Record how `answered` timers ended; False where that is known."""
+    return matched(
+        sql.RECORD_FOR_THE_DEAD, reports, _report_columns, _outcome
+    )
+
+
 def _outcome(report: Report) -> Outcome:
     return report.outcome
 
@@ -248,11 +256,17 @@ def cancel(timer_id: UUID) -> bool:
 
 
 def mark_sent(marks: Sequence[Mark]) -> None:
-    """Note that requests have left; without effect once recorded."""
+    """Note that requests have left, or were answered.
+
+    Without effect once that is recorded.
+    """
     matched(
         sql.MARK_SENT,
         marks,
-        lambda some: {"sent_at": [mark.sent_at for mark in some]},
+        lambda some: {
+            "sent_at": [mark.sent_at for mark in some],
+            "status_code": [mark.status_code for mark in some],
+        },
         lambda _: Outcome.UNKNOWN,
     )
 
@@ -329,17 +343,46 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
 
     A request that had left is not sent again (`unknown`), unless the
     timer asks for that. One that had not is: the timer is open again
-    (None), up to five times. Nothing is done by a statement that was held
-    up on its way: marks may have been, too.
+    (None), up to five times. What is `answered` is left as it is.
+    """
+    rows, _ = _lease_ended(sql.TAKE_OVER, limit)
+    return [
+        (timer_id, Outcome(verdict) if verdict else None)
+        for timer_id, verdict in rows
+    ]
+
+
+def answered(*, limit: int) -> list[Answered]:
+    """Return the claims whose lease has ended after they were answered."""
+    rows, clock = _lease_ended(sql.ANSWERED, limit)
+
+    def read(some: Sequence[tuple[Any, ...]]) -> list[Answered]:
+        return [
+            Answered(reading.claim(rest, clock), status_code, sent_at)
+            for _, status_code, sent_at, *rest in some
+        ]
+
+    return each_for_itself(
+        read, rows, lambda row, error: bad_free(row[0], error)
+    )
+
+
+def _lease_ended(
+    query: str, limit: int
+) -> tuple[list[tuple[Any, ...]], ClockReading]:
+    """Run a query for claims whose lease has ended.
+
+    Nothing is done by a statement that was held up on its way: marks may
+    have been, too.
     """
     began = time.monotonic()
     with pool().connection() as connection:
         clock = _read_clock(connection)
         if clock.monotonic - began > STALL:
-            return []
+            return [], clock
         rows = found(
             connection,
-            sql.TAKE_OVER,
+            query,
             sql.LEASED_IDS,
             most=MOST_REOPENINGS,
             settle=SETTLE,
@@ -347,10 +390,7 @@ def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
             stall=timedelta(seconds=STALL),
             limit=limit,
         )
-    return [
-        (timer_id, Outcome(verdict) if verdict else None)
-        for timer_id, verdict in rows
-    ]
+    return rows, clock
 
 
 def count_near() -> tuple[int, int]:

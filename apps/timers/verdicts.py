@@ -12,7 +12,13 @@ from typing import Any
 from django.conf import settings
 
 from apps.timers.models import Outcome
-from apps.timers.records import Attempt, Claim, Postponement, Report
+from apps.timers.records import (
+    Answered,
+    Attempt,
+    Claim,
+    Postponement,
+    Report,
+)
 from apps.webhooks.client import FailureKind, Result, printable
 from apps.webhooks.destinations import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds
@@ -43,24 +49,48 @@ def judge(
         timedelta(seconds=result.duration),
         result.body or None,
     )
-    code = result.status_code
-    if code is not None and 200 <= code < 300:
-        return _report(claim, Outcome.DELIVERED, None, attempt)
     failure = result.failure
-    if failure in _FINAL or code == _GONE:
+    if failure is None:
+        return _answered(claim, attempt, result.retry_after, now)
+    if failure in _FINAL:
         return _report(claim, Outcome.FAILED, result.error, attempt)
-    if failure is not None and failure.unsent:
+    if failure.unsent:
         failures = claim.connect_failures + 1
         delay = timedelta(seconds=backoff(failures))
         return _try_again_unsent(
             claim, result.error, attempt, delay, failures, now
         )
-    if failure is not None and not (claim.retry and claim.retry.unanswered):
+    if not (claim.retry and claim.retry.unanswered):
         return _report(claim, Outcome.FAILED, result.error, attempt)
-    retry_after = None
-    if code in _BUSY:
-        retry_after = retry_after_seconds(result.retry_after, now)
-    return _retry(claim, result.error, attempt, now, retry_after)
+    return _retry(claim, result.error, attempt, now, None)
+
+
+def of_the_dead(answered: Answered) -> Verdict:
+    """Return what follows from the status that a dead worker has marked."""
+    claim = answered.claim
+    attempt = Attempt(
+        claim.attempt,
+        claim.next_at,
+        answered.sent_at,
+        answered.status_code,
+        error=None,
+        duration=None,
+        answer=None,
+    )
+    return _answered(claim, attempt, None, claim.clock.database)
+
+
+def _answered(
+    claim: Claim, attempt: Attempt, retry_after: str | None, now: datetime
+) -> Verdict:
+    """Return what follows from an answer, whatever it is."""
+    code = attempt.status_code
+    if code is not None and 200 <= code < 300:
+        return _report(claim, Outcome.DELIVERED, None, attempt)
+    if code == _GONE:
+        return _report(claim, Outcome.FAILED, None, attempt)
+    asked = retry_after_seconds(retry_after, now) if code in _BUSY else None
+    return _retry(claim, None, attempt, now, asked)
 
 
 def invalid(claim: Claim, error: str) -> Report:

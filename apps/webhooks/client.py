@@ -114,6 +114,7 @@ class WebhookClient:
         deadline: float,
         before_send: Callable[[], None] | None = None,
         on_sent: Callable[[], None] | None = None,
+        on_answer: Callable[[int], None] | None = None,
     ) -> Result:
         """Send one request and return what came of it.
 
@@ -130,6 +131,8 @@ class WebhookClient:
                      is called once more if the connection had to be
                      replaced.
         on_sent      called once, when the last byte has left; must not raise
+        on_answer    called with the status if the body is not complete 20 ms
+                     after the head; must not raise
 
         No failure of network, resolver or receiver raises. Only a request
         of which the receiver's TCP had not one byte is sent again, once: it
@@ -137,7 +140,9 @@ class WebhookClient:
         """
         started = time.monotonic()
         request = _prepared(target, method, headers, body)
-        exchange = Exchange(target, deadline, before_send, on_sent)
+        exchange = Exchange(
+            target, deadline, before_send, on_sent, on_answer
+        )
         status, failure, detail, start = None, None, "", b""
         retry_after = None
         try:

@@ -5,6 +5,7 @@ keeps its own account of claims and leases. Times are seconds of the
 model's clock.
 """
 
+from dataclasses import replace
 from uuid import UUID
 
 from apps.timers import store
@@ -115,7 +116,9 @@ class Checker:
     def marked(self, mark: Mark, now: float) -> None:
         """Note that Postgres was told that a request left."""
         grant = self.lives[mark.id].grants[mark.token]
-        grant.marked |= self._in_time(grant, now)
+        in_time = self._in_time(grant, now)
+        grant.marked |= in_time
+        grant.answered |= in_time and mark.status_code is not None
 
     def recorded(self, report: Report, done: bool, now: float) -> None:
         """Check that the claim that ends a timer holds it."""
@@ -183,8 +186,8 @@ class Checker:
         must(life.holder is not None, "taken over without a claim")
         assert life.holder is not None
         grant = life.grants[life.holder]
-        must(now > grant.lease_end, "taken over before the lease's end")
-        must(now > self._settled, "taken over right after Postgres came back")
+        self._check_lapsed(grant, now)
+        must(not grant.answered, "an answer was forgotten")
         life.presume(grant)
         if outcome is None:
             life.holder = None
@@ -198,6 +201,20 @@ class Checker:
                 life.reopenings == store.MOST_REOPENINGS,
                 "given up too early",
             )
+
+    def answered_for(
+        self, item: Report | Postponement, now: float
+    ) -> Grant:
+        """Check that a dead worker's claim ends by its answer's status."""
+        grant = self.lives[item.id].grants[item.token]
+        self._check_lapsed(grant, now)
+        must(grant.result is not None, "an answer was made up")
+        assert grant.result is not None
+        return replace(grant, result=replace(grant.result, retry_after=None))
+
+    def _check_lapsed(self, grant: Grant, now: float) -> None:
+        must(now > grant.lease_end, "taken over before the lease's end")
+        must(now > self._settled, "taken over right after Postgres came back")
 
     def kept(self, attempts: dict[UUID, list[Row]]) -> None:
         """Look at what is kept of all tries."""

@@ -30,6 +30,11 @@ _MARKED_AND_LOST: list[Move] = [
     ("write_marks", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
 ]
 
+#: A worker has an answer, and has marked its status.
+_ANSWERED: list[Move] = [
+    _ONCE, ("deliver", 0, 4), _STEP, ("write_marks", 0, 1),
+]
+
 GAMES: dict[str, tuple[int, list[Move]]] = {
     "a claim repeated with its token succeeds": (
         1, [_ONCE, ("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
@@ -111,6 +116,21 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
         [
             _ONCE, ("deliver", 0, 4), ("write_marks", 0, 1), ("crash", 0, 0),
             ("lapse", 4, 1), ("deliver", 0, 5),
+        ],
+    ),
+    "taking over leaves what was answered": (
+        1, [*_ANSWERED, ("crash", 0, 0), ("lapse", 4, 1)],
+    ),
+    "an answered claim's lease is looked at": (
+        1, [*_ANSWERED, ("lapse", 4, 0)],
+    ),
+    # The second try's worker dies before the call.
+    "a postponement forgets the answer": (
+        1,
+        [
+            _RETRIED, ("deliver", 0, 4), ("stumble", 0, 1),
+            ("write_marks", 0, 1), _STEP, _STEP, ("advance", 1, 0),
+            ("deliver", 0, 1), ("crash", 0, 0), ("lapse", 4, 1),
         ],
     ),
     # The lease has ended while Postgres was away.

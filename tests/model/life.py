@@ -67,6 +67,8 @@ class Grant:
     #: Postgres was told that the request left before anybody could take
     #: the claim over.
     marked: bool = False
+    #: …and so was the status that it was answered.
+    answered: bool = False
     recorded: bool = False
     postponed: bool = False
 

@@ -50,7 +50,7 @@ def _verdict(name: str, *changes: tuple[str, str]) -> Mutation:
 
 
 _TOKEN = " AND claim_token = token"
-_OUTCOME = "WHERE outcome IS NULL\n"
+_OUTCOME = "WHERE timer.outcome IS NULL\n"
 _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
 #: The rest of the line becomes a comment.
 _CORRECTING = ("DO UPDATE SET", "DO NOTHING --")
@@ -99,6 +99,15 @@ MUTATIONS = {
     ),
     "taking over looks at the wish to send again": _sql(
         "TAKE_OVER", ("NOT at_least_once", "true"),
+    ),
+    "taking over leaves what was answered": _sql(
+        "TAKE_OVER", ("AND answered IS NULL", ""),
+    ),
+    "a postponement forgets the answer": _sql(
+        "POSTPONE", ("answered = NULL", "answered = timer.answered"),
+    ),
+    "an answered claim's lease is looked at": _sql(
+        "ANSWERED", ("leased_until < now()", "leased_until IS NOT NULL"),
     ),
     "taking over looks at the lease": _sql(
         "TAKE_OVER", ("leased_until < now()", "leased_until IS NOT NULL"),
@@ -206,10 +215,10 @@ MUTATIONS = {
         ("not (claim.retry and claim.retry.unanswered)", "False"),
     ),
     "who is gone is not called again": _verdict(
-        "judge", (" or code == _GONE", ""),
+        "_answered", ("code == _GONE", "False"),
     ),
     "a receiver says when to come again": _verdict(
-        "judge", ("code in _BUSY", "False"),
+        "_answered", ("code in _BUSY", "False"),
     ),
     "retries end": _verdict(
         "_retry", ("retries >= policy.max_attempts", "False"),

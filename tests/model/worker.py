@@ -42,8 +42,9 @@ class Worker:
         """Stand in for MarkWriter."""
         self.marks[mark.token] = mark
 
-    def answered(self, token: UUID) -> None:
+    def answered(self, mark: Mark) -> None:
         """Stand in for MarkWriter: any mark may still be written."""
+        self.marks[mark.token] = mark
 
     def discard(self, *tokens: UUID) -> None:
         """Stand in for MarkWriter: what is being written is."""

@@ -40,7 +40,7 @@ from tests.model.judging import (
     check_postponement,
     check_report,
 )
-from tests.model.life import doubled, must
+from tests.model.life import Grant, doubled, must
 from tests.model.postgres import Postgres, seconds
 from tests.model.rabbitmq import RabbitMQ
 from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
@@ -64,6 +64,16 @@ class _Each:
 
     def add(self, item: Any) -> None:
         self._flush([item])
+
+
+class _Store:
+    """The store, but for some of its writes."""
+
+    def __init__(self, **writes: Callable[..., Any]) -> None:
+        self.__dict__.update(writes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(store, name)
 
 
 class World:
@@ -127,8 +137,16 @@ class World:
         replacements += [
             (firing, "_records", _Each(firing._record)),
             (firing, "_postponements", _Each(firing._postpone)),
-            (store, "record", self._writer("_records")),
-            (store, "postpone", self._writer("_postponements")),
+            (firing, "store", _Store(
+                record=self._writer("_records"),
+                postpone=self._writer("_postponements"),
+            )),
+            (dispatcher, "store", _Store(
+                record_for_the_dead=self._for_the_dead(
+                    "_records", store.record_for_the_dead
+                ),
+                postpone=self._for_the_dead("_postponements", store.postpone),
+            )),
         ]
         for module, name, value in replacements:
             self._stack.enter_context(mock.patch.object(module, name, value))
@@ -165,16 +183,34 @@ class World:
 
         return write
 
+    def _for_the_dead(
+        self, kind: str, run: Callable[[Sequence[Any]], list[bool]]
+    ) -> Callable[[Sequence[Any]], list[bool]]:
+        def write(items: Sequence[Any]) -> list[bool]:
+            answers = run(items)
+            for item, answer in zip(items, answers, strict=True):
+                grant = self.checker.answered_for(item, self.now)
+                self._check(item, grant, self.now)
+                self._tell(kind, item, answer)
+            return answers
+
+        return write
+
     def _judged(self, verdict: Report | Postponement) -> None:
-        life = self.checker.lives[verdict.id]
-        grant = life.grants[verdict.token]
+        grant = self.checker.lives[verdict.id].grants[verdict.token]
         if grant.judged:
             return  # the write is repeated
         grant.judged = True
+        self._check(verdict, grant, self.known())
+
+    def _check(
+        self, verdict: Report | Postponement, grant: Grant, now: float
+    ) -> None:
+        life = self.checker.lives[verdict.id]
         if isinstance(verdict, Report):
-            check_report(life, grant, verdict, self.known())
+            check_report(life, grant, verdict, now)
         else:
-            check_postponement(life, grant, verdict, self.known())
+            check_postponement(life, grant, verdict, now)
 
     def known(self) -> float:
         """Return the time, as the worker that runs knows it."""
@@ -282,10 +318,9 @@ class World:
         answers = _WRITES[writes[0].kind]([write.item for write in writes])
         for write, answer in zip(writes, answers, strict=True):
             write.done, write.answer = True, answer
-            self._tell(write)
+            self._tell(write.kind, write.item, answer)
 
-    def _tell(self, write: Write) -> None:
-        kind, item, answer = write.kind, write.item, write.answer
+    def _tell(self, kind: str, item: Any, answer: Any) -> None:
         if kind == "_claims":
             if isinstance(answer, Claim):
                 self.checker.granted(answer, self.now)

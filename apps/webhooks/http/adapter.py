@@ -5,19 +5,25 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
 from apps.webhooks.http.answer import Answer
-from apps.webhooks.http.connection import Connection, Sessions
+from apps.webhooks.http.connection import Connection
 from apps.webhooks.http.dialing import Dialer
 from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
 from apps.webhooks.http.idle import IdleConnections
 
 #: How long the body may take once the status is known, in seconds.
 BODY_SECONDS = 0.5
+#: How long that takes at most as a rule, head and body being sent apart, in
+#: seconds: for so long nobody needs to be told the status.
+_BODY_FOLLOWS = 0.02
+
+_MAX_SESSIONS = 1024
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[\r\n\0]")
@@ -35,7 +41,10 @@ class WebhookAdapter(BaseAdapter):
         super().__init__()
         self._dialer = dialer
         self._context = context
-        self._sessions = Sessions()
+        #: TLS sessions to resume, by host, port and checked address. To
+        #: resume one skips the check of the certificate, so that it must
+        #: lead to where it came from.
+        self._sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
         self._idle = IdleConnections()
 
     def send(
@@ -90,9 +99,8 @@ class WebhookAdapter(BaseAdapter):
             if target.scheme == "https":
                 if self._dialer.proxy is not None:
                     _open_tunnel(exchange, connection)
-                session = self._sessions.get(
-                    target.host, target.port, connection.address
-                )
+                origin = target.host, target.port, connection.address
+                session = self._sessions.get(origin)
                 connection.start_tls(exchange, self._context, session)
         except BaseException:
             connection.close()
@@ -145,13 +153,11 @@ class WebhookAdapter(BaseAdapter):
         afterwards only costs the connection.
         """
         answer = Answer()
-        has_begun, until = False, exchange.deadline
-        while not answer.is_complete:
+        has_begun = False
+        while answer.status is None:
             try:
-                data = connection.receive(exchange, until)
+                data = connection.receive(exchange, exchange.deadline)
             except (OSError, Failed) as error:
-                if answer.status is not None:
-                    break
                 raise _failure(
                     exchange, connection, has_begun, error
                 ) from None
@@ -160,13 +166,9 @@ class WebhookAdapter(BaseAdapter):
             if not has_begun and connection.idle_since is None:
                 self._keep_session(exchange, connection)
             has_begun = True
-            was_known = answer.status is not None
-            if data:
-                answer.feed(data)
-            else:
-                answer.feed_end()
-            if not was_known and answer.status is not None:
-                until = min(until, time.monotonic() + BODY_SECONDS)
+            answer.feed(data)
+        if not answer.is_complete:
+            _read_body(exchange, connection, answer)
         return answer
 
     def _keep_session(
@@ -180,9 +182,10 @@ class WebhookAdapter(BaseAdapter):
         session = connection.tls_session
         if session is not None:
             target = exchange.target
-            self._sessions.keep(
-                target.host, target.port, connection.address, session
-            )
+            if len(self._sessions) >= _MAX_SESSIONS:
+                self._sessions.clear()
+            origin = target.host, target.port, connection.address
+            self._sessions[origin] = session
 
 
 class _Unread(Exception):
@@ -212,10 +215,7 @@ def _open_tunnel(exchange: Exchange, connection: Connection) -> None:
         connection.send(exchange, request.encode())
         answer = Answer()
         while answer.status is None:
-            if data := connection.receive(exchange, exchange.deadline):
-                answer.feed(data)
-            else:
-                answer.feed_end()
+            answer.feed(connection.receive(exchange, exchange.deadline))
     except Failed as error:
         raise Failed(FailureKind.proxy, error.detail) from None
     except OSError as error:
@@ -248,6 +248,26 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> int:
     if exchange.on_sent is not None:
         exchange.on_sent()
     return acked
+
+
+def _read_body(
+    exchange: Exchange, connection: Connection, answer: Answer
+) -> None:
+    """Read the body's rest, if it comes soon; else tell the status."""
+    known_at = time.monotonic()
+
+    def read_until(until: float) -> None:
+        until = min(until, exchange.deadline)
+        while not answer.is_complete:
+            answer.feed(connection.receive(exchange, until))
+
+    with suppress(OSError, Failed):
+        with suppress(TimeoutError):
+            read_until(known_at + _BODY_FOLLOWS)
+        if not answer.is_complete:
+            if exchange.on_answer is not None and answer.status is not None:
+                exchange.on_answer(answer.status)
+            read_until(known_at + BODY_SECONDS)
 
 
 def _ended(connection: Connection, acked: int) -> Exception:

@@ -48,8 +48,13 @@ class Answer:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take what came next; raise Failed if that can be no answer."""
-        if self.status is None:
+        """Take what came next, nothing being the end of the connection.
+
+        Raises Failed if that can be no answer.
+        """
+        if not data:
+            self._feed_end()
+        elif self.status is None:
             self._feed_head(data)
         elif self._parser is not None:
             self._parse(data)
@@ -58,11 +63,8 @@ class Answer:
         if self._read >= MAX_BODY:
             self._end()
 
-    def feed_end(self) -> None:
-        """Take the end of the connection; raise Failed if there is no status.
-
-        A head that lacks only the empty line at its end counts.
-        """
+    def _feed_end(self) -> None:
+        """End; a head that lacks only the empty line at its end counts."""
         if self.status is None:
             self._read_lines(self._head + b"\r\n\r\n")
         if self.status is None:

@@ -10,7 +10,6 @@ import socket
 import ssl
 import struct
 import sys
-import threading
 import time
 
 import certifi
@@ -24,8 +23,6 @@ MAX_RECEIVED = 128 * 1024
 MAX_WITHOUT_DATA = 32 * 1024
 _PIECE = 16 * 1024
 _SENT_PIECE = 64 * 1024
-
-_MAX_SESSIONS = 1024
 
 # tcpi_bytes_acked in struct tcp_info of <linux/tcp.h>, since Linux 4.1.
 _BYTES_ACKED = struct.Struct("=120xQ")
@@ -182,35 +179,6 @@ class Connection:
         if self._received > MAX_RECEIVED:
             raise Failed(FailureKind.protocol, "the answer is too long")
         return data
-
-
-class Sessions:
-    """TLS sessions to resume, by host, port and checked address.
-
-    Resuming one skips the check of the certificate, so that a session must
-    lead to where it came from.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[tuple[str, int, str], ssl.SSLSession] = {}
-
-    def get(self, host: str, port: int, address: str) -> (
-        ssl.SSLSession | None
-    ):
-        """Return the newest session, None if there is none."""
-        return self._kept.get((host, port, address))
-
-    def keep(
-        self, host: str, port: int, address: str, session: ssl.SSLSession
-    ) -> None:
-        """Keep a session; forget the oldest one if there are many."""
-        key = host, port, address
-        with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = session
-            if len(self._kept) > _MAX_SESSIONS:
-                del self._kept[next(iter(self._kept))]
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -4,7 +4,6 @@ import errno
 import os
 import select
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from itertools import chain, zip_longest
@@ -43,7 +42,6 @@ class Dialer:
         self._guard = guard
         self._resolver = resolver
         self.proxy = proxy
-        self._lock = threading.Lock()
         self._good: dict[str, tuple[str, float]] = {}
 
     def dial(self, exchange: Exchange) -> Connection:
@@ -96,10 +94,9 @@ class Dialer:
         return ordered
 
     def _remember(self, host: str, address: str) -> None:
-        with self._lock:
-            if len(self._good) >= _MAX_REMEMBERED:
-                self._good.clear()
-            self._good[host] = address, time.monotonic() + _REMEMBERED
+        if len(self._good) >= _MAX_REMEMBERED:
+            self._good.clear()
+        self._good[host] = address, time.monotonic() + _REMEMBERED
 
 
 def in_turn(addresses: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from apps.webhooks.target import Target
@@ -48,6 +49,7 @@ class Failed(Exception):
         self.detail = str(detail)
 
 
+@dataclass(slots=True)
 class Exchange:
     """The state of one call; only the calling thread touches it.
 
@@ -55,29 +57,16 @@ class Exchange:
     deadline     a value of time.monotonic(), for all of it
     before_send  called when connected, right before the first byte
     on_sent      called once, when the last byte has left
+    on_answer    called with the status if the body is slow to follow
     sent         whether the request's last byte has left
     """
 
-    __slots__ = (
-        "before_send",
-        "deadline",
-        "on_sent",
-        "sent",
-        "target",
-    )
-
-    def __init__(
-        self,
-        target: Target,
-        deadline: float,
-        before_send: Callable[[], None] | None = None,
-        on_sent: Callable[[], None] | None = None,
-    ) -> None:
-        self.target = target
-        self.deadline = deadline
-        self.before_send = before_send
-        self.on_sent = on_sent
-        self.sent = False
+    target: Target
+    deadline: float
+    before_send: Callable[[], None] | None = None
+    on_sent: Callable[[], None] | None = None
+    on_answer: Callable[[int], None] | None = None
+    sent: bool = False
 
     def remaining(self) -> float:
         """Return the seconds left; raise TimeoutError if there are none."""

@@ -30,10 +30,8 @@ class IdleConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._count = 0
-        self._by_origin: dict[_Origin, deque[Connection]] = {}
-        # The same in the order they came; those taken meanwhile included.
-        self._by_age: deque[tuple[float, _Origin]] = deque()
+        #: Since when each has waited, in that order.
+        self._waiting: deque[tuple[float, _Origin, Connection]] = deque()
 
     def take(self, target: Target) -> Connection | None:
         """Return the connection that has waited longest, if one may serve.
@@ -41,58 +39,48 @@ class IdleConnections:
         It must have waited neither too long nor too short, and be open.
         """
         origin = _origin(target)
-        while True:
-            now = time.monotonic()
-            with self._lock:
-                waiting = self._by_origin.get(origin)
-                if not waiting:
-                    return None
-                since = waiting[0].idle_since or 0.0
-                if now - since < MIN_IDLE_SECONDS:
-                    return None
-                connection = waiting.popleft()
-                self._count -= 1
-            if now - since <= MAX_IDLE_SECONDS and connection.is_quiet():
+        while (connection := self._remove_first(origin)) is not None:
+            waited = time.monotonic() - (connection.idle_since or 0.0)
+            if waited <= MAX_IDLE_SECONDS and connection.is_quiet():
                 return connection
             connection.close()
+        return None
 
     def put(self, target: Target, connection: Connection) -> None:
         """Let a connection wait; close those that have waited too long."""
-        since = connection.idle_since = time.monotonic()
-        origin = _origin(target)
         with self._lock:
-            if self._closed:
-                old = [connection]
-            else:
-                self._by_origin.setdefault(origin, deque()).append(connection)
-                self._by_age.append((since, origin))
-                self._count += 1
-                old = self._remove_old(since - MAX_IDLE_SECONDS)
-        for connection in old:
-            connection.close()
+            now = connection.idle_since = time.monotonic()
+            self._waiting.append((now, _origin(target), connection))
+        self._close_old()
 
     def close(self) -> None:
         """Close all, and from now on whatever is put."""
+        self._closed = True
+        self._close_old()
+
+    def _remove_first(self, origin: _Origin) -> Connection | None:
+        latest = time.monotonic() - MIN_IDLE_SECONDS
         with self._lock:
-            self._closed = True
-            old = self._remove_old(float("inf"))
+            for place, (since, of, connection) in enumerate(self._waiting):
+                if since > latest:
+                    break
+                if of == origin:
+                    del self._waiting[place]
+                    return connection
+        return None
+
+    def _close_old(self) -> None:
+        old = []
+        with self._lock:
+            horizon = time.monotonic() - MAX_IDLE_SECONDS
+            while self._waiting and (
+                self._closed
+                or self._waiting[0][0] < horizon
+                or len(self._waiting) > _MAX_IDLE
+            ):
+                old.append(self._waiting.popleft()[2])
         for connection in old:
             connection.close()
-
-    def _remove_old(self, horizon: float) -> list[Connection]:
-        removed = []
-        while self._by_age and (
-            self._by_age[0][0] < horizon or self._count > _MAX_IDLE
-        ):
-            since, origin = self._by_age.popleft()
-            waiting = self._by_origin.get(origin)
-            # Each queue is in order of age too: it is the first, or taken.
-            if waiting and waiting[0].idle_since == since:
-                removed.append(waiting.popleft())
-                self._count -= 1
-            if not waiting:
-                self._by_origin.pop(origin, None)
-        return removed
 
 
 def _origin(target: Target) -> _Origin:

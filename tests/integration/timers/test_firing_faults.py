@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from apps.timers import firing, store, verdicts
-from apps.timers.models import Outcome
+from apps.timers import dispatcher, firing, store, verdicts
 from apps.timers.records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
 from tests.integration.webhooks.receivers import answering
@@ -170,10 +169,11 @@ def test_an_answer_that_cannot_be_recorded_is_not_called_again(
             firing.fire(timer_id)
     failed.set()
 
-    # Then it is marked, and ends as unknown with its lease
-    eventually(lambda: row(timer_id)["sent_at"])
+    # Then it is marked, and ends by its status with its lease
+    eventually(lambda: row(timer_id)["answered"])
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
     change(timer_id, "leased_until = now() - interval '1 s'")
-    assert store.take_over(limit=10) == [(timer_id, Outcome.UNKNOWN)]
+    assert dispatcher.take_over() == 1
+    assert row(timer_id)["outcome"] == "delivered"
     firing.fire(timer_id)
     assert len(receiver.calls) == 1

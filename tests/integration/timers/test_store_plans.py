@@ -134,6 +134,9 @@ def statements(
         "take over": (
             lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
         ),
+        "take over, answered": (
+            lambda: store.answered(limit=BATCH), {"timer_leased"}
+        ),
     }
 
 

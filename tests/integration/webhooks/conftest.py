@@ -68,6 +68,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def trusting(certificate: Path) -> Iterator[WebhookClient]:
+    ca_file = str(certificate.with_name("certificate.pem"))
+    client = WebhookClient(
+        Policy(LOCAL, ca_file=ca_file), lambda host: ["127.0.0.1"]
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
 def server_tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

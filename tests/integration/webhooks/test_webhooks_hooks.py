@@ -1,5 +1,6 @@
 """What a caller gives to a call: hooks, headers, settings, environment."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Policy, Result
+from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
 from tests.integration.webhooks.receivers import (
     OK,
     Connection,
@@ -144,3 +145,31 @@ def test_settings_make_the_policy(
     assert from_settings() == Policy(
         (network,), "http://proxy:3128", "/ca.pem"
     )
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+@pytest.mark.parametrize(
+    ("pause", "told"), [(0.0, []), (0.3, [200]), (None, [200])]
+)
+def test_a_status_is_told_if_the_body_is_slow(
+    call: Call,
+    trusting: WebhookClient,
+    server_tls: ssl.SSLContext,
+    with_tls: bool,
+    pause: float | None,
+    told: list[int],
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(HEAD + b"content-length: 2\r\n\r\n")
+        connection.stopping.wait(5 if pause is None else pause)
+        connection.sock.sendall(b"ok")
+
+    seen: list[int] = []
+    tls = server_tls if with_tls else None
+    with receiver(script, tls=tls) as server:
+        result = call(
+            server.url(), client=trusting, on_answer=seen.append
+        )
+    assert (result.status_code, seen) == (200, told)
+    assert result.body == (b"" if pause is None else b"ok")

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -21,16 +21,6 @@ from tests.integration.webhooks.receivers import (
 Call = Callable[..., Result]
 
 LOCAL = (ip_network("127.0.0.0/8"),)
-
-
-@pytest.fixture
-def trusting(certificate: Path) -> Iterator[WebhookClient]:
-    ca_file = str(certificate.with_name("certificate.pem"))
-    client = WebhookClient(
-        Policy(LOCAL, ca_file=ca_file), lambda host: ["127.0.0.1"]
-    )
-    yield client
-    client.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "a.example", "A.Example."])

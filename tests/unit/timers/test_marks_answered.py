@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from apps.timers import marks, store
@@ -19,10 +21,15 @@ class Store:
     def __init__(self) -> None:
         self.groups: list[list[Mark]] = []
         self.gate = threading.Event()
+        #: Whether the first write fails.
+        self.away = False
 
     def mark_sent(self, written: Sequence[Mark]) -> None:
         self.groups.append(list(written))
         assert self.gate.wait(10)
+        if self.away:
+            self.away = False
+            raise psycopg.OperationalError("away")
 
 
 @pytest.fixture
@@ -47,16 +54,20 @@ def new_mark() -> Mark:
     return Mark(uuid4(), uuid4(), datetime.now(UTC))
 
 
+def answered(mark: Mark) -> Mark:
+    return replace(mark, status_code=200)
+
+
 def test_it_is_written_if_nothing_is_recorded(
     fake: Store, writer: MarkWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marks, "_GRACE", 0.02)
     mark = new_mark()
     writer.add(mark)
-    writer.answered(mark.token)
+    writer.answered(answered(mark))
     fake.gate.set()
     eventually(lambda: len(fake.groups) == 2)
-    assert fake.groups[1] == [mark]
+    assert fake.groups[1] == [answered(mark)]
 
 
 def test_it_is_not_written_once_it_is_recorded(
@@ -65,8 +76,7 @@ def test_it_is_not_written_once_it_is_recorded(
     recorded, open_ = new_mark(), new_mark()
     for mark in (recorded, open_):
         writer.add(mark)
-    writer.answered(recorded.token)
-    writer.answered(uuid4())
+    writer.answered(answered(recorded))
     writer.discard(recorded.token, uuid4())
     fake.gate.set()
     writer.close()
@@ -80,7 +90,7 @@ def test_it_waits_while_others_are_written(
     waiting, pending = new_mark(), new_mark()
     for mark in (waiting, pending):
         writer.add(mark)
-    writer.answered(waiting.token)
+    writer.answered(answered(waiting))
     fake.gate.set()
     eventually(lambda: len(fake.groups) == 2)
     assert fake.groups[1] == [pending]
@@ -92,7 +102,22 @@ def test_closing_writes_it(
     monkeypatch.setattr(marks, "_GRACE", 60.0)
     mark = new_mark()
     writer.add(mark)
-    writer.answered(mark.token)
+    writer.answered(answered(mark))
     fake.gate.set()
     writer.close()
-    assert fake.groups[1:] == [[mark]]
+    assert fake.groups[1:] == [[answered(mark)]]
+
+
+def test_it_is_not_replaced_by_one_that_could_not_be_written(
+    fake: Store, writer: MarkWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a mark that is being written when its request is answered
+    monkeypatch.setattr(marks, "_GRACE", 0.3)
+    fake.away = True
+    (mark,) = fake.groups[0]
+    writer.answered(answered(mark))
+
+    # When that write fails, Then the status is what is written
+    fake.gate.set()
+    eventually(lambda: len(fake.groups) > 1)
+    assert fake.groups[1:] == [[answered(mark)]]
