@@ -53,12 +53,14 @@ class Exchange:
 
     target       where it goes
     deadline     a value of time.monotonic(), for all of it
+    before_dial  called with the address, before that is connected to
     before_send  called when connected, right before the first byte
     on_sent      called once, when the last byte has left
     sent         whether the request's last byte has left
     """
 
     __slots__ = (
+        "before_dial",
         "before_send",
         "deadline",
         "on_sent",
@@ -72,9 +74,11 @@ class Exchange:
         deadline: float,
         before_send: Callable[[], None] | None = None,
         on_sent: Callable[[], None] | None = None,
+        before_dial: Callable[[str], None] | None = None,
     ) -> None:
         self.target = target
         self.deadline = deadline
+        self.before_dial = before_dial
         self.before_send = before_send
         self.on_sent = on_sent
         self.sent = False
