@@ -131,13 +131,16 @@ class Destinations:
     ) -> Deferral | None:
         """Tell where a call leads that has a slot; it is not connected yet.
 
-        None: it may go on. Else the address has what it may have, and the
-        call must leave(). The address also counts for the name's next calls.
+        None: it may go on. Else the slow names at this address have what
+        they may have, and the call must leave(). The address also counts
+        for the name's next calls.
         """
         with self._change:
             now = self._clock()
             destination = self._calling[origin]
             destination.address = address
+            if not destination.is_slow(now):
+                return None
             start = destination.starts.pop()
             self._free += 1
             deferral = None
@@ -181,10 +184,7 @@ class Destinations:
         count, free = self._competition(destination, now)
         if not count and destination.is_new:
             beside = self._slots / _FOR_NEW * (1 if returning else 2)
-            return (
-                free > -beside
-                and self._free * _RESERVED > self._slots
-            )
+            return free > -beside and self._free * _RESERVED > self._slots
         if free <= 0:
             return False
         if not count and not destination.hung:

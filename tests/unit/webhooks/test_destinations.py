@@ -144,7 +144,7 @@ def test_the_last_slots_are_for_those_that_answer_at_once() -> None:
     # When those take what they can get, Then they leave it some
     given.enter_in_turn(40)
     assert given.destinations._free == 7
-    assert given.fill(OTHER) == 6
+    assert given.fill(OTHER) == 5
 
 
 def test_the_last_slots_are_for_those_that_answered_lately() -> None:
@@ -179,9 +179,8 @@ def test_new_names_at_one_address_have_one_share() -> None:
     given = Slots()
     for number in range(100):
         origin = (f"{number}.example", 80)
-        if given.enter(origin) is None:
-            if given.locate(origin, "192.0.2.1") is not None:
-                given.destinations.leave(origin, hung=None)
+        if given.enter(origin) is None and given.locate(origin, "192.0.2.1"):
+            given.destinations.leave(origin, hung=None)
     # Then they have a share of the slow ones' half
     assert given.destinations._free == 34
     # And a name that was called there is not even asked about
@@ -213,7 +212,7 @@ def test_many_that_are_slow_have_half_of_the_slots() -> None:
     # Given 100 names at 100 addresses that take 2 s
     given = Slots()
     origins = [(f"{number}.example", 80) for number in range(100)]
-    for number, origin in enumerate(origins):
+    for origin in origins:
         given.call(2.0, origin)
     # When all are to be called, Then they get half of the slots
     given.enter_in_turn(100)

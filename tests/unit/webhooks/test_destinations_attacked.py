@@ -12,7 +12,6 @@ import pytest
 from tests.unit.webhooks.test_destinations_simulated import (
     DEADLINE,
     Simulation,
-    Timer,
     timers,
 )
 
