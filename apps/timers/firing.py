@@ -37,7 +37,7 @@ from apps.webhooks.client import (
     WebhookClient,
     from_settings,
 )
-from apps.webhooks.destinations import Destinations
+from apps.webhooks.destinations import Deferral, Destinations
 from apps.webhooks.target import InvalidURL, Target, parse_target
 from config.repeated import Repeated
 
@@ -91,6 +91,10 @@ _TOO_LATE = "max_lateness: its time passed longer ago than that"
 
 #: Rungs that are missing or too short send many timers early, over and over.
 _EARLY = Repeated(logger, "timer came early; it waits on")
+
+
+class Deferred(Exception):
+    """The address of a call has as many calls as it may have."""
 
 
 class TooLate(Exception):
@@ -227,6 +231,16 @@ def _is_too_late(claim: Claim) -> bool:
 def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
     """Call, and return what follows from that."""
     sent_at: datetime | None = None
+    deferral: Deferral | None = None
+
+    def locate(address: str) -> None:
+        nonlocal deferral
+        if sent_at is None:
+            deferral = _destinations().locate(
+                (target.host, target.port), address, returning=claim.waited
+            )
+        if deferral is not None:
+            raise Deferred(deferral.reason)
 
     def check() -> None:
         nonlocal asked_at
@@ -249,7 +263,9 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
 
     hung = None
     try:
-        result = _call(claim, target, check, note_sent, note_answer)
+        result = _call(
+            claim, target, locate, check, note_sent, note_answer
+        )
         if result.failure is not FailureKind.aborted:
             hung = result.hung
     except Exception as error:
@@ -263,6 +279,8 @@ def _try(claim: Claim, target: Target, asked_at: float) -> Verdict | None:
             )
         return _judge(claim, result, sent_at if result.sent else None)
     mark_writer().discard(claim.token)
+    if deferral is not None:
+        return verdicts.put_off(claim, deferral, _now(claim))
     if _is_too_late(claim):
         return verdicts.too_late(claim, _TOO_LATE)
     logger.warning(
@@ -313,6 +331,7 @@ def _renew(claim: Claim) -> float:
 def _call(
     claim: Claim,
     target: Target,
+    before_dial: Callable[[str], None],
     before_send: Callable[[], None],
     on_sent: Callable[[], None],
     on_answer: Callable[[int], None],
@@ -324,6 +343,7 @@ def _call(
         headers=headers,
         body=body,
         deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
+        before_dial=before_dial,
         before_send=before_send,
         on_sent=on_sent,
         on_answer=on_answer,

@@ -112,6 +112,7 @@ class WebhookClient:
         body: bytes | None,
         method: str = "POST",
         deadline: float,
+        before_dial: Callable[[str], None] | None = None,
         before_send: Callable[[], None] | None = None,
         on_sent: Callable[[], None] | None = None,
         on_answer: Callable[[int], None] | None = None,
@@ -126,6 +127,9 @@ class WebhookClient:
         deadline     a value of time.monotonic(), for all of the exchange. If
                      the head of the answer came in time, but the body did
                      not, then the status is the answer.
+        before_dial  called with the address that is to be connected to, the
+                     first of several; not with a proxy, which alone knows
+                     it. An Exception from it ends the call as `aborted`.
         before_send  called when connected, right before the first byte. An
                      Exception from it ends the call unsent, as `aborted`. It
                      is called once more if the connection had to be
@@ -141,7 +145,7 @@ class WebhookClient:
         started = time.monotonic()
         request = _prepared(target, method, headers, body)
         exchange = Exchange(
-            target, deadline, before_send, on_sent, on_answer
+            target, deadline, before_dial, before_send, on_sent, on_answer
         )
         status, failure, detail, start = None, None, "", b""
         retry_after = None

@@ -11,6 +11,12 @@ for shared-memory packet switches", 1998): it needs no
 history, so it holds in the first instant too, and a destination that is
 alone gets most slots. That it falls with the square of the free slots
 keeps some free however many destinations want all that they can get.
+
+Names cost nothing, so they alone are no measure. All destinations that are
+slow, or have not answered yet, have half of the slots together, and those
+of them that lead to one address have one share of it. Names that answer
+quickly have shares of their own: they may be at the address of a thousand
+others.
 """
 
 import math
@@ -31,19 +37,33 @@ PATIENCE = 0.1
 """So long a call waits for a slot where calls are quick, in seconds: a burst
 to a fast receiver is not worth a detour over Postgres."""
 
+QUICK = 1.0
+"""A destination whose calls take this long is slow, in seconds."""
+
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
 """Bounds of what a deferral asks for, in seconds."""
 
+LONGEST_NEW = 10.0
+"""The same bound for a host that was never called."""
+
 #: Factors of the threshold: of 64 slots, a destination alone gets 57, or 54
-#: when others wait that were deferred; of 8 or fewer, all. One that has never
-#: answered, or does not now, begins slowly, as TCP does, with 11.
+#: when others wait that were deferred; of 8 or fewer, all. One that is slow
+#: gets 30. One that has never answered, or does not now, begins slowly, as
+#: TCP does, with 9.
 _LIVELY, _AWAITED, _SILENT = 64, 32, 1 / 4
 #: One slot in so many is not for a first call to a destination that has not
 #: answered within so many seconds.
 _RESERVED, _RECENT = 16, 60.0
+#: One slot in so many is not for one that is not known to be fast.
+_FOR_FAST = 10
+#: Beside the slow ones' half, one slot in so many is for first calls.
+_FOR_NEW = 8
 #: Destinations without calls under way that are remembered.
 _MOST_IDLE = 10_000
 _SMOOTHING = 1 / 8
+#: So many quick answers in a row, and a new one may be fast, or a slow one
+#: is slow no more.
+_PROVEN, _CURED = 5, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +90,14 @@ class Destinations:
         patience: float = PATIENCE,
     ) -> None:
         self._slots = self._free = slots
+        self._half = (slots + 1) // 2
         self._clock = clock
         self._patience = patience
         self._change = threading.Condition(threading.Lock())
         self._calling: dict[Origin, _Destination] = {}
         self._idle: OrderedDict[Origin, _Destination] = OrderedDict()
+        #: Where those queue of whose calls nothing is known.
+        self._strangers = _Destination(("", 0))
 
     def enter(
         self, origin: Origin, *, returning: bool = False
@@ -98,12 +121,34 @@ class Destinations:
                 if not destination.starts:
                     self._keep(destination)
                 left = self._patience - (now - began)
-                if left <= 0 or not destination.is_quick(now):
+                if left <= 0 or not destination.ends_soon(now):
                     break
                 self._change.wait(left)
-            if destination.is_open:
-                return destination.wait_for_probe(now)
-            return destination.book(now, self._share(destination))
+            return self._defer(destination, now)
+
+    def locate(
+        self, origin: Origin, address: str, *, returning: bool = False
+    ) -> Deferral | None:
+        """Tell where a call leads that has a slot; it is not connected yet.
+
+        None: it may go on. Else the slow names at this address have what
+        they may have, and the call must leave(). The address also counts
+        for the name's next calls.
+        """
+        with self._change:
+            now = self._clock()
+            destination = self._calling[origin]
+            destination.address = address
+            if not destination.is_slow(now):
+                return None
+            start = destination.starts.pop()
+            self._free += 1
+            deferral = None
+            if not self._has_room(destination, now, returning):
+                deferral = self._defer(destination, now)
+            destination.starts.append(start)
+            self._free -= 1
+            return deferral
 
     def leave(self, origin: Origin, *, hung: bool | None) -> None:
         """Give back a slot; due after every enter() that returned None.
@@ -131,10 +176,16 @@ class Destinations:
         self, destination: "_Destination", now: float, returning: bool
     ) -> bool:
         """Tell whether a destination may have one slot more."""
-        count = len(destination.starts)
         if not self._free or (
-            destination.is_open and (count or now < destination.probe_at)
+            destination.is_open
+            and (destination.starts or now < destination.probe_at)
         ):
+            return False
+        count, free = self._competition(destination, now)
+        if not count and destination.is_new:
+            beside = self._slots / _FOR_NEW * (1 if returning else 2)
+            return free > -beside and self._free * _RESERVED > self._slots
+        if free <= 0:
             return False
         if not count and not destination.hung:
             # The last are for those that answer: however many others come,
@@ -143,24 +194,91 @@ class Destinations:
                 now - destination.answered_at <= _RECENT
                 or self._free * _RESERVED > self._slots
             )
-        squared = self._free**2
-        if not destination.is_lively(now):
-            return (count / _SILENT + 1) * self._slots <= squared
+        # A name at an address of slow ones need not be like them.
+        is_trial = destination.is_new and not destination.starts
+        if not is_trial and not destination.is_lively(now):
+            return (count / _SILENT + 1) * self._slots <= free**2
         waited_for = destination.booked_until > now and not returning
         factor = _AWAITED if waited_for else _LIVELY
-        return (count + 1) * self._slots <= squared * factor
+        return (count + 1) * self._slots <= free**2 * factor
 
-    def _share(self, destination: "_Destination") -> int:
+    def _competition(
+        self, destination: "_Destination", now: float
+    ) -> tuple[int, int]:
+        """Return what the threshold compares: calls and free slots.
+
+        Of one that is slow, the calls are those of all slow ones at its
+        address; and it sees twice what is free of the half that all slow
+        ones have together, which is less than nothing when new ones have
+        more than it.
+        """
+        count = len(destination.starts)
+        if destination.is_fast(now):
+            return count, self._free
+        is_slow = destination.is_slow(now)
+        room = self._half - count
+        for other in self._calling.values():
+            if other is destination or other.is_fast(now):
+                continue
+            if other.address == destination.address is not None:
+                count += len(other.starts)
+            if is_slow and other.is_slow(now):
+                room -= len(other.starts)
+        if not is_slow:
+            return count, self._free - self._slots // _FOR_FAST
+        if not destination.is_new and self._strangers.booked_until > now:
+            room -= self._half // 2
+        return count, min(self._free, 2 * room)
+
+    def _defer(self, destination: "_Destination", now: float) -> Deferral:
+        """Return when a call may come again that may not go out now."""
+        if destination.is_open:
+            return destination.wait_for_probe(now)
+        if destination.is_slow(now) and not destination.starts:
+            reason = "busy: hosts that are slow or new have all their slots"
+        else:
+            reason = (
+                f"busy: {len(destination.starts)} calls to {destination.name}"
+                " are under way, its share"
+            )
+        if destination.duration or destination.starts:
+            pace = destination.estimate(now) / self._share(destination, now)
+            until = destination.book(now, pace)
+        else:
+            until = self._strangers.book(now, self._pace_of_slow(now))
+            until = min(until, now + LONGEST_NEW)
+        # Some come a little early, lest slots stay empty.
+        wait = (until - now) * random.uniform(0.75, 1.0)
+        return Deferral(max(wait, SHORTEST_WAIT), False, reason)
+
+    def _share(self, destination: "_Destination", now: float) -> int:
         """Return about how many slots it will have if others keep theirs.
 
         That is the largest n with n * slots <= factor * free ** 2, free
         being what is left before the n-th. As long as none hung, one that
         is silent is taken for one that will answer.
         """
-        unused = self._free + len(destination.starts) + 1
         half = self._slots / (_SILENT if destination.hung else _LIVELY) / 2
+        free = float(self._free)
+        if destination.is_slow(now):
+            half /= 4
+            free = max(0, self._competition(destination, now)[1]) / 2
+        unused = free + len(destination.starts) + 1
         share = unused + half - math.sqrt(half * (2 * unused + half))
         return max(1, int(share))
+
+    def _pace_of_slow(self, now: float) -> float:
+        """Return how long it takes until a slow or new call ends, about.
+
+        Calls that are under way have lasted half of their time, on average.
+        """
+        ages = [
+            now - start
+            for each in self._calling.values()
+            if each.is_slow(now)
+            for start in each.starts
+        ]
+        return 2 * sum(ages) / len(ages) ** 2 if ages else 0.0
 
     def _keep(self, destination: "_Destination") -> None:
         """Remember one without calls under way, for as long as there's room.
@@ -177,8 +295,10 @@ class _Destination:
     """What is known of one destination; times are the clock's."""
 
     __slots__ = (
+        "address",
         "answered_at",
         "booked_until",
+        "credit",
         "duration",
         "hung",
         "opened_at",
@@ -189,12 +309,17 @@ class _Destination:
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
+        #: Where the last call was to go; None through a proxy.
+        self.address: str | None = None
         #: Of the calls under way. Who leaves counts as the first that came:
         #: the sum of the durations, and so their mean, is right all the same.
         self.starts: list[float] = []
         #: How long a call takes, a moving average; 0 before the first ended.
         self.duration = 0.0
         self.answered_at = float("-inf")
+        #: How many quick answers came in a row, up to _PROVEN. A slow one
+        #: sets it to -_CURED.
+        self.credit = 0
         #: How many calls in a row hung; enough of them: it is open.
         self.hung = 0
         self.opened_at = self.probe_at = float("-inf")
@@ -205,6 +330,11 @@ class _Destination:
     def is_open(self) -> bool:
         """Whether nothing but a probe may be sent."""
         return self.hung >= HUNG_IN_A_ROW
+
+    @property
+    def is_new(self) -> bool:
+        """Whether none of its calls has ended with an answer, or hung."""
+        return not self.hung and self.answered_at == float("-inf")
 
     @property
     def name(self) -> str:
@@ -232,7 +362,19 @@ class _Destination:
         age = now - sum(self.starts) / len(self.starts)
         return max(self.duration, age)
 
-    def is_quick(self, now: float) -> bool:
+    def is_slow(self, now: float) -> bool:
+        """Tell whether it is not known to answer quickly."""
+        return self.credit < 0 or not self.is_lively(now)
+
+    def is_fast(self, now: float) -> bool:
+        """Tell whether it has answered at once for some time."""
+        return (
+            self.credit >= _PROVEN
+            and self.duration <= PATIENCE
+            and self.is_lively(now)
+        )
+
+    def ends_soon(self, now: float) -> bool:
         """Tell whether one of the calls under way should end soon."""
         return bool(self.starts) and self.estimate(now) <= PATIENCE
 
@@ -242,6 +384,10 @@ class _Destination:
         if hung is None:
             return
         took = now - start
+        if took < QUICK:
+            self.credit = min(_PROVEN, self.credit + 1)
+        else:
+            self.credit = -_CURED
         if self.duration:
             self.duration += (took - self.duration) * _SMOOTHING
         else:
@@ -261,21 +407,11 @@ class _Destination:
         """Return for how long it has hung, bounded: it about doubles."""
         return min(now - self.opened_at, LONGEST_WAIT / 2)
 
-    def book(self, now: float, share: int) -> Deferral:
-        """Return when there should be room, given so many slots.
-
-        Some come a little early, lest slots stay empty.
-        """
-        pace = self.estimate(now) / share
+    def book(self, now: float, pace: float) -> float:
+        """Return when there should be room for the next that is deferred."""
         until = max(now, self.booked_until) + pace
         self.booked_until = min(until, now + LONGEST_WAIT)
-        wait = (self.booked_until - now) * random.uniform(0.75, 1.0)
-        return Deferral(
-            max(wait, SHORTEST_WAIT),
-            False,
-            f"busy: {len(self.starts)} calls to {self.name} are under way,"
-            " its share",
-        )
+        return self.booked_until
 
     def wait_for_probe(self, now: float) -> Deferral:
         """Return when the next probe may have been answered.

@@ -58,6 +58,8 @@ class Dialer:
             host, port = self.proxy.host, self.proxy.port
             addresses = self._resolve(exchange, host)
         addresses = self._in_order(host, addresses)[:_MAX_ADDRESSES]
+        if self.proxy is None:
+            _announce(exchange, addresses[0])
         sock, address = _Race(port).run(exchange, addresses)
         if len(addresses) > 1:
             self._remember(host, address)
@@ -97,6 +99,15 @@ class Dialer:
         if len(self._good) >= _MAX_REMEMBERED:
             self._good.clear()
         self._good[host] = address, time.monotonic() + _REMEMBERED
+
+
+def _announce(exchange: Exchange, address: str) -> None:
+    """Say where the call leads; raise Failed if it is not to be made."""
+    if exchange.before_dial is not None:
+        try:
+            exchange.before_dial(address)
+        except Exception as error:
+            raise Failed(FailureKind.aborted, error) from error
 
 
 def in_turn(addresses: Sequence[str]) -> list[str]:

@@ -55,6 +55,7 @@ class Exchange:
 
     target       where it goes
     deadline     a value of time.monotonic(), for all of it
+    before_dial  called with the address, before that is connected to
     before_send  called when connected, right before the first byte
     on_sent      called once, when the last byte has left
     on_answer    called with the status if the body is slow to follow
@@ -63,6 +64,7 @@ class Exchange:
 
     target: Target
     deadline: float
+    before_dial: Callable[[str], None] | None = None
     before_send: Callable[[], None] | None = None
     on_sent: Callable[[], None] | None = None
     on_answer: Callable[[int], None] | None = None

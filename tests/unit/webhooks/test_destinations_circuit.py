@@ -8,6 +8,7 @@ from tests.unit.webhooks.test_destinations import (
     DEADLINE,
     HOST,
     OTHER,
+    SLOW,
     Slots,
 )
 
@@ -36,7 +37,7 @@ def test_five_that_hang_open_the_circuit_for_all_but_one_probe() -> None:
     # When the probe is answered, it is closed
     given.now += 0.1
     given.leave()
-    assert given.fill() == ALONE - 1
+    assert given.fill() == SLOW - 1
     # And its time-outs are no measure any more
     assert given.refusal().wait == module.SHORTEST_WAIT
 
@@ -89,41 +90,41 @@ def test_one_that_is_closed_again_owes_nothing_to_bookings() -> None:
         assert given.enter() is None
     given.now += DEADLINE
     given.leave(4, hung=True)
-    assert given.fill() == 11
+    assert given.fill() == 9
     for _ in range(1000):
         given.refusal()
     given.now += DEADLINE
-    given.leave(11, hung=True)
+    given.leave(9, hung=True)
     given.now += 1.0
     # When a probe is answered
     given.call(0.1)
     # Then newcomers need not leave room to others
-    assert given.fill() == ALONE
+    assert given.fill() == SLOW
 
 
 def test_stragglers_do_not_lengthen_the_pause() -> None:
     # Given more under way than it takes to open, all of which hang
     given = Slots()
-    for _ in range(10):
+    for _ in range(9):
         assert given.enter() is None
     given.now += DEADLINE
-    given.leave(10, hung=True)
+    given.leave(9, hung=True)
     # Then the pause is as long as after five
     given.now += 1.0
     assert given.enter() is None
 
 
 @pytest.mark.parametrize("pause", [0.05, 0.5, 20])
-def test_a_destination_of_which_one_in_ten_hangs_stays_closed(
+def test_a_destination_of_which_one_in_nine_hangs_stays_closed(
     pause: float,
 ) -> None:
-    # Given ten calls each time, of which nine are answered at once
+    # Given nine calls each time, of which eight are answered at once
     given = Slots()
     for _ in range(100):
-        for _ in range(10):
+        for _ in range(9):
             assert given.enter() is None
-        given.leave(9)
-        # When the tenth hangs, with or without others in between
+        given.leave(8)
+        # When the ninth hangs, with or without others in between
         given.now += pause
         given.call(0.01)
         given.now += DEADLINE
@@ -135,7 +136,7 @@ def test_a_destination_of_which_one_in_ten_hangs_stays_closed(
 def test_calls_that_hang_after_a_burst_was_answered_do_not_count() -> None:
     # Given many calls at once, of which all but ten are answered
     given = Slots()
-    given.call(0.01)
+    given.prove()
     assert given.fill() == ALONE
     given.now += 0.01
     given.leave(ALONE - 10)
