@@ -268,19 +268,10 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
     each_for_itself(run, timer_ids, bad_free)
 
 
-def _end_never_due(connection: Connection, limit: int) -> None:
-    """Set aside what waits for a time that never comes."""
-    values = {"limit": limit, "skipped": skipped.ids()}
-    for (timer_id,) in connection.execute(sql.NEVER_DUE, values).fetchall():
-        set_aside(timer_id, ValueError("next_at is after the year 9999"))
-
-
 def _near(query: str, ids: str, overdue: bool, **values: Any) -> list[Near]:
     """Run a query that returns timers' ids and times."""
     values["overdue_after"] = OVERDUE_AFTER
     with pool().connection() as connection:
-        if not overdue:
-            _end_never_due(connection, values["limit"])
         rows = found(connection, query, ids, **values)
         if not rows:
             return []
