@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from apps.monitoring.api import router as monitoring
 from apps.timers import store
 from apps.timers.api import router as timers
+from apps.timers.aside import RowUnwritable
 from apps.timers.replays import ReplayIn
 from apps.timers.schemas import RetryIn, TimerIn
 from apps.timers.services import (
@@ -294,6 +295,17 @@ def _list_too_slow(request: HttpRequest, error: ListTooSlow) -> HttpResponse:
 @api.exception_handler(AlreadyFired)
 def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
+
+
+@api.exception_handler(RowUnwritable)
+def _row_unwritable(
+    request: HttpRequest, error: RowUnwritable
+) -> HttpResponse:
+    return error_response(
+        409,
+        f"The timer's row can't be changed: {error}. Mend the row in"
+        " Postgres.",
+    )
 
 
 @api.exception_handler(NotGivenUp)

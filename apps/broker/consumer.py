@@ -105,12 +105,14 @@ class LadderConsumer(Consumer):
         *,
         prefetch: int,
         timeout_ms: int,
+        looked_at: dict[str, float],
     ) -> None:
         self._parameters = parameters
         self._queue_type = queue_type
         self._queue_name = queue_name
         self._prefetch = prefetch
         self._timeout = timeout_ms / 1000
+        self._looked_at = looked_at
         self._refusals = Refusals()
         self._outage = OutageLog(f"consuming {queue_name}")
         self._connection: BlockingConnection | None = None
@@ -120,6 +122,11 @@ class LadderConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None; never raises for an outage."""
+        message = self._take()
+        self._looked_at[self._queue_name] = time.monotonic()
+        return message
+
+    def _take(self) -> MessageProxy | None:
         try:
             link = self._link or self._open()
             if link is None:

@@ -11,6 +11,10 @@ import dramatiq
 class TimerBroker(Protocol):
     """What both brokers can do beyond Dramatiq's own; delays are in ms."""
 
+    #: When each queue was last looked at for messages by its consumer, on
+    #: `time.monotonic()`.
+    looked_at: dict[str, float]
+
     def enqueue_many(
         self, messages: Sequence[tuple[dramatiq.Message[Any], int]]
     ) -> list[Exception | None]:

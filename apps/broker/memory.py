@@ -29,6 +29,8 @@ class MemoryBroker(Broker):
 
     def __init__(self) -> None:
         super().__init__(middleware=middleware())
+        #: As TimerBroker's.
+        self.looked_at: dict[str, float] = {}
 
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue, if it isn't there."""
@@ -78,10 +80,14 @@ class MemoryBroker(Broker):
         ``prefetch`` is what Dramatiq asks for (see ``prefetch_of``), and
         ``timeout`` how long the consumer waits for a message, in ms.
         """
+        def look() -> None:
+            self.looked_at[queue_name] = time.monotonic()
+
         return _MemoryConsumer(
             self._queue(queue_name),
             prefetch_of(queue_name, prefetch),
             timeout / 1000,
+            look,
         )
 
     def depth(self, queue_name: str) -> int | None:
@@ -188,14 +194,22 @@ def _key(message: Message[Any] | MessageProxy) -> object:
 class _MemoryConsumer(Consumer):
     """Takes at most ``prefetch`` messages that aren't done yet."""
 
-    def __init__(self, queue: _Queue, prefetch: int, timeout: float) -> None:
+    def __init__(
+        self,
+        queue: _Queue,
+        prefetch: int,
+        timeout: float,
+        look: Callable[[], None],
+    ) -> None:
         self._queue = queue
+        self._look = look
         self._prefetch = prefetch
         self._timeout = timeout
         self._taken = 0
 
     def __next__(self) -> MessageProxy | None:
         message = self._queue.take(self._has_room, self._timeout)
+        self._look()
         if message is None:
             return None
         self._taken += 1

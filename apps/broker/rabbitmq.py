@@ -36,6 +36,8 @@ class LadderBroker(RabbitmqBroker):
         self, url: str, *, queue_type: str = "classic"
     ) -> None:
         super().__init__(middleware=middleware(), confirm_delivery=True)
+        #: As TimerBroker's.
+        self.looked_at: dict[str, float] = {}
         parameters = connection_parameters(url)
         self.parameters = [parameters]
         self._queue_type = queue_type
@@ -111,6 +113,7 @@ class LadderBroker(RabbitmqBroker):
             queue_name,
             prefetch=prefetch_of(queue_name, prefetch),
             timeout_ms=timeout,
+            looked_at=self.looked_at,
         )
 
     def depth(self, queue_name: str) -> int | None:

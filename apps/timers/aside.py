@@ -7,7 +7,8 @@ alone; all others go on.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -69,14 +70,31 @@ def each_for_itself(
 
 
 def reason(error: Exception) -> str:
-    """Return one line that can be stored, without the row's contents.
+    """Return one line that can be stored, without the row's contents."""
+    return f"invalid: {_plain(error)}"
 
-    Postgres repeats them in its details.
-    """
+
+def _plain(error: Exception) -> str:
+    """Return an error's text without details: there Postgres repeats rows."""
     text = str(error)
     if isinstance(error, psycopg.Error):
         text = error.diag.message_primary or text
-    return f"invalid: {printable(text) or type(error).__name__}"
+    return printable(text) or type(error).__name__
+
+
+class RowUnwritable(Exception):
+    """A timer's row can't be changed; the text says why."""
+
+
+@contextmanager
+def writing_one() -> Iterator[None]:
+    """Raise RowUnwritable for an error that the one written row causes."""
+    try:
+        yield
+    except UNAVAILABLE:
+        raise
+    except ROW_ERRORS as error:
+        raise RowUnwritable(_plain(error)) from error
 
 
 class Skipped:

@@ -58,6 +58,7 @@ class Feeder:
         """
         steps = Steps("feeding failed; trying again")
         turn = Turn(self._stopping)
+        steps.run("freeing what is stuck", dispatcher.free_stuck)
         steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
         near = steps.run("feeding what is near", partial(self._due, False))
         overdue = steps.run(

@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 from dramatiq.broker import MessageProxy
 
+from apps.broker.current import TimerBroker
 from apps.broker.memory import MemoryBroker
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.processes import Notices
@@ -15,7 +16,7 @@ from apps.timers import firing
 from apps.timers.database import close_pool
 from apps.timers.feeder import Feeder
 from apps.timers.outages import TROUBLES
-from apps.timers.progress import Progress
+from apps.timers.progress import Consuming, Progress
 from config.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class WorkerLifecycle(dramatiq.Middleware):
     def __init__(self) -> None:
         self._feeder: Feeder | None = None
         self._progress: Progress | None = None
+        self._consuming: Consuming | None = None
         self._notices: Notices | None = None
         self._stop_at = 0.0
         self._stopping = threading.Event()
@@ -41,6 +43,9 @@ class WorkerLifecycle(dramatiq.Middleware):
         """Begin to show how it is, and to feed where there is need."""
         end_with_parent()
         self._progress = Progress(worker)
+        self._consuming = Consuming(
+            cast(TimerBroker, broker), broker.get_declared_queues()
+        )
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
         keep_beating("worker", self._stopping, self.sign)
@@ -67,15 +72,14 @@ class WorkerLifecycle(dramatiq.Middleware):
             self._progress.moved()
 
     def sign(self) -> Sign:
-        """Return how the worker is: its threads, its feeder, and all else.
+        """Return how the worker is: threads, consumers, feeder, all else.
 
         What it leaves undone when it stops is others' to do.
         """
         if firing.stopping.is_set():
             return Sign()
-        signs = [
-            part.sign() for part in (self._progress, self._feeder) if part
-        ]
+        parts = (self._progress, self._consuming, self._feeder)
+        signs = [part.sign() for part in parts if part]
         found = {sign.trouble for sign in signs if sign.trouble}
         return Sign(
             max((sign.age for sign in signs), default=0.0),

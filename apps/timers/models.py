@@ -85,7 +85,7 @@ class Timer(models.Model):
     error = models.TextField(null=True)
 
     class Meta:
-        """Five small partial indexes; a sleeper is in one of them only.
+        """Six small partial indexes; a sleeper is in one of them only.
 
         docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
         """
@@ -106,6 +106,14 @@ class Timer(models.Model):
                 "leased_until",
                 name="timer_leased",
                 condition=Q(leased_until__isnull=False),
+            ),
+            # Empty, unless SQL by hand takes a claim's lease away.
+            models.Index(
+                "fired_at",
+                name="timer_unleased",
+                condition=Q(
+                    fired_at__isnull=False, leased_until=None, outcome=None
+                ),
             ),
             models.Index(
                 "due_at",

@@ -1,10 +1,13 @@
-"""Whether a worker's threads get on with what waits for them."""
+"""Whether a worker's threads get on: those that call, and its consumers."""
 
 import time
+from collections.abc import Iterable
 
 import dramatiq
 from django.conf import settings
 
+from apps.broker.current import TimerBroker
+from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign
 from apps.timers.outages import POSTGRES
 
@@ -36,4 +39,33 @@ class Progress:
             return Sign(age, "its threads wait for Postgres")
         return Sign(
             age, "its threads hang: none ends a call, while messages wait"
+        )
+
+
+class Consuming:
+    """When a worker's consumers last looked for messages.
+
+    They do so each second, whether there are any or RabbitMQ is away.
+    """
+
+    def __init__(self, broker: TimerBroker, queues: Iterable[str]) -> None:
+        """Take the broker, and the queues that it has consumers for."""
+        self._looked_at = broker.looked_at
+        self._queues = tuple(queues)
+        self._began_at = time.monotonic()
+
+    def sign(self) -> Sign:
+        """Return how the consumers are, by the one that looked longest ago."""
+        now = time.monotonic()
+        ages = {
+            queue: now - self._looked_at.get(queue, self._began_at)
+            for queue in self._queues
+        }
+        hang = sorted(q for q in ages if ages[q] > heartbeat.STALE_AFTER)
+        if not hang:
+            return Sign()
+        return Sign(
+            max(ages.values()),
+            f"it takes no messages from {', '.join(hang)}: the thread that"
+            " consumes it hangs",
         )

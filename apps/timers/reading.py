@@ -6,7 +6,7 @@ one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,6 +32,8 @@ Shown = TypeVar("Shown", StoredTimer, Attempt)
 
 #: The largest number that the attempts' column holds.
 _MOST_ATTEMPTS = 2**31 - 1
+#: Twice the longest WEBHOOK_CONNECT_RETRY_SECONDS: clocks may be set.
+_LONGEST_RETRYING = timedelta(days=2)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
@@ -57,9 +59,20 @@ def claim(row: Sequence[Any], clock: ClockReading) -> Claim:
         raise ValueError(f"method is {method[:20]!r}")
     request = WebhookRequest(method, _headers(headers), body)
     granted = Claim(clock, request, _policy(retry), *rest)
-    if not 1 <= granted.attempt <= _MOST_ATTEMPTS:
-        raise ValueError(f"attempts would be {granted.attempt}")
+    _check_counters(granted)
     return granted
+
+
+def _check_counters(claim: Claim) -> None:
+    """Raise ValueError for those with which a timer might never end."""
+    if not 1 <= claim.attempt <= _MOST_ATTEMPTS:
+        raise ValueError(f"attempts would be {claim.attempt}")
+    for name in ("claims", "retries", "connect_failures"):
+        if getattr(claim, name) < 0:
+            raise ValueError(f"{name} is less than 0")
+    until = claim.retry_until
+    if until and until - claim.clock.database > _LONGEST_RETRYING:
+        raise ValueError("retry_until is more than two days ahead")
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:

@@ -90,7 +90,7 @@ def cancel_timer(timer_id: UUID) -> bool:
     """Cancel a waiting timer: from now on no node calls its URL.
 
     False if there is none. Cancelling once more is fine. Raises
-    AlreadyFired, or StoreUnavailable.
+    AlreadyFired, RowUnwritable, or StoreUnavailable.
     """
     with _reaching_postgres():
         if store.cancel(timer_id):
@@ -150,10 +150,10 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     """Have a timer that gave up fire again, now; None if there is none.
 
     It keeps its id, and so its webhooks' id. Raises NotGivenUp,
-    TriedTooOften, or StoreUnavailable.
+    TriedTooOften, RowUnwritable, or StoreUnavailable.
     """
     with _reaching_postgres():
-        replayed = store.replay([timer_id])
+        replayed = store.replay_one(timer_id)
         timer = store.get(timer_id)
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})

@@ -304,9 +304,11 @@ FROM lost WHERE timer.id = lost.id
 RETURNING timer.id, {_SINCE_1970}
 """
 
-LEASED_IDS = _ids("leased_until < now()", "leased_until")
-_LEASE_ENDED = f"""
-    leased_until < now()
+_LEASE_ENDED = "leased_until < now() AND outcome IS NULL"
+LEASED_IDS = _ids(_LEASE_ENDED, "leased_until")
+#: Not soon after a start of Postgres, nor during a stall.
+_TO_TAKE_OVER = f"""
+    {_LEASE_ENDED}
       AND now() - pg_postmaster_start_time() > %(settle)s
       AND now() - %(asked)s < %(stall)s
       AND {_NOT_SKIPPED}
@@ -318,7 +320,7 @@ _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
 ANSWERED = f"""
 SELECT id, answered, {_LEFT_AT}, {_CLAIM}
 FROM timer
-WHERE {_LEASE_ENDED} AND answered IS NOT NULL
+WHERE {_TO_TAKE_OVER} AND answered IS NOT NULL
 ORDER BY leased_until LIMIT %(limit)s
 """
 
@@ -342,7 +344,7 @@ WITH ended AS MATERIALIZED (
            attempts + claims AS number, next_at AS tried_at,
            {_LEFT_AT} AS left_at
     FROM timer
-    WHERE {_LEASE_ENDED} AND answered IS NULL
+    WHERE {_TO_TAKE_OVER} AND answered IS NULL
     ORDER BY leased_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ),
@@ -377,10 +379,41 @@ kept AS (
 SELECT id, verdict FROM over
 """
 
-# A time that nobody lives to see: no pass would ever come to it.
-NEVER_DUE = _ids(
-    f"{_WAITING} AND queued_at IS NULL AND next_at > '9999-12-30T00:00Z'"
+# Only SQL by hand makes such rows. `timer_unleased` is empty otherwise.
+_NEVER_DUE = f"{_WAITING} AND next_at > '9999-12-30T00:00Z'"
+_UNLEASED = (
+    "fired_at IS NOT NULL AND outcome IS NULL AND leased_until IS NULL"
 )
+_LEASED_TOO_LONG = "leased_until > now() + %(longest)s"
+#: Rows that no other statement would find again, each search by an index;
+#: and whether their lease is what is wrong.
+STUCK = " UNION ALL ".join(
+    f"""
+    (SELECT id, {is_leased} FROM timer WHERE {where} AND {_NOT_SKIPPED}
+     ORDER BY {order} LIMIT %(limit)s)
+    """
+    for where, order, is_leased in (
+        (f"{_NEVER_DUE} AND queued_at IS NULL", "next_at", False),
+        (f"{_NEVER_DUE} AND queued_at IS NOT NULL", "next_at", False),
+        (_LEASED_TOO_LONG, "leased_until", True),
+        ("leased_until < now() AND outcome IS NOT NULL", "leased_until", True),
+        (_UNLEASED, "fired_at", True),
+    )
+)
+LIMIT_LEASES = f"""
+WITH wrong AS MATERIALIZED (
+    SELECT id FROM timer
+    WHERE id = ANY(%(ids)b)
+      AND ({_LEASED_TOO_LONG} OR {_UNLEASED}
+           OR leased_until IS NOT NULL AND outcome IS NOT NULL)
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE timer
+SET leased_until = CASE WHEN fired_at IS NOT NULL AND outcome IS NULL
+                        THEN clock_timestamp() + %(lease)s END
+FROM wrong WHERE timer.id = wrong.id
+"""
 
 # What a bad row ends with, if nobody else has claimed it meanwhile. After
 # its mark it may have been received.

@@ -22,6 +22,7 @@ from apps.timers.aside import (
     reason,
     set_aside,
     skipped,
+    writing_one,
 )
 from apps.timers.database import (
     STALL,
@@ -249,9 +250,9 @@ def cancel(timer_id: UUID) -> bool:
     least once), can't be cancelled: it may have been received.
 
     The claim re-checks `outcome` under the row's lock, so of a cancel and
-    a claim at the same time exactly one succeeds.
+    a claim at the same time exactly one succeeds. Raises RowUnwritable.
     """
-    with pool().connection() as connection:
+    with writing_one(), pool().connection() as connection:
         return bool(connection.execute(sql.CANCEL, [timer_id]).rowcount)
 
 
@@ -282,19 +283,10 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
     each_for_itself(run, timer_ids, bad_free)
 
 
-def _end_never_due(connection: Connection, limit: int) -> None:
-    """Set aside what waits for a time that never comes."""
-    values = {"limit": limit, "skipped": skipped.ids()}
-    for (timer_id,) in connection.execute(sql.NEVER_DUE, values).fetchall():
-        set_aside(timer_id, ValueError("next_at is after the year 9999"))
-
-
 def _near(query: str, ids: str, overdue: bool, **values: Any) -> list[Near]:
     """Run a query that returns timers' ids and times."""
     values["overdue_after"] = OVERDUE_AFTER
     with pool().connection() as connection:
-        if not overdue:
-            _end_never_due(connection, values["limit"])
         rows = found(connection, query, ids, **values)
         if not rows:
             return []
@@ -434,17 +426,27 @@ def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
     """Open timers again that gave up, due now; return which did.
 
     Of two at the same time one has a timer. One that has MOST_ATTEMPTS
-    behind it stays as it is.
+    behind it stays as it is, and so does one whose row can't be written.
     """
-
-    def run(some: Sequence[UUID]) -> list[UUID]:
-        values = {"ids": list(some), "most": MOST_ATTEMPTS}
-        with pool().connection() as connection:
-            rows = connection.execute(sql.REPLAY, values).fetchall()
-        return [timer_id for (timer_id,) in rows]
 
     def bad(timer_id: UUID, error: Exception) -> list[UUID]:
         skipped.add(timer_id, reason(error))
         return []
 
-    return set(each_for_itself(run, timer_ids, bad))
+    return set(each_for_itself(_replay, timer_ids, bad))
+
+
+def replay_one(timer_id: UUID) -> bool:
+    """Do the same for one timer; tell whether it did.
+
+    Raises RowUnwritable.
+    """
+    with writing_one():
+        return bool(_replay([timer_id]))
+
+
+def _replay(timer_ids: Sequence[UUID]) -> list[UUID]:
+    values = {"ids": list(timer_ids), "most": MOST_ATTEMPTS}
+    with pool().connection() as connection:
+        rows = connection.execute(sql.REPLAY, values).fetchall()
+    return [timer_id for (timer_id,) in rows]

@@ -15,7 +15,7 @@ from apps.timers.database import pool
 from apps.timers.models import Outcome
 from apps.timers.outages import TROUBLES
 from apps.timers.records import Claim, FailedSet, Mark, Wish
-from tests.support.poison import POISONS
+from tests.support.poison import POISONS, seal, unseal
 from tests.support.rows import (
     attempts,
     change,
@@ -30,8 +30,6 @@ from tests.support.rows import (
 
 pytestmark = pytest.mark.usefixtures("db_pool")
 
-#: The constraint that lets nobody write a row any more.
-_SEALED = "a row that nobody can write"
 #: All poisons that a claim meets.
 _CLAIMED = sorted(POISONS.keys() - {"url"})
 
@@ -42,25 +40,13 @@ def _nothing_skipped(db_pool: None) -> Iterator[None]:
     yield
     aside.skipped.clear()
     TROUBLES.clear()
-    with pool().connection() as connection:
-        connection.execute(
-            f'ALTER TABLE timer DROP CONSTRAINT IF EXISTS "{_SEALED}"'
-        )
+    unseal()
 
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take over without waiting for Postgres's first seconds to end."""
     monkeypatch.setattr(store, "SETTLE", timedelta(0))
-
-
-def seal(timer_id: UUID) -> None:
-    """Have every change of a row fail from now on, and none before."""
-    with pool().connection() as connection:
-        connection.execute(
-            f'ALTER TABLE timer ADD CONSTRAINT "{_SEALED}"'
-            f" CHECK (id <> '{timer_id}') NOT VALID"
-        )
 
 
 def three(seconds: float = -5, **options: Any) -> list[UUID]:
@@ -162,17 +148,6 @@ def test_attempts_are_shown_as_far_as_they_can_be_read() -> None:
     (found,) = store.attempts(claim.id)
     assert (found.sent_at, found.duration) == (None, None)
     assert found.number == 1
-
-
-def test_what_waits_for_ever_ends() -> None:
-    timers = three()
-    change(timers[1], "next_at = 'infinity', due_at = 'infinity'")
-    near = store.promote(overdue=False, limit=10)
-    assert near == []
-    bad = row_of_bad(timers[1])
-    assert (bad["outcome"], bad["error"]) == (
-        "failed", "invalid: next_at is after the year 9999"
-    )
 
 
 @pytest.mark.parametrize("idle", [True, False])

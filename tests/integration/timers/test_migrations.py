@@ -25,7 +25,8 @@ def test_sleepers_are_in_one_index_besides_the_key() -> None:
         found = dict(cursor.fetchall())
     assert set(found) == {
         "timer_pkey", "timer_unqueued", "timer_queued", "timer_leased",
-        "timer_gave_up", "timer_gave_up_host", "attempt_pkey",
+        "timer_unleased", "timer_gave_up", "timer_gave_up_host",
+        "attempt_pkey",
     }
     # Partitioning by id must stay possible.
     unique = [name for name, text in found.items() if "UNIQUE" in text]

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection as django_connection
 
-from apps.timers import store
+from apps.timers import store, stuck
 from apps.timers.database import close_pool, pool
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, FailedSet, Mark, Report, Wish
@@ -136,6 +136,10 @@ def statements(
         ),
         "take over, answered": (
             lambda: store.answered(limit=BATCH), {"timer_leased"}
+        ),
+        "free what is stuck": (
+            lambda: stuck.free_stuck(limit=BATCH),
+            unqueued | queued | {"timer_leased", "timer_unleased"},
         ),
     }
 

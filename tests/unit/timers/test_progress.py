@@ -17,7 +17,7 @@ from apps.monitoring.heartbeat import Sign
 from apps.timers import firing, lifecycle, progress
 from apps.timers.lifecycle import WorkerLifecycle
 from apps.timers.outages import POSTGRES, TROUBLES
-from apps.timers.progress import Progress
+from apps.timers.progress import Consuming, Progress
 from tests.support.waiting import eventually
 
 THREADS = 2
@@ -132,3 +132,32 @@ def test_who_is_idle_or_gets_on_is_well(clock: SimpleNamespace) -> None:
     # When nothing waits any more, Then they are well
     worker.work_queue.get()
     assert threads.sign() == Sign()
+
+
+def test_consumers_that_look_no_more_are_told(clock: SimpleNamespace) -> None:
+    broker: Any = SimpleNamespace(looked_at={})
+    consuming = Consuming(broker, ["timers", "timers.overdue"])
+
+    # Given consumers that have some time to begin
+    clock.now += 14
+    assert consuming.sign() == Sign()
+
+    # When one looks and the other does not, Then that is told
+    broker.looked_at["timers"] = clock.now
+    clock.now += 2
+    assert consuming.sign() == Sign(
+        16.0,
+        "it takes no messages from timers.overdue: the thread that consumes"
+        " it hangs",
+    )
+
+    # When that one looks as well, Then both are well
+    broker.looked_at["timers.overdue"] = clock.now
+    assert consuming.sign() == Sign()
+
+
+def test_a_consumer_of_memory_that_hangs_is_told(hung: Hung) -> None:
+    eventually(lambda: not illness())
+    with hung.broker.queues["default"]._changed:
+        eventually(lambda: "it takes no messages from default" in illness())
+    eventually(lambda: not illness())
