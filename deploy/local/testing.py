@@ -4,8 +4,11 @@ import contextlib
 import os
 import secrets
 import signal
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from deploy.local import packages
@@ -13,8 +16,9 @@ from deploy.local.halves import Halves
 from deploy.local.output import Output, to_terminal
 from deploy.local.packages import Package
 from deploy.local.postgres import Postgres
-from deploy.local.processes import MARK, LocalError
+from deploy.local.processes import MARK, LocalError, Service
 from deploy.local.rabbitmq import RabbitMQ
+from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
 
@@ -29,6 +33,8 @@ def run(args: Sequence[str], environ: Mapping[str, str]) -> int:
     with tempfile.TemporaryDirectory(prefix="timer-tests-") as name:
         directory = Path(name).resolve()
         env = {**environ, "DATA_DIR": str(directory)}
+        # Hundreds of processes would each compile what they import.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         env.setdefault("SECRET_KEY", secrets.token_urlsafe(48))
         postgres = None
         if not environ.get("DATABASE_URL"):
@@ -51,6 +57,10 @@ def _run(
     rabbitmq = None
     if with_broker and not env.get("RABBITMQ_URL"):
         rabbitmq = RabbitMQ(directory, {**env, MARK: str(directory)})
+        env["RABBITMQ_URL"] = rabbitmq.url
+        env["RABBITMQ_MANAGEMENT_URL"] = rabbitmq.management_url
+    if postgres:
+        env["DATABASE_URL"] = postgres.url
     status = int(signal.SIGTERM) + 128
     # pytest has the last word.
     with (
@@ -58,17 +68,9 @@ def _run(
         contextlib.suppress(Stopping),
         Supervisor(Output(nowhere, as_json=False)) as supervisor,
     ):
-        if postgres:
-            supervisor.start(postgres.service())
-            env["DATABASE_URL"] = postgres.url
-        if rabbitmq:
-            for service in rabbitmq.services():
-                supervisor.start(service)
-            env["RABBITMQ_URL"] = rabbitmq.url
-            env["RABBITMQ_MANAGEMENT_URL"] = rabbitmq.management_url
-            supervisor.wait_for(rabbitmq.is_ready, 120, "RabbitMQ")
-        if postgres:
-            supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
+        if postgres or rabbitmq:
+            collection = _collection(directory, env, args)
+            _start_servers(supervisor, collection, postgres, rabbitmq, args)
         to_install = None
         if not with_broker:
             env["RABBITMQ_URL"] = ""
@@ -77,6 +79,60 @@ def _run(
             halves = Halves(supervisor, env, args, Path(notes))
             status = halves.run(to_install)
     return status
+
+
+def _collection(
+    directory: Path, env: Mapping[str, str], args: Sequence[str]
+) -> Service:
+    """Return a run of pytest that compiles what the tests import.
+
+    Otherwise all workers of pytest-xdist would do so at the same time.
+    """
+    return Service(
+        name="collection",
+        command=[
+            sys.executable, "-m", "pytest", *args, "--collect-only", "-qq"
+        ],
+        env=dict(env),
+        log=directory / "collection.log",
+        directory=ROOT,
+        once=True,
+    )
+
+
+def _start_servers(
+    supervisor: Supervisor,
+    collection: Service,
+    postgres: Postgres | None,
+    rabbitmq: RabbitMQ | None,
+    args: Sequence[str],
+) -> None:
+    """Start our servers, collect meanwhile, and wait for all of it."""
+    if postgres:
+        server = postgres.service()
+        if not _measures(args):
+            # No test pulls the plug, and each of them commits.
+            command = [*server.command, "--fsync=off"]
+            server = replace(server, command=command)
+        supervisor.start(server)
+    if rabbitmq:
+        for service in rabbitmq.services():
+            supervisor.start(service)
+    collecting = supervisor.start(collection)
+    if rabbitmq:
+        supervisor.wait_for(rabbitmq.is_ready, 120, "RabbitMQ")
+    if postgres:
+        supervisor.wait_for(postgres.is_ready, 120, "PostgreSQL")
+    supervisor.wait_for(collecting.has_ended, 120, "pytest's collection")
+
+
+def _measures(args: Sequence[str]) -> bool:
+    """Tell whether tests may run that measure, commits included.
+
+    As for pytest, the last `-m` counts.
+    """
+    chosen = [value for flag, value in pairwise(args) if flag == "-m"]
+    return not chosen or "not load" not in chosen[-1]
 
 
 def _demand(lacking: Sequence[Package]) -> str:

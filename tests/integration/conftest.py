@@ -1,13 +1,30 @@
 """Fixtures for tests that run the service as processes."""
 
 import os
+import ssl
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from apps.webhooks import client
+from apps.webhooks.http.connection import tls_context
 from tests.support.rabbitmq import Management, virtual_host
 from tests.support.service import Service
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _roots() -> Iterator[None]:
+    """Load certifi's roots once: a process has one client, tests hundreds."""
+    roots = cache(lambda: tls_context(None))
+
+    def context(ca_file: str | None) -> ssl.SSLContext:
+        return roots() if ca_file is None else tls_context(ca_file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "tls_context", context)
+        yield
 
 
 @pytest.fixture(scope="session")
