@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from django.core.management import CommandError, call_command
 from hypothesis import given
+from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from apps.webhooks.signing import (
@@ -134,6 +135,7 @@ def test_the_public_packages_find_theirs_beside_it(package: Any) -> None:
         package.Webhook(new_secret()).verify(body, headers)
 
 
+@rules(deadline=None)
 @given(
     raw=st.binary(min_size=32, max_size=32),
     body=st.binary(),
