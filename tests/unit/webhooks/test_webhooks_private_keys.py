@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from django.core.management import CommandError, call_command
 from hypothesis import given
+from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from apps.webhooks.signing import (
@@ -134,6 +135,7 @@ def test_the_public_packages_find_theirs_beside_it(package: Any) -> None:
         package.Webhook(new_secret()).verify(body, headers)
 
 
+@rules(deadline=None)
 @given(
     raw=st.binary(min_size=32, max_size=32),
     body=st.binary(),
@@ -163,7 +165,7 @@ def test_the_public_key_verifies_what_was_signed_and_nothing_else(
         ("whsk_", "32 or 64 bytes, not 0"),
         (private_key(bytes(range(64))), "not the public key of the first"),
         (EXAMPLE_PUBLIC, "starts with whsk_"),
-        (new_secret(), "starts with whsk_"),
+        (SHORT.replace("whsk_", "whsec_"), "starts with whsk_"),
         (SHORT.upper(), "starts with whsk_"),
         (SHORT.rstrip("="), "not base64"),
         (SHORT + " ", "not base64"),
