@@ -283,3 +283,27 @@ def test_a_destination_that_takes_no_more_has_its_timers_wait(
     fire_again(timer_id)
     (call,) = receiver.calls
     assert call.headers["timer-attempt"] == "1"
+
+
+def test_an_address_that_takes_no_more_has_its_timers_wait(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a name whose address turns out to have enough calls
+    deferral = Deferral(30.0, False, "busy: so many calls")
+    destinations = firing._destinations()
+    monkeypatch.setattr(destinations, "locate", lambda *_, **__: deferral)
+
+    # When its timer is fired, Then it waits in Postgres, uncalled
+    timer_id = new_timer(-1, url=receiver.url(), queued=True)
+    firing.fire(timer_id)
+    assert receiver.calls == []
+    found = row(timer_id)
+    assert found["error"] == "busy: so many calls"
+    assert (found["attempts"], found["outcome"]) == (0, None)
+    # And the slot is free again
+    assert destinations._free == destinations._slots
+
+    # And then it is called
+    monkeypatch.undo()
+    fire_again(timer_id)
+    assert len(receiver.calls) == 1

@@ -78,6 +78,24 @@ def test_a_hook_that_refuses_keeps_every_byte_back(call: Call) -> None:
     assert not sent
 
 
+def test_the_address_may_be_refused_before_it_is_connected_to(
+    call: Call,
+) -> None:
+    asked: list[str] = []
+
+    def refuse(address: str) -> None:
+        asked.append(address)
+        raise RuntimeError("it has enough")
+
+    with receiver(answering()) as server:
+        result = call(server.url(), before_dial=refuse)
+        assert server.accepted == 0
+
+    assert asked == ["127.0.0.1"]
+    assert (result.failure, result.sent) == (FailureKind.aborted, False)
+    assert not result.hung
+
+
 def test_a_detail_is_bounded(call: Call) -> None:
     def refuse() -> None:
         raise RuntimeError("x" * 1000)
