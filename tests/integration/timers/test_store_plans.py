@@ -135,7 +135,7 @@ def statements(
             lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
         ),
         "free what is stuck": (
-            lambda: stuck.free_stuck(limit=BATCH),
+            stuck.free_stuck,
             unqueued | queued | {"timer_leased", "timer_unleased"},
         ),
     }
