@@ -27,9 +27,9 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Held = TypeVar("Held", Wish, Mark, Report, Postponement)
 
-#: What a row, or a value that is written to it, can be the cause of.
-#: Whatever says that the schema is another is not among them: then no row
-#: is to blame.
+#: Errors that a row, or a value that is written to it, can cause. Errors
+#: that say that the schema is another one are left out: then no row is to
+#: blame.
 ROW_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -150,7 +150,7 @@ def set_aside(
     outcome: Outcome | None = None,
     free: bool = True,
 ) -> bool:
-    """End a timer on whose row something fails; tell whether that was done.
+    """End a timer whose row makes something fail; tell if that was done.
 
     It ends as failed, or as unknown if its request had left, unless an
     `outcome` is given. It must be held by the token or, if `free`, by
@@ -183,9 +183,9 @@ def matched(
     columns: Callable[[Sequence[Held]], dict[str, Any]],
     outcome: Callable[[Held], Outcome | None] = lambda _: None,
 ) -> list[bool]:
-    """Run a query that returns the tokens of the claims that it found.
+    """Tell which claims a query found; it returns their tokens.
 
-    What it fails on ends with an outcome of its own.
+    A claim on which it fails is set aside, with what `outcome` returns.
     """
 
     def run(some: Sequence[Held]) -> list[bool]:

@@ -75,7 +75,7 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     done = Pass()
     steps = Steps("a step of the dispatcher failed; it does the others")
     done.failed = steps.failed
-    steps.run("freeing what is stuck", free_stuck)
+    steps.run("freeing what is stuck", stuck.free_stuck)
     taken_over = steps.run("taking over", partial(take_over, is_over))
     done.taken_over = taken_over or 0
     depths = steps.run("asking RabbitMQ", _depths)
@@ -146,11 +146,6 @@ def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
         if is_over():
             done.unfinished = True
             return
-
-
-def free_stuck() -> None:
-    """Free one batch of rows that would be kept for ever; the rest later."""
-    stuck.free_stuck(limit=_BATCH)
 
 
 def take_over(is_over: Callable[[], bool] = without_end) -> int:

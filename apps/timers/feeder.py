@@ -12,7 +12,7 @@ from functools import partial
 
 from apps.broker.memory import MemoryBroker
 from apps.monitoring.heartbeat import Health, Sign
-from apps.timers import dispatcher, store
+from apps.timers import dispatcher, store, stuck
 from apps.timers.database import UNAVAILABLE
 from apps.timers.outages import POSTGRES, TROUBLES, describe
 from apps.timers.publishing import outgoing
@@ -58,12 +58,12 @@ class Feeder:
         """
         steps = Steps("feeding failed; trying again")
         turn = Turn(self._stopping)
-        steps.run("freeing what is stuck", dispatcher.free_stuck)
         steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
         near = steps.run("feeding what is near", partial(self._due, False))
         overdue = steps.run(
             "feeding what is overdue", partial(self._due, True)
         )
+        steps.run("freeing what is stuck", stuck.free_stuck)
         if steps.failed:
             self._health.bad()
         else:

@@ -1,10 +1,10 @@
 """No row, whatever it holds, makes an answer about its timer a 500."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
-from django.http import HttpResponse
 from django.test import Client
 
 from apps.timers import aside
@@ -37,7 +37,7 @@ _STATES: dict[str, Callable[[], UUID]] = {
 _LATEST = "9999-12-31T00:00:00Z"
 
 #: What touches a timer, given its id.
-_REQUESTS: dict[str, Callable[[Client, UUID], HttpResponse]] = {
+_REQUESTS: dict[str, Callable[[Client, UUID], Any]] = {
     "look": lambda client, each: client.get(f"/timer/{each}"),
     "head": lambda client, each: client.head(f"/timer/{each}"),
     "attempts": lambda client, each: client.get(f"/timer/{each}/attempts"),

@@ -138,7 +138,7 @@ def statements(
             lambda: store.answered(limit=BATCH), {"timer_leased"}
         ),
         "free what is stuck": (
-            lambda: stuck.free_stuck(limit=BATCH),
+            stuck.free_stuck,
             unqueued | queued | {"timer_leased", "timer_unleased"},
         ),
     }
