@@ -49,6 +49,7 @@ def connect(broker: LadderBroker, wait_until: Callable[..., None]) -> None:
     wait_until(broker.is_connected)
 
 
+@pytest.mark.alone
 def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     broker: LadderBroker,
     url: str,
