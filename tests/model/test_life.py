@@ -24,6 +24,7 @@ _LONG = settings(_SHORT, derandomize=False, max_examples=5000)
 _any_game = given(most=st.sampled_from([1, 1, 2, 5]), game=moves(40, 80))
 
 
+@pytest.mark.timeout(900)  # a busy machine takes ten times as long
 @_SHORT
 @_any_game
 def test_no_game_breaks_a_promise(

@@ -195,6 +195,21 @@ def test_the_last_line_but_one_counts_what_did_not_run(start: Start) -> None:
     assert "3 passed, 4 skipped" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("args", "measures"),
+    [
+        ([], True),
+        (["-m", "not chaos and not load"], False),
+        (["-m", "not chaos and not load", "-m", "load"], True),
+        (["-m", "chaos", "tests/chaos"], True),
+    ],
+)
+def test_what_measures_gets_a_postgres_that_writes_to_the_disk(
+    args: list[str], measures: bool
+) -> None:
+    assert testing._measures(args) is measures
+
+
 @pytest.fixture
 def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a user who can't install anything."""
