@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 # Whichever of them are run, there is a database, and it is left empty.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "receivers.md"
 
 PACKAGES = pytest.mark.parametrize(
     "package", [standardwebhooks, svix.webhooks], ids=["standard", "svix"]
@@ -119,11 +119,11 @@ def test_a_worker_without_a_good_secret_does_not_start(
     assert not secret or secret not in worker.output()
 
 
-def test_the_readme_shows_a_receiver(calls: list[Call]) -> None:
-    # Given the README's example, and a call that comes twice
+def test_the_documentation_shows_a_receiver(calls: list[Call]) -> None:
+    # Given the page's example, and a call that comes twice
     (example,) = re.findall(
         r"```python\n(from standardwebhooks .+?)```",
-        README.read_text(),
+        PAGE.read_text(),
         re.DOTALL,
     )
     database = sqlite3.connect(":memory:")
