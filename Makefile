@@ -45,11 +45,12 @@ scaling: ## measure how it grows with its processes; size and simulate more
 	@$(VENV) bench stack
 	@exec $(PY) -m tests.load.scaling $(ARGS)
 
-lint: ## ruff, mypy and pycodestyle over everything
+lint: ## ruff, mypy and pycodestyle over everything; links in the docs
 	@$(VENV) dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pycodestyle $(SOURCES)
+	$(PY) -m tests.links
 
 lock: ## resolve the dependencies anew (needs uv)
 	@sh deploy/lock.sh $(ARGS)

@@ -1,6 +1,6 @@
 """Django's settings; every one that may vary comes from the environment.
 
-The README's table "Configuration" describes each variable.
+docs/configuration.md describes each variable.
 """
 
 import secrets

@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 # Whichever of them are run, there is a database, and it is left empty.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "receivers.md"
 
 PACKAGES = pytest.mark.parametrize(
     "package", [standardwebhooks, svix.webhooks], ids=["standard", "svix"]
@@ -130,11 +130,11 @@ def test_a_worker_without_good_keys_does_not_start(
     assert not secret or secret not in worker.output()
 
 
-def test_the_readme_shows_a_receiver(calls: list[Call]) -> None:
-    # Given the README's example, and a call that comes twice
+def test_the_documentation_shows_a_receiver(calls: list[Call]) -> None:
+    # Given the page's example, and a call that comes twice
     (example,) = re.findall(
         r"```python\n(from standardwebhooks .+?)```",
-        README.read_text(),
+        PAGE.read_text(),
         re.DOTALL,
     )
     database = sqlite3.connect(":memory:")
@@ -154,19 +154,19 @@ def test_the_readme_shows_a_receiver(calls: list[Call]) -> None:
 
 
 def new_private_key() -> str:
-    """Return what the README's command makes."""
+    """Return what the page's command makes."""
     return f"whsk_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 def test_the_readme_shows_a_receiver_with_a_public_key(
     receiver: Receiver, make_service: Callable[..., Service]
 ) -> None:
-    # Given a service whose private keys are being rotated, and the README's
+    # Given a service whose private keys are being rotated, and the page's
     # example
     new, old, other = (new_private_key() for _ in range(3))
     service = make_service(WEBHOOK_PRIVATE_KEY=f"{new}, {old}")
     (example,) = re.findall(
-        r"```python\n(from base64 .+?)```", README.read_text(), re.DOTALL
+        r"```python\n(from base64 .+?)```", PAGE.read_text(), re.DOTALL
     )
     shown: dict[str, Any] = {}
     exec(example, shown)

@@ -48,7 +48,7 @@ def test_rabbitmq_is_in_a_black_hole(
 def test_a_restricted_user_where_quorum_is_the_default(
     make_service: MakeService, rabbitmq_url: str, receiver: Receiver
 ) -> None:
-    # Given a user who may do no more than what the README names
+    # Given a user who may do no more than what docs/operate.md names
     with virtual_host(rabbitmq_url, default_type="quorum") as (url, api):
         names = r"delay\..+|timers(\..+)?"
         rights = {

@@ -1,4 +1,4 @@
-""".env.example has what README, compose file and settings have, and no more.
+""".env.example, its page, the compose file and the settings agree.
 
 Each variable stands there as `#NAME=default`.
 """
@@ -22,12 +22,18 @@ EXAMPLE = dict(
         r"^#([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE
     )
 )
-README = dict(
+PAGE = dict(
     re.findall(
         r"^\| `([A-Z_]+)` \| ([^|]+) \|",
-        (ROOT / "README.md").read_text().partition("## Configuration")[2],
+        (ROOT / "docs" / "configuration.md").read_text(),
         re.MULTILINE,
     )
+)
+#: The few that the README names: each row may have several.
+IN_README = re.findall(
+    r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|",
+    (ROOT / "README.md").read_text().partition("## Ten settings")[2],
+    re.MULTILINE,
 )
 #: The compose file sets these itself, or has no use for them.
 NOT_COMPOSE = {"DATA_DIR", "DATABASE_URL", "RABBITMQ_URL"}
@@ -61,13 +67,18 @@ def compose_environment() -> dict[str, str | None]:
     return environment
 
 
-def test_readme_describes_the_same_variables() -> None:
-    assert README.keys() == EXAMPLE.keys()
+def test_the_page_describes_the_same_variables() -> None:
+    assert PAGE.keys() == EXAMPLE.keys()
+
+
+def test_readme_names_ten_of_them() -> None:
+    assert len(IN_README) == 10
+    assert set(re.findall("[A-Z_]+", " ".join(IN_README))) <= PAGE.keys()
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLE.keys() - OF_COMPOSE))
-def test_readme_names_the_same_default(name: str) -> None:
-    words = re.findall(r"[^\s`,;()]+", README[name].replace("`,`", " "))
+def test_the_page_names_the_same_default(name: str) -> None:
+    words = re.findall(r"[^\s`,;()]+", PAGE[name].replace("`,`", " "))
 
     if EXAMPLE[name]:
         assert set(EXAMPLE[name].split(",")) <= set(words)
