@@ -158,7 +158,7 @@ def new_private_key() -> str:
     return f"whsk_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
-def test_the_readme_shows_a_receiver_with_a_public_key(
+def test_the_page_shows_a_receiver_with_a_public_key(
     receiver: Receiver, make_service: Callable[..., Service]
 ) -> None:
     # Given a service whose private keys are being rotated, and the page's
