@@ -83,6 +83,12 @@ def mark_writer() -> MarkWriter:
     return MarkWriter()
 
 
+def close_mark_writer() -> None:
+    """Write the marks that are left; a later mark starts another writer."""
+    if (writer := mark_writer.forget()) is not None:
+        writer.close()
+
+
 class ClaimLost(Exception):
     """A call that went out now could outlive its claim."""
 

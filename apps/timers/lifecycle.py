@@ -106,7 +106,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         """
         for thread in worker.workers:
             thread.join(max(0.0, self._stop_at - time.monotonic()))
-        firing.mark_writer().close()
+        firing.close_mark_writer()
         if self._notices is not None:
             self._notices.close()
         close_pool()

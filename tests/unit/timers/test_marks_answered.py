@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.timers import marks, store
+from apps.timers import firing, marks, store
 from apps.timers.marks import MarkWriter
 from apps.timers.records import Mark
 from tests.support.waiting import eventually
@@ -121,3 +121,21 @@ def test_it_is_not_replaced_by_one_that_could_not_be_written(
     fake.gate.set()
     eventually(lambda: len(fake.groups) > 1)
     assert fake.groups[1:] == [[answered(mark)]]
+
+
+def test_a_mark_that_comes_after_the_end_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a process whose worker has shut down
+    written: list[Mark] = []
+    monkeypatch.setattr(store, "mark_sent", written.extend)
+    firing.mark_writer()
+    firing.close_mark_writer()
+
+    # When a call that outlived it leaves
+    mark = Mark(uuid4(), uuid4(), datetime.now(UTC))
+    firing.mark_writer().add(mark)
+
+    # Then its mark is written
+    eventually(lambda: written == [mark])
+    firing.close_mark_writer()
