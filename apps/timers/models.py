@@ -77,7 +77,7 @@ class Timer(models.Model):
     #: When the last request's last byte left. If that was after `next_at`,
     #: it is not sent again, unless that is asked for.
     sent_at = models.DateTimeField(null=True)
-    #: What it was answered, while that is not recorded yet: the status.
+    #: The status of an answer that is not recorded yet.
     answered = models.SmallIntegerField(null=True)
     outcome = models.TextField(null=True, choices=Outcome.choices)
     status_code = models.SmallIntegerField(null=True)

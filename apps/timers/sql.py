@@ -316,7 +316,7 @@ _TO_TAKE_OVER = f"""
 #: When the request left that this claim is for; NULL if that is not known.
 _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
 
-# What was answered: the status says what is to follow.
+# Claims of dead workers that know an answer. Its status decides what follows.
 ANSWERED = f"""
 SELECT id, answered, {_LEFT_AT}, {_CLAIM}
 FROM timer

@@ -61,8 +61,8 @@ _FOR_NEW = 8
 #: Destinations without calls under way that are remembered.
 _MOST_IDLE = 10_000
 _SMOOTHING = 1 / 8
-#: So many quick answers in a row, and a new one may be fast, or a slow one
-#: is slow no more.
+#: How many quick answers in a row a new one needs to count as fast, and a
+#: slow one to be slow no more.
 _PROVEN, _CURED = 5, 10
 
 
@@ -247,7 +247,7 @@ class Destinations:
         else:
             until = self._strangers.book(now, self._pace_of_slow(now))
             until = min(until, now + LONGEST_NEW)
-        # Some come a little early, lest slots stay empty.
+        # Some come a little early, so that no slot stays empty.
         wait = (until - now) * random.uniform(0.75, 1.0)
         return Deferral(max(wait, SHORTEST_WAIT), False, reason)
 

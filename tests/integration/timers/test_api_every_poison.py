@@ -1,14 +1,12 @@
 """No row, whatever it holds, makes an answer about its timer a 500."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.test import Client
 
-from apps.timers import aside
-from apps.timers.outages import TROUBLES
 from tests.support.poison import (
     POISONS,
     STUCK_CLAIMS,
@@ -18,7 +16,7 @@ from tests.support.poison import (
 )
 from tests.support.rows import change, claimed, given_up, new_timer
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("clean_rows")
 
 _POISONS = {
     **{name: sql for name, (sql, _) in POISONS.items()},
@@ -56,15 +54,6 @@ _REQUESTS: dict[str, Callable[[Client, UUID], Any]] = {
         "/timers/replay", {"to": _LATEST}, "application/json"
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _nothing_skipped(db_pool: None) -> Iterator[None]:
-    aside.skipped.clear()
-    yield
-    aside.skipped.clear()
-    TROUBLES.clear()
-    unseal()
 
 
 @pytest.fixture

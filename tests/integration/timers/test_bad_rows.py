@@ -1,7 +1,6 @@
 """Rows that can't be used: each costs only itself, and ends with a reason."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +14,7 @@ from apps.timers.database import pool
 from apps.timers.models import Outcome
 from apps.timers.outages import TROUBLES
 from apps.timers.records import Claim, FailedSet, Mark, Wish
-from tests.support.poison import POISONS, seal, unseal
+from tests.support.poison import POISONS, seal
 from tests.support.rows import (
     attempts,
     change,
@@ -28,19 +27,10 @@ from tests.support.rows import (
     row,
 )
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("clean_rows")
 
 #: All poisons that a claim meets.
 _CLAIMED = sorted(POISONS.keys() - {"url"})
-
-
-@pytest.fixture(autouse=True)
-def _nothing_skipped(db_pool: None) -> Iterator[None]:
-    aside.skipped.clear()
-    yield
-    aside.skipped.clear()
-    TROUBLES.clear()
-    unseal()
 
 
 @pytest.fixture(autouse=True)

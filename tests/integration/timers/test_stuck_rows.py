@@ -1,6 +1,5 @@
 """No times that a row may hold keep its timer for ever."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,26 +8,17 @@ import pytest
 from apps.broker.memory import MemoryBroker
 from apps.timers import aside, store
 from apps.timers.feeder import Feeder
-from apps.timers.outages import TROUBLES
 from apps.timers.records import Mark, Wish
 from tests.support.poison import (
     STUCK_CLAIMS,
     STUCK_WAITING,
     seal,
-    unseal,
 )
 from tests.support.rows import change, claimed, new_timer, report, row
 from tests.support.timers import value_of
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def _nothing_skipped(db_pool: None) -> Iterator[None]:
-    aside.skipped.clear()
-    yield
-    aside.skipped.clear()
-    TROUBLES.clear()
-    unseal()
+pytestmark = pytest.mark.usefixtures("clean_rows")
 
 
 @pytest.fixture
