@@ -6,8 +6,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.experiment import Make, Note
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
-from tests.support.service import Service, free_port
+from tests.support.service import Service
 
 ROUNDS = 1_000
 #: How far from its time a timer is cancelled, in seconds.

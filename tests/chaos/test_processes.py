@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.chaos.experiment import Experiment, Make, Note
-from tests.support.service import Process, Service, free_port
+from tests.support.ports import free_port
+from tests.support.service import Process, Service
 
 #: What a timer of these experiments may end as: its receiver answers 200.
 EXPLAINED = {"delivered", "unknown"}

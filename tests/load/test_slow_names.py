@@ -21,9 +21,10 @@ import uuid_utils.compat
 from apps.timers import store
 from apps.timers.records import NewTimer
 from apps.webhooks.retry import RetryPolicy
+from tests.support.ports import free_port
 from tests.support.rabbitmq import virtual_host
 from tests.support.receiver import Receiver
-from tests.support.service import Service, free_port
+from tests.support.service import Service
 from tests.support.timers import each_called_once, show_lateness, store_timers
 
 pytestmark = [

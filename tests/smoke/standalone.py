@@ -20,8 +20,9 @@ import psutil  # type: ignore[import-untyped]
 
 from deploy.local.postgres import Postgres
 from tests.smoke.client import Api, fail, say
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
-from tests.support.service import ROOT, free_port
+from tests.support.service import ROOT
 from tests.support.waiting import eventually
 
 TIMERS = 20

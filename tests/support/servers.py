@@ -14,13 +14,13 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from deploy.local.data import free_ports
 from deploy.local.needs import pgbouncer, rabbitmq_server
 from deploy.local.output import Output
 from deploy.local.postgres import DATABASE, USER, Postgres
 from deploy.local.processes import Child, Service, Tether
 from deploy.local.rabbitmq import NODE, RabbitMQ
 from tests.support.line import BadLine
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 _SECOND = "second@localhost"
@@ -212,7 +212,7 @@ class OwnPgBouncer(_Server):
     """
 
     def __init__(self, postgres: OwnPostgres, *, connections: int) -> None:
-        port = free_ports(1)[0]
+        port = free_port()
         self.url = f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}"
         behind = conninfo_to_dict(postgres.url)
         server = postgres.service

@@ -20,7 +20,7 @@ from apps.timers import firing, lifecycle
 from apps.timers.database import pool
 from apps.timers.lifecycle import WorkerLifecycle
 from apps.timers.outages import TROUBLES
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,9 +33,7 @@ class Service:
         self.directory = directory
         self.log = directory / "output"
         self._processes = processes
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self, **environ: str) -> subprocess.Popen[bytes]:
         env = {

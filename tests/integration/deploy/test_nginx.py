@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy import commands
-from deploy.local.data import free_ports
+from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -79,7 +79,7 @@ class Proxy:
     """A running nginx with the repository's own configuration."""
 
     def __init__(self, directory: Path, web_port: int) -> None:
-        self.port = free_ports(1)[0]
+        self.port = free_port()
         self._log = directory / "access"
         path = directory / "nginx.conf"
         path.write_text(adapted(directory, self.port, web_port, self._log))
@@ -290,7 +290,7 @@ def test_web_sees_a_slow_body_once_it_is_whole(
 def test_without_web_the_answer_is_the_services_503(
     start: Callable[[int], Proxy],
 ) -> None:
-    proxy = start(free_ports(1)[0])
+    proxy = start(free_port())
 
     status, headers, body = proxy.ask()
 

@@ -15,9 +15,10 @@ from apps.timers.actors import ON_TIME_QUEUE, OVERDUE_QUEUE
 from apps.timers.outages import POSTGRES, PUBLISHING, TROUBLES
 from apps.webhooks.signing import parse_secret
 from tests.support.poison import unseal
+from tests.support.ports import free_port
 from tests.support.rabbitmq import Management
 from tests.support.receiver import AbsentReceiver
-from tests.support.service import SECRET, free_port
+from tests.support.service import SECRET
 from tests.support.waiting import eventually
 
 

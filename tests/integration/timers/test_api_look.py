@@ -14,8 +14,8 @@ from pytest_django import Settings
 from apps.timers import database, services, store
 from apps.timers.models import Outcome
 from apps.timers.records import Mark
+from tests.support.ports import free_port
 from tests.support.rows import change, claimed, new_timer, report
-from tests.support.service import free_port
 
 BODY = json.dumps(
     {"hours": 0, "minutes": 0, "seconds": 5, "url": "https://example.com/"}

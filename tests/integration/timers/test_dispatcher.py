@@ -21,6 +21,7 @@ from apps.timers.management.commands.dispatch_timers import _run
 from apps.timers.outages import Outage
 from apps.timers.records import Mark, Near
 from tests.integration.timers.conftest import Postgres
+from tests.support.ports import free_port
 from tests.support.rabbitmq import Management
 from tests.support.rows import (
     change,
@@ -30,7 +31,6 @@ from tests.support.rows import (
     new_timers,
     row,
 )
-from tests.support.service import free_port
 from tests.support.waiting import eventually
 
 VHost = tuple[str, Management]

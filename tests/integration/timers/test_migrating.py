@@ -12,7 +12,7 @@ from django.db import connection
 from apps.timers import database, migrating
 from apps.timers.database import connection_arguments
 from tests.support.databases import scratch_database
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("db_pool")

@@ -21,9 +21,10 @@ from apps.timers.feeder import Feeder
 from apps.timers.fitness import unfit
 from apps.timers.outages import RABBITMQ_AWAY, TROUBLES
 from apps.timers.wakeups import Wakeups
+from tests.support.ports import free_port
 from tests.support.rabbitmq import Management
 from tests.support.rows import new_timer
-from tests.support.service import Service, free_port
+from tests.support.service import Service
 from tests.support.waiting import eventually
 
 

@@ -19,12 +19,12 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from deploy import commands
-from deploy.local.data import free_ports
 from deploy.local.output import Output
 from deploy.local.processes import Child, Service, Tether, tail
 from deploy.local.services import ROOT
 from tests.load.bench.receiver import Receiver
 from tests.load.bench.usage import tree
+from tests.support.ports import free_port
 from tests.support.rabbitmq import virtual_host
 from tests.support.servers import OwnPostgres, OwnRabbitMQ
 from tests.support.waiting import eventually
@@ -80,7 +80,7 @@ class Side:
         self.title = title
         self.ground = ground
         self.receiver = ground.receiver
-        self.port = free_ports(1)[0]
+        self.port = free_port()
         self.database_url = ""
         self._env: dict[str, str] = {}
         self._children: list[Child] = []
