@@ -47,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """Close the timers' own pool before the database is dropped."""
+    yield
+    close_pool()
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """Return a receiver that answers 200."""

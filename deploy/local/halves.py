@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.local import pytest_halves
 from deploy.local.pytest_halves import (
     CATEGORIES,
-    SERIAL,
+    QUIET,
     STOPPED,
     TOGETHER,
     WITHOUT_RABBITMQ,
@@ -21,13 +21,9 @@ from deploy.local.pytest_halves import (
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
-# What each half adds to pytest's arguments. Those of a run come after the
-# first's, and so may change them: `-n 0` is one by one.
-BEFORE = {
-    TOGETHER: ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"),
-    SERIAL: (),
-}
-AFTER = {TOGETHER: (), SERIAL: ("-n", "0")}
+# What a run adds to pytest's arguments. Its own come later, and so may change
+# these: `-n 0` is one by one.
+WORKERS = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 DURATIONS = "--durations=25"
 
 NO_TESTS = 5
@@ -63,7 +59,7 @@ class Halves:
         if left and not self._counts[STOPPED] and self._statuses[0] in (
             0, 1, NO_TESTS
         ):
-            self._run(SERIAL)
+            self._run(QUIET)
         if self._counts:
             self._tell(to_install)
         ended = {status for status in self._statuses if status != NO_TESTS}
@@ -73,8 +69,8 @@ class Halves:
         """Run one half in our own process group: the terminal is its own."""
         command = [
             sys.executable, "-m", "pytest",
-            "-p", pytest_halves.__name__, DURATIONS, *BEFORE[half],
-            *self._args, *AFTER[half],
+            "-p", pytest_halves.__name__, DURATIONS, *WORKERS,
+            *self._args,
             f"--half={half}", f"--notes={self._notes}",
         ]
         process = subprocess.Popen(command, cwd=ROOT, env=self._env)

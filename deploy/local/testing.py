@@ -17,6 +17,7 @@ from deploy.local.output import Output, to_terminal
 from deploy.local.packages import Package
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError, Service
+from deploy.local.pytest_halves import loads
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
@@ -132,7 +133,7 @@ def _measures(args: Sequence[str]) -> bool:
     As for pytest, the last `-m` counts.
     """
     chosen = [value for flag, value in pairwise(args) if flag == "-m"]
-    return not chosen or "not load" not in chosen[-1]
+    return loads(chosen[-1] if chosen else "")
 
 
 def _demand(lacking: Sequence[Package]) -> str:

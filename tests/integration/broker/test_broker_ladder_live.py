@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.rabbitmq
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_delayed_messages_come_on_time_and_never_early(
     broker: Any,
     url: str,

@@ -44,7 +44,7 @@ def test_many_threads_share_one_connection(
     assert proxy.accepted == 1
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_black_hole_holds_nobody_and_heals(
     proxy: Any, connected: Callable[..., Any]
 ) -> None:
@@ -67,7 +67,7 @@ def test_a_black_hole_holds_nobody_and_heals(
     broker.enqueue(message("after"))
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_black_hole_from_the_beginning_holds_nobody(
     proxy: Any, make_broker: Callable[..., Any]
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_black_hole_from_the_beginning_holds_nobody(
     broker.enqueue(message("after"))
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
     proxy: Any, connected: Callable[..., Any]
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_black_hole_does_not_keep_a_consumer_or_broker_from_closing(
         broker.close()
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_depth_that_nobody_answers_is_unknown(
     proxy: Any, connected: Callable[..., Any]
 ) -> None:
@@ -120,7 +120,7 @@ def test_a_depth_that_nobody_answers_is_unknown(
         assert broker.depth("timers") is None
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_an_alarm_fails_publishers_at_once_and_keeps_the_connection(
     proxy: Any, connected: Callable[..., Any]
 ) -> None:
@@ -139,7 +139,7 @@ def test_an_alarm_fails_publishers_at_once_and_keeps_the_connection(
     assert proxy.accepted == 1
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_an_alarm_fails_what_is_unconfirmed(
     proxy: Any, connected: Callable[..., Any]
 ) -> None:
@@ -160,7 +160,7 @@ def test_an_alarm_fails_what_is_unconfirmed(
     assert isinstance(outcomes[0], ConnectionClosed)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_without_rabbitmq_callers_fail_fast(
     make_broker: Callable[..., Any]
 ) -> None:

@@ -47,7 +47,7 @@ def broker(
     return broker
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     broker: LadderBroker,
     url: str,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = """
 [pytest]
 markers =
-    alone:
+    quiet:
     rabbitmq:
 """
 SUITE = """
@@ -32,10 +32,10 @@ def note(name):
     with (HERE / "notes").open("a") as file:
         file.write(f"{name} {os.environ.get('PYTEST_XDIST_WORKER')}\\n")
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize("n", range(2))
 def test_that_measures(n):
-    note("alone")
+    note("quiet")
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("n", range(3))
@@ -127,25 +127,29 @@ def notes(directory: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("args", "one_by_one"),
+    [(["-m", "not load"], False), (["-m", "not chaos"], True)],
+)
 def test_the_last_line_counts_both_halves(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, args: list[str], one_by_one: bool
 ) -> None:
-    status, lines = ended(start(SUITE))
+    status, lines = ended(start(SUITE, *args))
     assert status == 0
     assert "=== 3 passed, 4 skipped in " in lines[-1]
     ran = notes(tmp_path)
-    assert [kind for kind, _ in ran] == ["together"] * 5 + ["alone"] * 2
-    assert {worker for _, worker in ran[5:]} == {"None"}
+    assert [kind for kind, _ in ran] == ["together"] * 5 + ["quiet"] * 2
     assert all(worker.startswith("gw") for _, worker in ran[:5])
+    assert {worker == "None" for _, worker in ran[5:]} == {one_by_one}
 
 
 @pytest.mark.parametrize(
     ("args", "status", "summary", "count"),
     [
         # A failure in one half does not keep the other from running,
-        (["-k", "fails or measures"], 1, "1 failed, 2 passed", 3),
+        (["-n", "1", "-k", "fails or measures"], 1, "1 failed, 2 passed", 3),
         # unless that is wanted; 2 is how xdist says so.
-        (["-k", "fails or measures", "-x"], 2, "1 failed", 1),
+        (["-n", "1", "-k", "fails or measures", "-x"], 2, "1 failed", 1),
         (["-k", "measures", "-n", "0"], 0, "2 passed", 2),
     ],
 )
@@ -164,7 +168,7 @@ def test_arguments_hold_for_both_halves(
 
 
 def test_no_test_at_all_is_told_as_pytest_does(start: Start) -> None:
-    status, lines = ended(start(SUITE, "-k", "nothing_is_named_so"))
+    status, lines = ended(start(SUITE, "-n", "1", "-k", "nothing_is_named_so"))
     assert status == 5
     assert "= no tests ran in " in lines[-1]
 
@@ -176,7 +180,7 @@ def test_no_test_at_all_is_told_as_pytest_does(start: Start) -> None:
 def test_a_stop_lets_tests_leave_what_they_started(
     start: Start, tmp_path: Path, number: signal.Signals, to_all: bool
 ) -> None:
-    process = start(WAITS)
+    process = start(WAITS, "-n", "1")
     eventually((tmp_path / "begun").exists, within=30)
     if to_all:  # as a terminal does on Ctrl-C
         os.killpg(process.pid, number)
@@ -189,7 +193,7 @@ def test_a_stop_lets_tests_leave_what_they_started(
 
 def test_the_last_line_but_one_counts_what_did_not_run(start: Start) -> None:
     program = ("-c", WITHOUT_RABBITMQ)
-    _, lines = ended(start(SUITE, program=program, RABBITMQ_URL=""))
+    _, lines = ended(start(SUITE, "-n", "1", program=program, RABBITMQ_URL=""))
     assert lines[-2].startswith("3 broker tests did NOT run")
     assert "brew install rabbitmq" in lines[-2]
     assert "3 passed, 4 skipped" in lines[-1]

@@ -76,7 +76,7 @@ def test_it_feeds_what_is_near_and_leaves_it_unmarked(
     assert still.run_once() == 0
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_it_wakes_a_timer_on_time(
     still: Feeder, memory_broker: MemoryBroker
 ) -> None:
@@ -161,14 +161,14 @@ def seconds_waited(wakeups: Wakeups, seconds: float) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_without_news_the_wait_is_as_long_as_asked(wakeups: Wakeups) -> None:
     for seconds in (0.0, 0.05, 0.7):
         waited = seconds_waited(wakeups, seconds)
         assert seconds <= waited < seconds + 0.5
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("seconds", "queued", "is_news"),
     [(0, False, True), (59, False, True), (0, True, False),

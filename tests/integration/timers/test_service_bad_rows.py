@@ -17,7 +17,7 @@ from tests.support.timers import (
 )
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.alone  # it measures how late timers are
+pytestmark = pytest.mark.quiet  # it measures how late timers are
 
 #: Rows that no claim is ever asked for: one that is due never, and one that
 #: can't be taken over.

@@ -80,7 +80,7 @@ def test_timers_that_pass_while_everything_is_stopped_fire_at_its_start(
         receiver.calls.clear()
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_backlog_does_not_delay_what_is_on_time(
     service: Service, receiver: Receiver
 ) -> None:

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 VHost = tuple[str, Management]
 MakeService = Callable[..., Service]
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.alone]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.quiet]
 
 
 def test_timers_are_on_time_with_a_third_of_the_queues(

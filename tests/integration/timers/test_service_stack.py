@@ -32,7 +32,7 @@ pytestmark = pytest.mark.rabbitmq
 VHost = tuple[str, Management]
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_far_timers_wait_in_postgres_alone(
     stack: Service, module_vhost: VHost, receiver: Receiver
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_thousand_timers_of_one_second(
     show_lateness("1,000 timers in one second", receiver, timers)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     stack: Service, receiver: Receiver
 ) -> None:
@@ -77,7 +77,7 @@ def test_the_sooner_one_fires_first_though_it_was_set_later(
     assert late_ms(receiver, order)[-1] < 1000
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_two_timers_of_one_second_keep_their_own_times(
     stack: Service, receiver: Receiver
 ) -> None:
@@ -215,7 +215,7 @@ def test_receivers_that_misbehave_are_called_once(
     assert not receiver.calls
 
 
-@pytest.mark.alone  # the receiver is to close in less than 50 ms
+@pytest.mark.quiet  # the receiver is to close in less than 50 ms
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_receiver_that_closes_connections_gets_each_call_once(
     stack: Service, times: int

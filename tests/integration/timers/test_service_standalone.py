@@ -7,7 +7,7 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_timer_fires_on_time_and_once(
     standalone: Service, receiver: Receiver
 ) -> None:

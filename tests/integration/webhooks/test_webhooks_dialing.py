@@ -222,7 +222,7 @@ def test_a_name_that_changes_its_address_gains_nothing(
     assert results[1].failure is FailureKind.blocked
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_hanging_names_leave_the_others_on_time(call: Call) -> None:
     let_go = threading.Event()
 

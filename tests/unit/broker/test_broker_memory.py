@@ -55,7 +55,7 @@ def test_messages_of_one_due_time_keep_their_order(
     assert [take(consumer).args[0] for _ in range(50)] == list(range(50))
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_consumer_wakes_on_time_and_never_early(
     broker: MemoryBroker,
 ) -> None:
