@@ -17,9 +17,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from tests.integration.webhooks.receivers import Receiver as Misbehaving
-from tests.integration.webhooks.receivers import hanging
-from tests.integration.webhooks.receivers import receiver as misbehaving
+from tests.support.misbehaving import MisbehavingReceiver, hanging, misbehaving
 from tests.support.rabbitmq import virtual_host
 from tests.support.receiver import Receiver
 from tests.support.service import Service
@@ -106,7 +104,7 @@ def states(timers: set[str]) -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
-def called(hosts: list[Misbehaving]) -> int:
+def called(hosts: list[MisbehavingReceiver]) -> int:
     """Return how many timers were called; assert that none was twice."""
     counts = Counter(
         _WEBHOOK_ID.findall(request)[0]

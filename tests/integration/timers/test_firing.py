@@ -18,13 +18,13 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import firing, store
 from tests.integration.timers.conftest import Postgres
-from tests.integration.webhooks.receivers import (
+from tests.support.misbehaving import (
     Connection,
     Script,
     answering,
     hanging,
+    misbehaving,
 )
-from tests.integration.webhooks.receivers import receiver as bad_receiver
 from tests.support.receiver import Receiver
 from tests.support.rows import change, claimed, new_timer, new_timers, row
 from tests.support.service import SECRET
@@ -125,7 +125,7 @@ def test_a_failure_that_no_later_try_would_mend_is_final(
         "reset": dropping,
         "protocol": answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     }
-    with bad_receiver(scripts.get(kind, hanging)) as bad:
+    with misbehaving(scripts.get(kind, hanging)) as bad:
         url = "http://10.1.2.3/" if kind == "blocked" else bad.url()
         timer_id = new_timer(-1, url=url)
 

@@ -12,8 +12,11 @@ from apps.timers import dispatcher, store
 from apps.timers.models import Outcome
 from apps.timers.records import Claim, Mark
 from apps.webhooks.retry import RetryPolicy
-from tests.integration.webhooks import receivers
-from tests.integration.webhooks.receivers import Connection, receiver
+from tests.support.misbehaving import (
+    Connection,
+    MisbehavingReceiver,
+    misbehaving,
+)
 from tests.support.rows import (
     attempts,
     change,
@@ -65,7 +68,7 @@ def lost(
 
 
 @contextmanager
-def without_end(status: int) -> Iterator[receivers.Receiver]:
+def without_end(status: int) -> Iterator[MisbehavingReceiver]:
     """Run a receiver whose answers' bodies never end."""
 
     def script(connection: Connection) -> None:
@@ -73,7 +76,7 @@ def without_end(status: int) -> Iterator[receivers.Receiver]:
         connection.sock.sendall(b"HTTP/1.1 %d X\r\n\r\n: hi\n\n" % status)
         connection.stopping.wait(60)
 
-    with receiver(script) as server:
+    with misbehaving(script) as server:
         yield server
 
 

@@ -14,8 +14,7 @@ from apps.timers.records import Mark
 from apps.webhooks.destinations import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
-from tests.integration.webhooks.receivers import hanging
-from tests.integration.webhooks.receivers import receiver as bad_receiver
+from tests.support.misbehaving import hanging, misbehaving
 from tests.support.receiver import AbsentReceiver, Receiver
 from tests.support.rows import (
     attempts,
@@ -88,7 +87,7 @@ def test_what_was_not_answered_is_sent_again_only_at_least_once(
     # Given a receiver that hangs
     settings.WEBHOOK_TIMEOUT = 0.3
     policy = RetryPolicy(3, 10, 3600, unanswered=wish)
-    with bad_receiver(hanging) as bad:
+    with misbehaving(hanging) as bad:
         timer_id = new_timer(
             -1, url=bad.url(), retry=policy, at_least_once=wish
         )

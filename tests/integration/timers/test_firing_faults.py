@@ -11,8 +11,7 @@ import pytest
 from apps.timers import dispatcher, firing, store, verdicts
 from apps.timers.records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
-from tests.integration.webhooks.receivers import answering
-from tests.integration.webhooks.receivers import receiver as misbehaving
+from tests.support.misbehaving import answering, misbehaving
 from tests.support.poison import POISONS
 from tests.support.receiver import Receiver
 from tests.support.rows import (

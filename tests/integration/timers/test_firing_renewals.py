@@ -16,10 +16,10 @@ from apps.timers.records import Wish
 from apps.webhooks.client import WebhookClient, from_settings
 from tests.integration.timers.conftest import Postgres
 from tests.integration.webhooks.conftest import make_certificate
-from tests.integration.webhooks.receivers import (
-    Receiver,
+from tests.support.misbehaving import (
+    MisbehavingReceiver,
     answering,
-    receiver,
+    misbehaving,
 )
 from tests.support.rows import change, new_timer, row
 
@@ -48,7 +48,7 @@ class Road:
         self.on_renewal: Hook = bool
         #: How many requests had arrived at the end of each renewal.
         self.renewals: list[int] = []
-        self.receiver: Receiver
+        self.receiver: MisbehavingReceiver
 
     def lookup(self, _: str) -> Sequence[str]:
         """Resolve any name."""
@@ -72,7 +72,7 @@ class Road:
         if scheme == "https":
             tls = context(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(self._certificate)
-        with receiver(answering(), tls=tls) as self.receiver:
+        with misbehaving(answering(), tls=tls) as self.receiver:
             url = f"{scheme}://a.example:{self.receiver.port}/"
             yield new_timer(-1, url=url)
 

@@ -5,12 +5,12 @@ from uuid import UUID
 import pytest
 
 from apps.timers.actors import message_for
-from tests.integration.webhooks.receivers import (
+from tests.support.misbehaving import (
     Connection,
     answering,
     hanging,
+    misbehaving,
 )
-from tests.integration.webhooks.receivers import receiver as misbehaving
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
 from tests.support.service import Service

@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
-from tests.integration.webhooks.receivers import (
-    Connection,
-    answering,
-    receiver,
-)
 from tests.integration.webhooks.test_webhooks_answers import ANSWERS
 from tests.support import keyupdates
+from tests.support.misbehaving import Connection, answering, misbehaving
 
 Call = Callable[..., Result]
 
@@ -74,7 +70,7 @@ def test_records_without_data_end_a_call(
     ids=lambda answer: ascii(answer[:40]),
 )
 def test_what_is_dear_to_read(call: Call, answer: bytes) -> None:
-    with receiver(answering(answer, times=1)) as server:
+    with misbehaving(answering(answer, times=1)) as server:
         began = time.thread_time()
         result = call(server.url())
         used = time.thread_time() - began
@@ -95,7 +91,7 @@ def test_an_answer_in_small_pieces(call: Call, step: int) -> None:
         for start in range(0, len(answer), step):
             connection.sock.sendall(answer[start:start + step])
 
-    with receiver(script) as server:
+    with misbehaving(script) as server:
         began = time.thread_time()
         result = call(server.url())
         used = time.thread_time() - began
@@ -131,7 +127,7 @@ def play(call: Call, seed: int, count: int) -> None:
         connection.read_request()
         connection.sock.sendall(answers[0])
 
-    with receiver(script) as server:
+    with misbehaving(script) as server:
         for _ in range(count):
             answers[0] = mutated(chance)
             result = call(server.url(), seconds=1.0)

@@ -9,12 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
-from tests.integration.webhooks.receivers import (
-    OK,
-    Connection,
-    answering,
-    receiver,
-)
+from tests.support.misbehaving import OK, Connection, answering, misbehaving
 
 Call = Callable[..., Result]
 
@@ -31,7 +26,7 @@ def test_the_hooks_come_in_order(call: Call) -> None:
         # on_sent has been called before the answer can be read.
         connection.sock.sendall(OK)
 
-    with receiver(script) as server:
+    with misbehaving(script) as server:
 
         def before_send() -> None:
             deadline = time.monotonic() + 5
@@ -62,7 +57,7 @@ def test_a_hook_that_refuses_keeps_every_byte_back(call: Call) -> None:
         done.set()
 
     sent: list[bool] = []
-    with receiver(script) as server:
+    with misbehaving(script) as server:
         result = call(
             server.url(),
             before_send=refuse,
@@ -87,7 +82,7 @@ def test_the_address_may_be_refused_before_it_is_connected_to(
         asked.append(address)
         raise RuntimeError("it has enough")
 
-    with receiver(answering()) as server:
+    with misbehaving(answering()) as server:
         result = call(server.url(), before_dial=refuse)
         assert server.accepted == 0
 
@@ -100,14 +95,14 @@ def test_a_detail_is_bounded(call: Call) -> None:
     def refuse() -> None:
         raise RuntimeError("x" * 1000)
 
-    with receiver(answering()) as server:
+    with misbehaving(answering()) as server:
         result = call(server.url(), before_send=refuse)
 
     assert result.detail == "x" * 200
 
 
 def test_a_hook_that_takes_too_long_keeps_every_byte_back(call: Call) -> None:
-    with receiver(answering()) as server:
+    with misbehaving(answering()) as server:
         result = call(
             server.url(), seconds=0.1, before_send=lambda: time.sleep(0.2)
         )
@@ -123,13 +118,13 @@ def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
 
-    with receiver(answering()) as server:
+    with misbehaving(answering()) as server:
         assert call(server.url()).status_code == 200
 
 
 def test_cookies_are_not_kept(call: Call) -> None:
     answer = HEAD + b"Set-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
-    with receiver(answering(answer)) as server:
+    with misbehaving(answering(answer)) as server:
         call(server.url())
         call(server.url())
 
@@ -138,7 +133,7 @@ def test_cookies_are_not_kept(call: Call) -> None:
 
 
 def test_a_header_that_would_split_the_request_raises(call: Call) -> None:
-    with receiver(answering()) as server:
+    with misbehaving(answering()) as server:
         for value in ("a\r\nb: c", "a\nb", "\u20ac"):
             with pytest.raises(ValueError):  # noqa: PT011
                 call(server.url(), headers={"x": value})
@@ -185,7 +180,7 @@ def test_a_status_is_told_if_the_body_is_slow(
 
     seen: list[int] = []
     tls = server_tls if with_tls else None
-    with receiver(script, tls=tls) as server:
+    with misbehaving(script, tls=tls) as server:
         result = call(
             server.url(), client=trusting, on_answer=seen.append
         )

@@ -1,4 +1,4 @@
-"""Receivers of webhooks that behave as badly as a test wants."""
+"""Receivers of webhooks that send whatever bytes a test wants."""
 
 import contextlib
 import socket
@@ -50,7 +50,7 @@ Script = Callable[[Connection], None]
 
 
 @dataclass
-class Receiver:
+class MisbehavingReceiver:
     """A server on a free port; `script` plays the part of each connection."""
 
     script: Script
@@ -123,14 +123,14 @@ class Receiver:
 
 
 @contextmanager
-def receiver(
+def misbehaving(
     script: Script,
     *,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
-) -> Iterator[Receiver]:
+) -> Iterator[MisbehavingReceiver]:
     """Run a receiver for the length of a with statement."""
-    server = Receiver(script, tls, host)
+    server = MisbehavingReceiver(script, tls, host)
     server.start()
     try:
         yield server
