@@ -45,11 +45,12 @@ scaling: ## measure how it grows with its processes; size and simulate more
 	@$(VENV) bench stack
 	@exec $(PY) -m tests.load.scaling $(ARGS)
 
-lint: ## ruff, mypy and pycodestyle over everything; links in the docs
+lint: ## ruff, mypy, pycodestyle; which way imports go; links in the docs
 	@$(VENV) dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pycodestyle $(SOURCES)
+	.venv/bin/lint-imports --no-logo --no-cache
 	$(PY) -m tests.links
 
 lock: ## resolve the dependencies anew (needs uv)

@@ -18,11 +18,9 @@ from ninja.parser import Parser
 from pydantic import BaseModel
 
 from apps.monitoring.api import router as monitoring
-from apps.timers import store
-from apps.timers.api import router as timers
-from apps.timers.aside import RowUnwritable
-from apps.timers.replays import ReplayIn
-from apps.timers.schemas import RetryIn, TimerIn
+from apps.timers.api.gave_up import ReplayIn
+from apps.timers.api.routes import router as timers
+from apps.timers.api.schemas import RetryIn, TimerIn
 from apps.timers.services import (
     AlreadyFired,
     ListTooSlow,
@@ -31,6 +29,8 @@ from apps.timers.services import (
     TriedTooOften,
     UnknownPlace,
 )
+from apps.timers.storage import store
+from apps.timers.storage.aside import RowUnwritable
 from apps.webhooks import jsontext
 
 _AMOUNTS = ("hours", "minutes", "seconds")

@@ -5,7 +5,7 @@ usage: python -m config.web OPTION… TARGET, as Granian takes them
 
 import runpy
 
-from config.processes import stop_once
+from apps.core.processes import stop_once
 
 if __name__ == "__main__":
     # Its processes begin with stop signals blocked: config/wsgi.py takes

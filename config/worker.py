@@ -5,16 +5,16 @@ import os
 import django
 import dramatiq
 
-from config.processes import stop_once
+from apps.core.processes import stop_once
 
 stop_once()  # before any other thread
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from apps.timers import actors, firing  # noqa: E402, F401  (actors register)
-from apps.timers.lifecycle import WorkerLifecycle  # noqa: E402
+from apps.timers.firing import actors, fire  # noqa: E402, F401  (register)
+from apps.timers.firing.worker import WorkerLifecycle  # noqa: E402
 
 # What can't be set up is told now, and the first timers need not wait.
-firing.prepare()
+fire.prepare()
 broker = dramatiq.get_broker()
 broker.add_middleware(WorkerLifecycle())

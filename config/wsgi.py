@@ -9,8 +9,8 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 
 from apps.broker.current import get_broker
+from apps.core.processes import allow_files, end_with_parent, stop_once
 from config.front import Front
-from config.processes import allow_files, end_with_parent, stop_once
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apps.timers.database import close_pool
+from apps.core.database import close_pool
 from tests.support.receiver import Receiver
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")

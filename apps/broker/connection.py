@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika
 
-from config.repeated import Repeated
+from apps.core.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 

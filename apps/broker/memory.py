@@ -15,7 +15,7 @@ from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from apps.broker.ladder import check_delay
 from apps.broker.middleware import middleware
-from apps.broker.prefetch import prefetch_of
+from apps.broker.names import prefetch_of
 
 
 class MemoryBroker(Broker):

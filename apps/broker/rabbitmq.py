@@ -13,7 +13,7 @@ from apps.broker import ladder
 from apps.broker.connection import connection_parameters
 from apps.broker.consumer import LadderConsumer
 from apps.broker.middleware import middleware
-from apps.broker.prefetch import prefetch_of
+from apps.broker.names import prefetch_of
 from apps.broker.publisher import Publisher
 from apps.broker.tasks import Outgoing
 

@@ -9,10 +9,11 @@ from ninja import Router, Status
 from pydantic import BaseModel
 
 from apps.broker.current import get_broker
+from apps.broker.names import ON_TIME
+from apps.core.database import UNAVAILABLE, Connection, pool
+from apps.core.fitness import unfit
+from apps.core.outages import RABBITMQ_AWAY, describe
 from apps.monitoring import processes
-from apps.timers.database import UNAVAILABLE, Connection, pool
-from apps.timers.fitness import unfit
-from apps.timers.outages import RABBITMQ_AWAY, describe
 
 router = Router(tags=["health"])
 
@@ -93,6 +94,4 @@ def _unreadable(connection: Connection) -> str | None:
 def _rabbitmq() -> Part:
     if not settings.RABBITMQ_URL:
         return "not used"
-    from apps.timers.actors import ON_TIME_QUEUE
-
-    return "away" if get_broker().depth(ON_TIME_QUEUE) is None else "ok"
+    return "away" if get_broker().depth(ON_TIME) is None else "ok"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.timers.outages import Outage
+from apps.core.outages import Outage
 
 #: A process that last worked well so many seconds ago is not well.
 STALE_AFTER = 15.0

@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import psycopg
 
+from apps.core.database import UNAVAILABLE, Connection, pool
+from apps.core.outages import Outage, describe
 from apps.monitoring.heartbeat import STALE_AFTER, Sign
-from apps.timers.database import UNAVAILABLE, Connection, pool
-from apps.timers.outages import Outage, describe
 
 logger = logging.getLogger(__name__)
 

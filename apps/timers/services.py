@@ -11,16 +11,16 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
-from apps.timers import store
-from apps.timers.database import UNAVAILABLE, Busy
-from apps.timers.group_commit import GroupCommit
+from apps.core.database import UNAVAILABLE, Busy
+from apps.core.group_commit import GroupCommit
+from apps.core.outages import POSTGRES
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.outages import POSTGRES
-from apps.timers.publishing import publisher
-from apps.timers.records import (
+from apps.timers.scheduling.publishing import publisher
+from apps.timers.storage import store
+from apps.timers.storage.records import (
     Attempt,
-    FailedSet,
-    Near,
+    DueMessage,
+    GaveUpFilter,
     NewTimer,
     StoredTimer,
 )
@@ -72,7 +72,7 @@ def create_timer(url: str, delay: timedelta, **options: Any) -> UUID:
         extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
     )
     if queued:
-        publisher().submit(Near(timer.id, due))
+        publisher().submit(DueMessage(timer.id, due))
     return timer.id
 
 
@@ -129,7 +129,7 @@ class ListTooSlow(Exception):
 
 
 def list_failed(
-    of: FailedSet, limit: int
+    of: GaveUpFilter, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
     """Return timers that gave up, and after which there are more, if any.
 
@@ -181,7 +181,7 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
-def replay_failed(of: FailedSet, limit: int) -> tuple[int, UUID | None]:
+def replay_failed(of: GaveUpFilter, limit: int) -> tuple[int, UUID | None]:
     """Replay the first timers of a set, up to `limit`.
 
     Returns how many, and after which there are more, if any: so what gave

@@ -1,17 +1,31 @@
-"""Fixtures for tests that run the service as processes."""
+"""Fixtures for the service as processes, and in the test's own process."""
 
 import os
 import ssl
 from collections.abc import Callable, Iterator
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 
+import dramatiq
 import pytest
+from pytest_django import Settings
 
+from apps.broker.memory import MemoryBroker
+from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.rabbitmq import LadderBroker
+from apps.core.outages import POSTGRES, PUBLISHING, TROUBLES
+from apps.timers.firing import fire
+from apps.timers.storage import aside
 from apps.webhooks import client
 from apps.webhooks.http.connection import tls_context
+from apps.webhooks.signing import parse_secret
+from tests.support.poison import unseal
+from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management, virtual_host
-from tests.support.service import Service
+from tests.support.receiver import AbsentReceiver
+from tests.support.service import SECRET, Service
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,3 +117,96 @@ def web(
     service.start_web()
     yield service
     service.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_outage() -> None:
+    """End what earlier tests left: only its beginning is logged."""
+    for outage in (POSTGRES, PUBLISHING):
+        outage.worked()
+    TROUBLES.clear()
+
+
+@pytest.fixture
+def clean_rows(db_pool: None) -> Iterator[None]:
+    """Skip no row at first; afterwards let each be written again."""
+    aside.skipped.clear()
+    yield
+    aside.skipped.clear()
+    TROUBLES.clear()
+    unseal()
+
+
+@pytest.fixture
+def memory_broker(
+    db_pool: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> MemoryBroker:
+    """Let the process be a standalone one, with a broker of its own."""
+    settings.RABBITMQ_URL = ""
+    broker = MemoryBroker()
+    for queue in (ON_TIME, OVERDUE):
+        broker.declare_queue(queue)
+    monkeypatch.setattr(dramatiq.broker, "global_broker", broker)
+    return broker
+
+
+@pytest.fixture
+def local_calls(
+    memory_broker: MemoryBroker, settings: Settings
+) -> Iterator[None]:
+    """Let this process fire, at this machine and nowhere else."""
+    settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
+    settings.WEBHOOK_SIGNING_KEYS = (parse_secret(SECRET),)
+    fire._client.forget()
+    # Ports are given anew: another test's receiver may have hung there.
+    fire._destinations.forget()
+    yield
+    fire.stopping.clear()
+    fire._client().close()
+    fire._client.forget()
+
+
+@pytest.fixture
+def absent() -> Iterator[AbsentReceiver]:
+    """Return a receiver that refuses connections until it listens."""
+    receiver = AbsentReceiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def use_rabbitmq(
+    db_pool: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], LadderBroker]]:
+    """Let the process use the RabbitMQ of a URL."""
+    made: list[LadderBroker] = []
+
+    def use(url: str) -> LadderBroker:
+        settings.RABBITMQ_URL = url
+        made.append(LadderBroker(url))
+        monkeypatch.setattr(dramatiq.broker, "global_broker", made[-1])
+        return made[-1]
+
+    yield use
+    for broker in made:
+        broker.close()
+
+
+@pytest.fixture
+def ladder(
+    use_rabbitmq: Callable[[str], LadderBroker],
+    vhost: tuple[str, Management],
+) -> LadderBroker:
+    """Let the process use a virtual host of its own."""
+    broker = use_rabbitmq(vhost[0])
+    # On a busy machine the first connection may take too long for a pass.
+    eventually(lambda: broker.depth(ON_TIME) is not None)
+    return broker
+
+
+@pytest.fixture
+def postgres(db_pool: None) -> Iterator[PostgresSwitch]:
+    """Let a test take Postgres away from the timers' own statements."""
+    switch = PostgresSwitch()
+    yield switch
+    switch.comes_back()

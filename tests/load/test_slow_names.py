@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import uuid_utils.compat
 
-from apps.timers import store
-from apps.timers.records import NewTimer
+from apps.timers.storage import store
+from apps.timers.storage.records import NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.support.ports import free_port
 from tests.support.rabbitmq import virtual_host

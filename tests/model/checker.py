@@ -8,15 +8,15 @@ model's clock.
 from dataclasses import replace
 from uuid import UUID
 
-from apps.timers import store
 from apps.timers.models import Outcome
-from apps.timers.records import (
+from apps.timers.storage import store
+from apps.timers.storage.records import (
     Claim,
+    ClaimRequest,
     Mark,
     NewTimer,
     Postponement,
     Report,
-    Wish,
 )
 from tests.model.attempts import check_attempts
 from tests.model.judging import failures_after
@@ -64,31 +64,32 @@ class Checker:
         grant.lease_end = now + _LEASE
         life.holder = claim.token
 
-    def refused(self, wish: Wish) -> None:
+    def refused(self, request: ClaimRequest) -> None:
         """Check that no claim is refused whose grant was not answered."""
         must(
-            self.lives[wish.id].holder != wish.token
-            or self.has_ended(wish.id),
+            self.lives[request.id].holder != request.token
+            or self.has_ended(request.id),
             "a claim was refused to its own holder",
         )
 
     def answered(
-        self, wish: Wish, answer: Claim | bool, asked_at: float
+        self, request: ClaimRequest, answer: Claim | bool, asked_at: float
     ) -> None:
         """Note that the worker has its claim's or renewal's answer."""
-        life = self.lives[wish.id]
-        grant = life.grants[wish.token]
+        life = self.lives[request.id]
+        grant = life.grants[request.token]
         grant.own_end = asked_at + _LEASE
         if isinstance(answer, Claim):
             grant.terms = life.terms[answer.attempt]
             came_at = seconds(answer.clock.database)
             grant.late = life.latest is not None and came_at > life.latest
 
-    def renewed(self, wish: Wish, kept: bool, now: float) -> None:
+    def renewed(self, request: ClaimRequest, kept: bool, now: float) -> None:
         """Check that the claim that is renewed holds its timer."""
-        holds = self._holds(wish, kept, "renewal")
+        holds = self._holds(request, kept, "renewal")
         if holds:
-            self.lives[wish.id].grants[wish.token].lease_end = now + _LEASE
+            grant = self.lives[request.id].grants[request.token]
+            grant.lease_end = now + _LEASE
 
     def begun(self, life: Life, grant: Grant, now: float) -> None:
         """Check that a call begins in time, by its worker's clock."""
@@ -124,7 +125,7 @@ class Checker:
         """Check that the claim that ends a timer holds it."""
         life = self.lives[report.id]
         grant = life.grants[report.token]
-        self._holds(Wish(report.id, report.token), done, "record")
+        self._holds(ClaimRequest(report.id, report.token), done, "record")
         if done:
             if report.attempt is None and not self.has_ended(life.id):
                 life.claims -= 1
@@ -143,7 +144,8 @@ class Checker:
             done or grant.postponed or not self._in_time(grant, now),
             "a postponement in time was refused",
         )
-        if self._holds(Wish(item.id, item.token), done, "postponement"):
+        asked = ClaimRequest(item.id, item.token)
+        if self._holds(asked, done, "postponement"):
             grant.postponed = True
             life.keep(grant, item.attempt)
             life.claims -= item.attempt is None
@@ -243,9 +245,9 @@ class Checker:
             return True
         return now <= grant.lease_end
 
-    def _holds(self, wish: Wish, done: bool, what: str) -> bool:
+    def _holds(self, request: ClaimRequest, done: bool, what: str) -> bool:
         """Check a write's answer: a lost claim's must be refused."""
-        holds = self.lives[wish.id].holder == wish.token
+        holds = self.lives[request.id].holder == request.token
         must(holds or not done, f"the {what} of a lost claim succeeded")
         return done
 

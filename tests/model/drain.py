@@ -1,6 +1,6 @@
 """The end of a game: all is well from now on, and every timer ends."""
 
-from apps.timers import store
+from apps.timers.storage import store
 from tests.model.life import must
 from tests.model.postgres import Row, seconds
 from tests.model.world import World

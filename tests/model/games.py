@@ -42,7 +42,7 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     "a cancel looks at the mark": (
         1, [*_MARKED_AND_LOST, ("cancel", 0, 0)],
     ),
-    "taking over looks at the wish to send again": (1, _MARKED_AND_LOST),
+    "taking over looks at who wants it sent again": (1, _MARKED_AND_LOST),
     # The mark is late by more than the lease, and the timer given up.
     "a mark looks at the outcome": (
         1,

@@ -1,10 +1,10 @@
-"""What a worker may conclude from a try: the reference for verdicts.
+"""What a worker may conclude from a try: the reference for decisions.
 
 `now` is the time on Postgres's clock as the worker knows it.
 """
 
 from apps.timers.models import Outcome
-from apps.timers.records import Postponement, Report
+from apps.timers.storage.records import Postponement, Report
 from tests.model.life import TICK, Grant, Life, doubled, must
 from tests.model.postgres import maybe_seconds
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from apps.timers.records import Attempt, NewTimer, Report
+from apps.timers.storage.records import Attempt, NewTimer, Report
 from apps.webhooks.client import Result
-from apps.webhooks.destinations import Deferral
+from apps.webhooks.fairness import Deferral
 from apps.webhooks.retry import RetryPolicy
 
 TICK = 1e-6  # Postgres's resolution

@@ -1,4 +1,4 @@
-"""Guards of the store and of firing, and how to take each away."""
+"""Guards of the store and of fire, and how to take each away."""
 
 import inspect
 import textwrap
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from unittest import mock
 
-from apps.timers import dispatcher, firing, sql, verdicts
+from apps.timers import decisions
+from apps.timers.firing import fire
+from apps.timers.scheduling import dispatcher
+from apps.timers.storage import sql
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
 
 
 def _code(name: str, *changes: tuple[str, str]) -> Mutation:
-    return Mutation(firing, name, changes)
+    return Mutation(fire, name, changes)
 
 
 def _verdict(name: str, *changes: tuple[str, str]) -> Mutation:
-    return Mutation(verdicts, name, changes)
+    return Mutation(decisions, name, changes)
 
 
 _TOKEN = " AND claim_token = token"
@@ -67,7 +70,7 @@ MUTATIONS = {
         "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
     "a claim repeated with its token succeeds": _sql(
-        "CLAIM", ("claim_token = wish.token\n           OR ", ""),
+        "CLAIM", ("claim_token = asked.token\n           OR ", ""),
     ),
     "a record matches the token": _sql("RECORD", (_TOKEN, "")),
     "a mark looks at the outcome": _sql("MARK_SENT", (_OUTCOME, "")),
@@ -97,7 +100,7 @@ MUTATIONS = {
     "taking over looks at the mark": _sql(
         "TAKE_OVER", ("NOT at_least_once", "false"),
     ),
-    "taking over looks at the wish to send again": _sql(
+    "taking over looks at who wants it sent again": _sql(
         "TAKE_OVER", ("NOT at_least_once", "true"),
     ),
     "taking over leaves what was answered": _sql(
@@ -129,11 +132,11 @@ MUTATIONS = {
     ),
     "opening again takes the token away": _sql(
         "TAKE_OVER",
-        ("CASE WHEN verdict IS NOT NULL THEN claim_token END", "claim_token"),
+        ("CASE WHEN decision IS NOT NULL THEN claim_token END", "claim_token"),
     ),
     "opening again ends the claim": _sql(
         "TAKE_OVER",
-        ("CASE WHEN verdict IS NOT NULL THEN fired_at END", "fired_at"),
+        ("CASE WHEN decision IS NOT NULL THEN fired_at END", "fired_at"),
     ),
     "opening again has an end": _sql(
         "TAKE_OVER", ("WHEN claims > %(most)s THEN", "WHEN false THEN"),

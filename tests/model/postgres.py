@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow, dict_row
 
-from apps.timers.database import Connection, connection_arguments
+from apps.core.database import Connection, connection_arguments
 
 Row = dict[str, Any]
 EPOCH = datetime(2040, 1, 1, tzinfo=UTC)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from apps.timers import firing
+from apps.timers.firing import fire
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.destinations import Deferral
+from apps.webhooks.fairness import Deferral
 from tests.model.life import Grant, Life, must
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ class Receivers:
             return _failure(FailureKind.refused)
         try:
             before_send()
-        except firing.ClaimLost:
+        except fire.ClaimLost:
             return _failure(FailureKind.aborted)
-        except firing.TooLate:
+        except fire.TooLate:
             grant.late = True
             return _failure(FailureKind.aborted)
         world.checker.begun(life, grant, world.known())

@@ -11,8 +11,8 @@ from uuid import UUID
 import uuid_utils.compat
 from hypothesis import strategies as st
 
-from apps.timers import dispatcher
-from apps.timers.records import NewTimer
+from apps.timers.scheduling import dispatcher
+from apps.timers.storage.records import NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.model.drain import drain
 from tests.model.life import Broken, Violation

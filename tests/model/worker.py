@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from apps.timers.records import ClockReading, Mark
+from apps.timers.storage.records import ClockReading, Mark
 from tests.model.task import Task
 
 

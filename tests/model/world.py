@@ -1,6 +1,6 @@
 """The service in small: real code, and everything around it simulated.
 
-Workers run `firing.fire`, dispatchers `dispatcher.run_once`, both against
+Workers run `fire.fire`, dispatchers `dispatcher.run_once`, both against
 the real store on real Postgres. What is between them (network, RabbitMQ,
 receivers, clocks, threads) does what the scheduler says.
 """
@@ -17,16 +17,12 @@ import psycopg
 from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.timers import (
-    aside,
-    dispatcher,
-    firing,
-    publishing,
-    store,
-    verdicts,
-)
+from apps.timers import decisions
+from apps.timers.firing import fire
 from apps.timers.models import Outcome
-from apps.timers.records import (
+from apps.timers.scheduling import dispatcher, publishing
+from apps.timers.storage import aside, store
+from apps.timers.storage.records import (
     Claim,
     ClockReading,
     NewTimer,
@@ -115,14 +111,14 @@ class World:
             (store, "MOST_REOPENINGS", most_reopenings),
             (store, "take_over", lambda **o: self._take_over(take_over, **o)),
             (store, "_read_clock", lambda c: self._read_clock(read_clock(c))),
-            (firing, "time", clock),
-            (firing, "lease_clock", lambda: self.now + self.running.skew),
-            (firing, "stopping", SimpleNamespace(wait=self._pause)),
-            (verdicts, "backoff", partial(doubled, 1.0)),
+            (fire, "time", clock),
+            (fire, "lease_clock", lambda: self.now + self.running.skew),
+            (fire, "stopping", SimpleNamespace(wait=self._pause)),
+            (decisions, "backoff", partial(doubled, 1.0)),
             (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),
-            (firing, "_client", lambda: self.receivers),
-            (firing, "_destinations", lambda: self.receivers),
-            (firing, "mark_writer", lambda: self.running),
+            (fire, "_client", lambda: self.receivers),
+            (fire, "_destinations", lambda: self.receivers),
+            (fire, "mark_writer", lambda: self.running),
             (publishing, "time", clock),
             (publishing, "get_broker", lambda: self.rabbitmq),
             (dispatcher, "get_broker", lambda: self.rabbitmq),
@@ -130,14 +126,14 @@ class World:
             (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
         ]
         replacements += [
-            (firing, name, SimpleNamespace(submit=self._submitter(name)))
+            (fire, name, SimpleNamespace(submit=self._submitter(name)))
             for name in ("_claims", "_renewals")
         ]
         # Whoever adds something writes it, if nobody else does.
         replacements += [
-            (firing, "_records", _Each(firing._record)),
-            (firing, "_postponements", _Each(firing._postpone)),
-            (firing, "store", _Store(
+            (fire, "_records", _Each(fire._record)),
+            (fire, "_postponements", _Each(fire._postpone)),
+            (fire, "store", _Store(
                 record=self._writer("_records"),
                 postpone=self._writer("_postponements"),
             )),
@@ -196,21 +192,21 @@ class World:
 
         return write
 
-    def _judged(self, verdict: Report | Postponement) -> None:
-        grant = self.checker.lives[verdict.id].grants[verdict.token]
+    def _judged(self, decision: Report | Postponement) -> None:
+        grant = self.checker.lives[decision.id].grants[decision.token]
         if grant.judged:
             return  # the write is repeated
         grant.judged = True
-        self._check(verdict, grant, self.known())
+        self._check(decision, grant, self.known())
 
     def _check(
-        self, verdict: Report | Postponement, grant: Grant, now: float
+        self, decision: Report | Postponement, grant: Grant, now: float
     ) -> None:
-        life = self.checker.lives[verdict.id]
-        if isinstance(verdict, Report):
-            check_report(life, grant, verdict, now)
+        life = self.checker.lives[decision.id]
+        if isinstance(decision, Report):
+            check_report(life, grant, decision, now)
         else:
-            check_postponement(life, grant, verdict, now)
+            check_postponement(life, grant, decision, now)
 
     def known(self) -> float:
         """Return the time, as the worker that runs knows it."""
@@ -269,14 +265,14 @@ class World:
     def deliver(self, worker: Worker, timer_id: UUID, held: bool) -> None:
         """Hand a message to an idle worker."""
 
-        def fire() -> None:
+        def run() -> None:
             try:
-                firing.fire(timer_id)
+                fire.fire(timer_id)
             except LeaveUnacknowledged:
                 self._give_back(worker)
 
         worker.timer, worker.holds_message = timer_id, held
-        worker.task = Task(fire)
+        worker.task = Task(run)
         self._run(worker, worker.task.start)
 
     def step(self, worker: Worker, fault: int | None = None) -> None:

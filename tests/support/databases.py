@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from django.db import connection
 
-from apps.timers.database import close_pool, connection_arguments
+from apps.core.database import close_pool, connection_arguments
 
 
 @contextmanager

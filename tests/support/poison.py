@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from apps.timers.database import pool
+from apps.core.database import pool
 
 #: SQL that spoils a waiting timer's row; its `error` then says what is wrong.
 #: All but `url` are seen when the row is claimed.

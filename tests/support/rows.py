@@ -7,16 +7,16 @@ from uuid import UUID
 import uuid_utils.compat
 from psycopg.rows import dict_row
 
-from apps.timers import store
-from apps.timers.database import connect, pool
+from apps.core.database import connect, pool
 from apps.timers.models import Outcome
-from apps.timers.records import (
+from apps.timers.storage import store
+from apps.timers.storage.records import (
     Attempt,
     Claim,
+    ClaimRequest,
     NewTimer,
     Postponement,
     Report,
-    Wish,
 )
 
 
@@ -86,8 +86,8 @@ def change(timer_id: UUID, assignments: str) -> None:
 
 def claimed(timer_id: UUID, token: UUID | None = None) -> Claim:
     """Claim a timer that must be free."""
-    wish = Wish(timer_id, token or uuid_utils.compat.uuid7())
-    (answer,) = store.claim([wish])
+    request = ClaimRequest(timer_id, token or uuid_utils.compat.uuid7())
+    (answer,) = store.claim([request])
     assert isinstance(answer, Claim), answer
     return answer
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from apps.core.processes import stop_once
 from config.front import Front
-from config.processes import stop_once
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

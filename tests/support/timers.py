@@ -12,8 +12,8 @@ import uuid_utils.compat
 from django.db import connection
 from pika.exceptions import ChannelClosedByBroker
 
-from apps.timers import store
-from apps.timers.records import NewTimer
+from apps.timers.storage import store
+from apps.timers.storage.records import NewTimer
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 

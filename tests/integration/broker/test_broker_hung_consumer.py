@@ -15,11 +15,11 @@ from dramatiq import Worker
 from pytest_django import Settings
 
 from apps.broker import consumer
+from apps.core.database import pool
+from apps.core.outages import TROUBLES
 from apps.monitoring import heartbeat, processes
-from apps.timers import firing, lifecycle
-from apps.timers.database import pool
-from apps.timers.lifecycle import WorkerLifecycle
-from apps.timers.outages import TROUBLES
+from apps.timers.firing import fire, worker
+from apps.timers.firing.worker import WorkerLifecycle
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -64,8 +64,8 @@ def consuming(
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.02)
     monkeypatch.setattr(heartbeat, "STALE_AFTER", 0.5)
-    monkeypatch.setattr(lifecycle, "end_with_parent", lambda: None)
-    monkeypatch.setattr(lifecycle, "close_pool", lambda: None)
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "close_pool", lambda: None)
     TROUBLES.clear()
     made = Consuming(broker)
 
@@ -77,7 +77,7 @@ def consuming(
     made.start()
     yield made
     made.worker.stop()
-    firing.stopping.clear()
+    fire.stopping.clear()
 
 
 def illness() -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from apps.core.outages import Outage
 from apps.monitoring import heartbeat
-from apps.timers.outages import Outage
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -99,7 +99,7 @@ def test_dramatiqs_worker_has_its_threads() -> None:
         assert [hasattr(t, "join") for t in worker.workers] == [True] * 2, (
             sentence(
                 "Dramatiq's Worker does not keep its threads in `workers`: "
-                "apps/timers/lifecycle.py can't wait for calls under way."
+                "apps/timers/firing/worker.py can't wait for calls under way."
             )
         )
     finally:
@@ -184,7 +184,7 @@ def test_the_pools_errors_are_operational_ones() -> None:
     for error in (PoolTimeout, PoolClosed):
         assert issubclass(error, OperationalError), sentence(
             f"psycopg_pool's {error.__name__} is no OperationalError: an "
-            "outage is no longer taken for one (apps/timers/database.py)."
+            "outage is no longer taken for one (apps/core/database.py)."
         )
     assert callable(ConnectionPool.check_connection)
 

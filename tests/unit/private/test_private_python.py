@@ -86,7 +86,7 @@ def test_a_forked_process_runs_its_finalizers() -> None:
     assert written == b"finalized", sentence(
         "The end of a forked process does not run multiprocessing.util's "
         "Finalize any more: web processes of Granian end without publishing "
-        "what waits (apps/timers/publishing.py)."
+        "what waits (apps/timers/scheduling/publishing.py)."
     )
 
 

@@ -204,7 +204,7 @@ def test_cryptography_is_imported_only_where_it_signs(
 ) -> None:
     program = (
         "import sys, django; django.setup();"
-        "import apps.timers.firing, config.urls;"
+        "import apps.timers.firing.fire, config.urls;"
         "print('cryptography' in sys.modules)"
     )
     env = {

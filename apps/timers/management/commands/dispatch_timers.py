@@ -8,14 +8,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.core.database import UNAVAILABLE
+from apps.core.outages import POSTGRES, TROUBLES, describe
+from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
 from apps.monitoring.processes import Notices
-from apps.timers import dispatcher
-from apps.timers.database import UNAVAILABLE
-from apps.timers.outages import POSTGRES, TROUBLES, describe
-from apps.timers.steps import Turn
-from apps.timers.wakeups import Wakeups
-from config.processes import end_with_parent, stop_once
+from apps.timers.scheduling import dispatcher
+from apps.timers.scheduling.steps import Turn
+from apps.timers.scheduling.wakeups import Wakeups
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 
-from apps.timers import migrating
-from apps.timers.database import UNAVAILABLE, connect
-from apps.timers.fitness import unfit
+from apps.core.database import UNAVAILABLE, connect
+from apps.core.fitness import unfit
+from apps.timers.storage import migrating
 
 
 class Command(migrate.Command):

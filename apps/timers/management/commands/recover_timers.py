@@ -5,8 +5,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.timers import dispatcher, store
-from apps.timers.database import UNAVAILABLE
+from apps.core.database import UNAVAILABLE
+from apps.timers.scheduling import dispatcher
+from apps.timers.storage import store
 
 
 class Command(BaseCommand):

@@ -1,0 +1,32 @@
+"""What a process has one of, made when it is first needed."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """Makes a thing at the first call, and returns it at each.
+
+    With functools.cache every thread of a first burst would make one of
+    its own: as many connection pools, threads or TLS contexts.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the thing."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+    def forget(self) -> T | None:
+        """Return the thing if it was made; the next call makes another."""
+        with self._lock:
+            return self._made.pop() if self._made else None

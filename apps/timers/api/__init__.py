@@ -1,0 +1,1 @@
+"""The timer endpoints, and what they take and give."""

@@ -1,0 +1,209 @@
+"""What the API takes and gives about attempts and timers that gave up."""
+
+import re
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from apps.timers.api.fields import whole_number, wrong
+from apps.timers.api.schemas import TimerOut
+from apps.timers.models import GAVE_UP, Outcome
+from apps.timers.storage.records import Attempt, GaveUpFilter
+from apps.webhooks.target import InvalidURL, parse_target
+
+_HOST_AND_PORT = re.compile(r"[^/?#]*?(:[0-9]{1,5})?")
+
+
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """Return a host as timers keep it, and its port if one is given.
+
+    Raises InvalidURL.
+    """
+    given = _HOST_AND_PORT.fullmatch(text)
+    if given is None:
+        raise InvalidURL("Give a host or host:port, and nothing after it.")
+    target = parse_target(f"http://{text}")
+    return target.host, target.port if given[1] else None
+
+
+def _host(value: Any) -> Any:
+    try:
+        if isinstance(value, str):
+            host_and_port(value)
+    except InvalidURL as error:
+        raise wrong(str(error)) from None
+    return value
+
+
+def _moment(value: Any) -> Any:
+    """Take a time that is one moment; pydantic also takes numbers."""
+    with suppress(TypeError, ValueError):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment
+    raise wrong(
+        "must be an ISO 8601 time with its offset, such as"
+        " 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00"
+        " (in a query + is written %2B)",
+    )
+
+
+Host = Annotated[str, BeforeValidator(_host)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+GaveUp = Literal["failed", "unknown", "missed"]
+
+
+class FailedIn(BaseModel):
+    """Which of the timers that gave up are meant."""
+
+    status: list[GaveUp] = Field(
+        default=["failed", "missed"],
+        min_length=1,
+        max_length=len(GAVE_UP),
+        description="An unknown one may have been received, and is meant"
+        " only if it is asked for.",
+    )
+    host: Host | None = Field(
+        default=None,
+        description="The URL's host, with or without `:port`; an IPv6"
+        " address in brackets; any spelling of it will do.",
+    )
+    since: Moment | None = Field(
+        default=None,
+        alias="from",
+        description="The earliest `fire_at`: ISO 8601, with an offset.",
+    )
+    until: Moment | None = Field(
+        default=None, alias="to", description="`fire_at` is before it."
+    )
+    after: UUID | None = Field(
+        default=None,
+        description="Goes on where an answer ended: its `next`.",
+    )
+
+    def gave_up_filter(self) -> GaveUpFilter:
+        """Return what is meant, for the store."""
+        host, port = host_and_port(self.host) if self.host else (None, None)
+        return GaveUpFilter(
+            [Outcome(status) for status in self.status],
+            host,
+            port,
+            self.since,
+            self.until,
+            self.after,
+        )
+
+
+class FailedQuery(FailedIn):
+    """Which of the timers that gave up to list."""
+
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class ReplayIn(FailedIn):
+    """Which of the timers that gave up to replay: some ids, or a filter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "host": "example.com", "from": "2026-01-31T12:00:00Z",
+            }
+        },
+    )
+
+    ids: list[UUID] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="Instead of all other fields.",
+    )
+    limit: Annotated[
+        int,
+        Field(ge=1, le=10_000, strict=True),
+        BeforeValidator(whole_number(1, 10_000)),
+    ] = 1000
+
+    @model_validator(mode="after")
+    def _says_which(self) -> "ReplayIn":
+        """Refuse what would replay everything by mistake."""
+        if self.ids is not None and self.model_fields_set != {"ids"}:
+            raise wrong("has ids and a filter; give one of them")
+        narrowed = (self.ids, self.host, self.since, self.until)
+        if all(value is None for value in narrowed):
+            raise wrong("must have ids, or at least one of host, from and to")
+        return self
+
+
+class TimersOut(BaseModel):
+    """One page of timers, ordered by `fire_at`, then `id`."""
+
+    timers: list[TimerOut]
+    next: UUID | None = Field(
+        description="If there are more: `after` for the next page."
+    )
+
+
+class Replayed(BaseModel):
+    """How many timers fire again, now."""
+
+    replayed: int
+    next: UUID | None = Field(
+        default=None,
+        description="If a filter's `limit` left more: `after` for those.",
+    )
+    not_replayed: list[UUID] = Field(
+        default=[],
+        description="The ids that did not give up, that were tried too"
+        " often, or that no timer has.",
+    )
+
+
+class AttemptOut(BaseModel):
+    """One time that a worker set out to call."""
+
+    number: int = Field(description="From 1; `timer-attempt` in the call.")
+    due_at: datetime
+    sent_at: datetime | None = Field(
+        description="When the request had left, if it had."
+    )
+    status_code: int | None
+    duration_ms: float | None = Field(
+        description="With resolving the name; null if the worker died."
+    )
+    error: str | None = Field(description="As a timer's.")
+    answer: str | None = Field(
+        description="The first KiB of the answer's body."
+    )
+
+
+class AttemptsOut(BaseModel):
+    """A timer's attempts, in order."""
+
+    attempts: list[AttemptOut]
+
+
+def attempt_out(attempt: Attempt) -> AttemptOut:
+    """Return an attempt as the API shows it."""
+    answer = attempt.answer
+    duration_ms = None
+    if attempt.duration is not None:
+        duration_ms = round(attempt.duration.total_seconds() * 1000, 3)
+    return AttemptOut(
+        number=attempt.number,
+        due_at=attempt.due_at,
+        sent_at=attempt.sent_at,
+        status_code=attempt.status_code,
+        duration_ms=duration_ms,
+        error=attempt.error,
+        answer=None if answer is None else answer.decode(errors="replace"),
+    )

@@ -1,0 +1,1 @@
+"""Firing timers: what a worker process does."""

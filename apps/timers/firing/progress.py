@@ -1,0 +1,71 @@
+"""Whether a worker's threads get on: those that call, and its consumers."""
+
+import time
+from collections.abc import Iterable
+
+import dramatiq
+from django.conf import settings
+
+from apps.broker.current import TimerBroker
+from apps.core.outages import POSTGRES
+from apps.monitoring import heartbeat
+from apps.monitoring.heartbeat import Sign
+
+#: A thread takes so much longer than a call for one message, at most.
+_BEYOND_A_CALL = 5.0
+
+
+class Progress:
+    """When a thread of a worker last began or ended with a message."""
+
+    def __init__(self, worker: dramatiq.Worker) -> None:
+        # Messages that were fetched, and that no thread has begun with.
+        self._waiting = worker.work_queue
+        self._moved_at = self._idle_at = time.monotonic()
+
+    def moved(self) -> None:
+        """Note that a thread begins or ends with a message."""
+        self._moved_at = time.monotonic()
+
+    def sign(self) -> Sign:
+        """Return how the threads are: well when nothing waits for them."""
+        now = time.monotonic()
+        if self._waiting.empty():
+            self._idle_at = now
+        age = now - max(self._moved_at, self._idle_at)
+        if age <= settings.WEBHOOK_TIMEOUT + _BEYOND_A_CALL:
+            return Sign()
+        if POSTGRES.lasts():
+            return Sign(age, "its threads wait for Postgres")
+        return Sign(
+            age, "its threads hang: none ends a call, while messages wait"
+        )
+
+
+class Consuming:
+    """When a worker's consumers last looked for messages.
+
+    They do so each second, whether there are any or RabbitMQ is away.
+    """
+
+    def __init__(self, broker: TimerBroker, queues: Iterable[str]) -> None:
+        """Take the broker, and the queues that it has consumers for."""
+        self._looked_at = broker.looked_at
+        self._queues = tuple(queues)
+        self._began_at = time.monotonic()
+
+    def sign(self) -> Sign:
+        """Return how the consumers are, by the one that looked longest ago."""
+        now = time.monotonic()
+        ages = {
+            queue: now - self._looked_at.get(queue, self._began_at)
+            for queue in self._queues
+        }
+        hang = sorted(q for q in ages if ages[q] > heartbeat.STALE_AFTER)
+        if not hang:
+            return Sign()
+        return Sign(
+            max(ages.values()),
+            f"it takes no messages from {', '.join(hang)}: the thread that"
+            " consumes it hangs",
+        )

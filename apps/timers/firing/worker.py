@@ -1,0 +1,114 @@
+"""What a worker process starts with, and ends with."""
+
+import logging
+import threading
+import time
+from typing import Any, cast
+
+import dramatiq
+from dramatiq.broker import MessageProxy
+
+from apps.broker.current import TimerBroker
+from apps.broker.memory import MemoryBroker
+from apps.core.database import close_pool
+from apps.core.outages import TROUBLES
+from apps.core.processes import end_with_parent
+from apps.monitoring.heartbeat import Sign, keep_beating
+from apps.monitoring.processes import Notices
+from apps.timers.firing import fire
+from apps.timers.firing.progress import Consuming, Progress
+from apps.timers.scheduling.feeder import Feeder
+
+logger = logging.getLogger(__name__)
+
+#: So long the calls under way may take to end, in seconds: a call, and the
+#: last word on it.
+_DRAIN = 20.0
+
+
+class WorkerLifecycle(dramatiq.Middleware):
+    """Starts the feeder in standalone; drains at the end."""
+
+    def __init__(self) -> None:
+        self._feeder: Feeder | None = None
+        self._progress: Progress | None = None
+        self._consuming: Consuming | None = None
+        self._notices: Notices | None = None
+        self._stop_at = 0.0
+        self._stopping = threading.Event()
+
+    def after_worker_boot(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Begin to show how it is, and to feed where there is need."""
+        end_with_parent()
+        self._progress = Progress(worker)
+        self._consuming = Consuming(
+            cast(TimerBroker, broker), broker.get_declared_queues()
+        )
+        if isinstance(broker, MemoryBroker):
+            self._feeder = Feeder(broker)
+        keep_beating("worker", self._stopping, self.sign)
+        self._notices = Notices("worker", self.sign)
+        logger.info("worker started", extra={"threads": worker.worker_threads})
+
+    def before_process_message(
+        self, broker: dramatiq.Broker, message: MessageProxy
+    ) -> None:
+        """Note that a thread gets on."""
+        if self._progress is not None:
+            self._progress.moved()
+
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Note that a thread gets on."""
+        if self._progress is not None:
+            self._progress.moved()
+
+    def sign(self) -> Sign:
+        """Return how the worker is: threads, consumers, feeder, all else.
+
+        What it leaves undone when it stops is others' to do.
+        """
+        if fire.stopping.is_set():
+            return Sign()
+        parts = (self._progress, self._consuming, self._feeder)
+        signs = [part.sign() for part in parts if part]
+        found = {sign.trouble for sign in signs if sign.trouble}
+        return Sign(
+            max((sign.age for sign in signs), default=0.0),
+            "; ".join(sorted({*found, *TROUBLES.recent()})) or None,
+        )
+
+    def before_worker_shutdown(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Take nothing new; calls under way end and are recorded."""
+        self._stop_at = time.monotonic() + _DRAIN
+        if self._feeder is not None:
+            self._feeder.close()
+        fire.stopping.set()
+
+    def after_worker_shutdown(
+        self, broker: dramatiq.Broker, worker: dramatiq.Worker
+    ) -> None:
+        """Wait for the calls under way; write what is left to write.
+
+        Dramatiq's own wait may have ended too early: for each thread it
+        takes all the time since its beginning off its time-out, so that with
+        64 threads a third of a second uses up 20 s.
+        """
+        for thread in worker.workers:
+            thread.join(max(0.0, self._stop_at - time.monotonic()))
+        fire.close_mark_writer()
+        if self._notices is not None:
+            self._notices.close()
+        close_pool()
+        self._stopping.set()
+        logger.info("worker stopped")

@@ -1,0 +1,1 @@
+"""Bringing each timer to a worker as its time comes near."""

@@ -1,0 +1,208 @@
+"""The dispatcher: moves timers to RabbitMQ as they come near.
+
+One pass does everything that is to be done at that moment, in bounded
+batches; `recover_timers` runs one, `dispatch_timers` one after another.
+Any number of dispatchers may run: rows that one is marking are skipped by
+the others.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from apps.broker.current import get_broker
+from apps.broker.names import ON_TIME, OVERDUE
+from apps.core.outages import POSTGRES, RABBITMQ_AWAY
+from apps.timers import decisions
+from apps.timers.models import Outcome
+from apps.timers.scheduling.publishing import publish
+from apps.timers.scheduling.steps import Steps, without_end
+from apps.timers.storage import store, stuck
+from apps.timers.storage.records import DueMessage, Postponement, Report
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 500
+#: Queues with no more than so many messages count as empty.
+_NEARLY_EMPTY = 50
+#: With so many overdue timers in RabbitMQ, workers have enough to do: more
+#: would only compete with them, and wait as well in Postgres.
+_ENOUGH = 10_000
+
+
+@dataclass
+class Pass:
+    """What one pass did, in timers."""
+
+    overdue: int = 0
+    near: int = 0
+    lost: int = 0
+    taken_over: int = 0
+    #: Whether overdue timers were left for a later pass: there is enough.
+    more: bool = False
+    #: Nothing was queued: RabbitMQ is away.
+    rabbitmq_away: bool = False
+    #: It was over before everything was done: the next one goes on at once.
+    unfinished: bool = False
+    #: The steps that failed, and with what; the others were done.
+    failed: dict[str, str] = field(default_factory=dict)
+    #: How many timers RabbitMQ did not take.
+    unsent: int = field(default=0, compare=False)
+
+    @property
+    def queued(self) -> int:
+        """How many timers were published."""
+        return self.overdue + self.near + self.lost
+
+    @property
+    def troubles(self) -> list[str]:
+        """What kept the pass from doing all of its work."""
+        found = [f"{name}: {error}" for name, error in self.failed.items()]
+        if self.rabbitmq_away:
+            found.append(RABBITMQ_AWAY)
+        if self.unsent:
+            found.append("RabbitMQ does not take what is published")
+        return found
+
+
+def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
+    """Do one pass and return what it did.
+
+    Each step does one batch at least, whatever becomes of the others; once
+    `is_over()` none does another. Raises `database.UNAVAILABLE` when
+    Postgres is away. While RabbitMQ is away nothing is marked as queued.
+    """
+    done = Pass()
+    steps = Steps("a step of the dispatcher failed; it does the others")
+    done.failed = steps.failed
+    steps.run("freeing what is stuck", stuck.free_stuck)
+    taken_over = steps.run("taking over", partial(take_over, is_over))
+    done.taken_over = taken_over or 0
+    depths = steps.run("asking RabbitMQ", _depths)
+    if depths is None:
+        done.rabbitmq_away = True
+        return done
+    _promote(done, steps, is_over, room=_ENOUGH - depths[1])
+    idle = sum(depths) <= _NEARLY_EMPTY
+    steps.run("looking for what is lost", partial(_sweep, done, is_over, idle))
+    return done
+
+
+def _depths() -> list[int] | None:
+    """Return how many messages are ready in the two queues, if known."""
+    depths = [get_broker().depth(q) for q in (ON_TIME, OVERDUE)]
+    known = [depth for depth in depths if depth is not None]
+    return known if len(known) == len(depths) else None
+
+
+def _promote(
+    done: Pass, steps: Steps, is_over: Callable[[], bool], *, room: int
+) -> None:
+    """Queue what is near and, as far as there is room, what is overdue."""
+
+    def near() -> bool:
+        batch = store.promote(overdue=False, limit=_BATCH)
+        done.near += _publish(done, batch)
+        return len(batch) == _BATCH
+
+    def overdue() -> bool:
+        if done.overdue >= room:
+            done.more = True
+            return False
+        batch = store.promote(overdue=True, limit=_BATCH)
+        done.overdue += _publish(done, batch)
+        return len(batch) == _BATCH
+
+    left = {"queueing what is near": near, "queueing what is overdue": overdue}
+    while left:
+        left = {
+            name: step for name, step in left.items() if steps.run(name, step)
+        }
+        # What RabbitMQ did not take is unmarked again, and it has trouble.
+        if done.unsent:
+            return
+        if is_over():
+            done.unfinished = bool(left)
+            return
+
+
+def _publish(done: Pass, batch: Sequence[DueMessage]) -> int:
+    sent = publish(batch)
+    done.unsent += len(batch) - sent
+    return sent
+
+
+def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
+    """Queue again what RabbitMQ seems to have lost."""
+    while True:
+        lost = store.lost(idle=idle, limit=_BATCH)
+        if lost:
+            # Whatever lost the messages may have lost queues as well.
+            get_broker().forget_topology()
+        sent = _publish(done, lost)
+        done.lost += sent
+        if sent < _BATCH:
+            return
+        if is_over():
+            done.unfinished = True
+            return
+
+
+def take_over(is_over: Callable[[], bool] = without_end) -> int:
+    """End or open again every claim whose lease has ended; count them.
+
+    None soon after this process could not reach Postgres, or had no answer
+    from it for long: it may be that nobody had, and then marks and answers
+    are still on their way. Once `is_over()` the others are left.
+    """
+    count = 0
+    left = [_take_over_unanswered, _take_over_answered]
+    while left:
+        for step in tuple(left):
+            if POSTGRES.ended_within(store.SETTLE.total_seconds()):
+                return count
+            done = step()
+            count += done
+            if done < _BATCH:
+                left.remove(step)
+        if is_over():
+            break
+    return count
+
+
+def _take_over_unanswered() -> int:
+    ended = store.take_over(limit=_BATCH)
+    for timer_id, outcome in ended:
+        _log_taken_over(str(timer_id), outcome)
+    return len(ended)
+
+
+def _take_over_answered() -> int:
+    """Do what dead workers would have done about answers."""
+    found = [
+        decisions.of_the_dead(each) for each in store.answered(limit=_BATCH)
+    ]
+    if reports := [each for each in found if isinstance(each, Report)]:
+        store.record_for_the_dead(reports)
+    if later := [each for each in found if isinstance(each, Postponement)]:
+        store.postpone(later)
+    for decision in found:
+        assert decision.attempt is not None
+        logger.warning(
+            "worker lost after the answer; its status counts",
+            extra={
+                "timer": decision.id, "status": decision.attempt.status_code,
+            },
+        )
+    return len(found)
+
+
+def _log_taken_over(timer_id: str, outcome: Outcome | None) -> None:
+    if outcome is None:
+        sentence = "worker lost before the call; timer fires again"
+    elif outcome is Outcome.UNKNOWN:
+        sentence = "worker lost after the request had left; not sent again"
+    else:
+        sentence = "timer given up: it was lost with each worker"
+    logger.warning(sentence, extra={"timer": timer_id})

@@ -1,0 +1,106 @@
+"""The feeder: in standalone, a worker feeds itself from Postgres.
+
+It takes only what is due within two seconds and leaves it unmarked, so a
+killed process hides nothing: who starts next reads the same rows again.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+from apps.broker.memory import MemoryBroker
+from apps.core.database import UNAVAILABLE
+from apps.core.outages import POSTGRES, TROUBLES, describe
+from apps.monitoring.heartbeat import Health, Sign
+from apps.timers.scheduling import dispatcher
+from apps.timers.scheduling.publishing import outgoing
+from apps.timers.scheduling.steps import Steps, Turn
+from apps.timers.scheduling.wakeups import Wakeups
+from apps.timers.storage import store, stuck
+from apps.timers.storage.records import DueMessage
+
+_AHEAD = timedelta(seconds=2)
+_POLL = 1.0  # seconds
+#: At most so many timers of a kind are held in memory.
+_MOST = 5_000
+#: A pass is followed by a pause of so many times its own length, so that
+#: news cannot keep the feeder, and Postgres, busy.
+_REST = 2
+
+
+class Feeder:
+    """A thread that puts near timers into the process's memory broker."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._health = Health()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="feeder", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._thread.join(2)
+
+    def sign(self) -> Sign:
+        """Return when the last good pass was, and what went wrong since."""
+        return self._health.sign()
+
+    def run_once(self) -> int:
+        """Feed what is near and what is overdue; return how many.
+
+        Each step is done whatever becomes of the others. Raises
+        `database.UNAVAILABLE` when Postgres is away.
+        """
+        steps = Steps("feeding failed; trying again")
+        turn = Turn(self._stopping)
+        steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
+        near = steps.run("feeding what is near", partial(self._due, False))
+        overdue = steps.run(
+            "feeding what is overdue", partial(self._due, True)
+        )
+        steps.run("freeing what is stuck", stuck.free_stuck)
+        if steps.failed:
+            self._health.bad()
+        else:
+            self._health.good()
+        return (near or 0) + (overdue or 0)
+
+    def _due(self, overdue: bool) -> int:
+        return self._feed(
+            store.due(overdue=overdue, ahead=_AHEAD, limit=_MOST)
+        )
+
+    def _feed(self, timers: Sequence[DueMessage]) -> int:
+        fresh = [t for t in timers if not self._broker.known(str(t.id))]
+        for message, delay in outgoing(fresh):
+            self._broker.enqueue(message, delay=delay)
+        return len(fresh)
+
+    def _run(self) -> None:
+        wakeups = Wakeups(self._stopping)
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._pass()
+            self._stopping.wait((time.monotonic() - began) * _REST)
+            wakeups.wait(_POLL)
+        wakeups.close()
+
+    def _pass(self) -> None:
+        """Do one pass, which this thread must outlive."""
+        try:
+            self.run_once()
+            POSTGRES.worked()
+        except UNAVAILABLE as error:
+            POSTGRES.failed(error=str(error).strip())
+            self._health.bad(f"Postgres can't be reached: {describe(error)}")
+        except Exception as error:
+            TROUBLES.note("the pass", "feeding failed; trying again", error)
+            self._health.bad()
+        else:
+            TROUBLES.worked("the pass")

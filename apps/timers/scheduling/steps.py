@@ -1,0 +1,79 @@
+"""A pass's steps, each by itself: one that fails costs the others nothing."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from psycopg import errors
+
+from apps.core.database import UNAVAILABLE
+from apps.core.outages import TROUBLES, describe
+
+T = TypeVar("T")
+
+#: What psycopg counts as operational, though it concerns one statement:
+#: a time limit, a lock that did not come, a conflict with somebody else.
+_ONE_STATEMENT = (
+    errors.QueryCanceled,
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+)
+
+#: After so many seconds a pass is over, and what is left is the next one's:
+#: in between a stop is heeded, and every step has its turn.
+_LONGEST = 1.0
+
+
+class Turn:
+    """How long a pass may go on: not for long, and not after a stop."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._ends_at = time.monotonic() + _LONGEST
+
+    def is_over(self) -> bool:
+        """Tell whether the pass is to end; asked after each batch."""
+        return self._stopping.is_set() or time.monotonic() >= self._ends_at
+
+
+def without_end() -> bool:
+    """Tell that a pass may go on for as long as there is something to do."""
+    return False
+
+
+class Steps:
+    """Runs the steps of one pass and keeps which failed, and with what."""
+
+    def __init__(self, sentence: str) -> None:
+        """Take the sentence to log when a step fails."""
+        self._sentence = sentence
+        self.failed: dict[str, str] = {}
+
+    def run(self, name: str, step: Callable[[], T]) -> T | None:
+        """Run a step and return what it returns, None if it failed.
+
+        Raises `database.UNAVAILABLE` when Postgres is away, since the other
+        steps would only wait for it as well. What else fails is logged,
+        once a minute for each step.
+        """
+        TROUBLES.begins(name)
+        try:
+            result = step()
+        except Exception as error:
+            if _is_outage(error):
+                raise
+            TROUBLES.note(name, self._sentence, error)
+            self.failed[name] = describe(error)
+            return None
+        finally:
+            TROUBLES.ended()
+        TROUBLES.worked(name)
+        return result
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, UNAVAILABLE) and not isinstance(
+        error, _ONE_STATEMENT
+    )

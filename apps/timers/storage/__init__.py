@@ -1,0 +1,1 @@
+"""Timers in Postgres: their statements, and what goes in and out."""

@@ -1,0 +1,241 @@
+"""What to do when one row makes a statement, or its reading, fail.
+
+Such a row may cost only itself. A group is divided until the bad row stands
+alone; all others go on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from apps.core.database import UNAVAILABLE, Connection, pool
+from apps.core.outages import TROUBLES
+from apps.timers.models import Outcome
+from apps.timers.storage import sql
+from apps.timers.storage.records import (
+    ClaimRequest,
+    Mark,
+    Postponement,
+    Report,
+)
+from apps.webhooks.client import printable
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Held = TypeVar("Held", ClaimRequest, Mark, Report, Postponement)
+
+#: Errors that a row, or a value that is written to it, can cause. Errors
+#: that say that the schema is another one are left out: then no row is to
+#: blame.
+ROW_ERRORS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.InternalError,
+    psycopg.errors.RaiseException,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+
+#: How long a row is left alone that can't even be set aside, in seconds.
+_PAUSE = 60.0
+#: How many such rows are remembered.
+_MOST = 1_000
+
+
+def each_for_itself(
+    work: Callable[[Sequence[Item]], list[Answer]],
+    items: Sequence[Item],
+    bad: Callable[[Item, Exception], list[Answer]],
+) -> list[Answer]:
+    """Return what `work` answers for all items, in their order.
+
+    When it raises one of ROW_ERRORS, each half of the items is tried by
+    itself. A single item that fails is given to `bad`, with the error.
+    `work` must do nothing when it raises, or do no harm when it is repeated.
+    """
+    try:
+        return work(items)
+    except UNAVAILABLE:
+        raise
+    except ROW_ERRORS as error:
+        if len(items) < 2:
+            return [one for item in items for one in bad(item, error)]
+    middle = len(items) // 2
+    first = each_for_itself(work, items[:middle], bad)
+    return first + each_for_itself(work, items[middle:], bad)
+
+
+def reason(error: Exception) -> str:
+    """Return one line that can be stored, without the row's contents."""
+    return f"invalid: {_plain(error)}"
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's text without details: there Postgres repeats rows."""
+    text = str(error)
+    if isinstance(error, psycopg.Error):
+        text = error.diag.message_primary or text
+    return printable(text) or type(error).__name__
+
+
+class RowUnwritable(Exception):
+    """A timer's row can't be changed; the text says why."""
+
+
+@contextmanager
+def writing_one() -> Iterator[None]:
+    """Raise RowUnwritable for an error that the one written row causes."""
+    try:
+        yield
+    except UNAVAILABLE:
+        raise
+    except ROW_ERRORS as error:
+        raise RowUnwritable(_plain(error)) from error
+
+
+class Skipped:
+    """Rows that nothing can be done with; each is left alone for a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._until: dict[UUID, float] = {}
+
+    def add(self, timer_id: UUID, why: str) -> None:
+        """Skip a row for a minute, and say so at most once in each."""
+        with self._lock:
+            self._forget_old()
+            if timer_id in self._until or len(self._until) >= _MOST:
+                return
+            self._until[timer_id] = self._clock() + _PAUSE
+        # A pass meets it again only when the minute is over.
+        TROUBLES.hold(f"timer {timer_id}", why, seconds=_PAUSE + 15)
+        logger.error(
+            "timer skipped: its row can't be used, nor set aside",
+            extra={"timer": timer_id, "error": why},
+        )
+
+    def ids(self) -> list[UUID]:
+        """Return the rows that are to be left alone now."""
+        if not self._until:  # nearly always, so without the lock
+            return []
+        with self._lock:
+            self._forget_old()
+            return list(self._until)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._until.clear()
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        for timer_id, until in list(self._until.items()):
+            if until <= now:
+                del self._until[timer_id]
+
+
+skipped = Skipped()
+
+
+def set_aside(
+    timer_id: UUID,
+    error: Exception,
+    *,
+    token: UUID | None = None,
+    outcome: Outcome | None = None,
+    free: bool = True,
+) -> bool:
+    """End a timer whose row makes something fail; tell if that was done.
+
+    It ends as failed, or as unknown if its request had left, unless an
+    `outcome` is given. It must be held by the token or, if `free`, by
+    nobody. If not even this can be done, it is skipped for a minute.
+    """
+    why = reason(error)
+    values = {
+        "id": timer_id, "token": token, "free": free, "error": why,
+        "outcome": outcome and outcome.value,
+    }
+    try:
+        with pool().connection() as connection:
+            done = bool(connection.execute(sql.SET_ASIDE, values).rowcount)
+    except UNAVAILABLE:
+        raise
+    except ROW_ERRORS:
+        skipped.add(timer_id, why)
+        return False
+    if done:
+        logger.error(
+            "timer set aside: its row can't be used",
+            extra={"timer": timer_id, "error": why},
+        )
+    return done
+
+
+def matched(
+    query: str,
+    items: Sequence[Held],
+    columns: Callable[[Sequence[Held]], dict[str, Any]],
+    outcome: Callable[[Held], Outcome | None] = lambda _: None,
+) -> list[bool]:
+    """Tell which claims a query found; it returns their tokens.
+
+    A claim on which it fails is set aside, with what `outcome` returns.
+    """
+
+    def run(some: Sequence[Held]) -> list[bool]:
+        values = columns(some)
+        values["ids"] = [item.id for item in some]
+        values["tokens"] = [item.token for item in some]
+        with pool().connection() as connection:
+            rows = connection.execute(query, values).fetchall()
+        tokens = {token for (token,) in rows}
+        return [item.token in tokens for item in some]
+
+    def bad(item: Held, error: Exception) -> list[bool]:
+        return [
+            set_aside(
+                item.id, error, token=item.token, outcome=outcome(item),
+                free=False,
+            )
+        ]
+
+    return each_for_itself(run, items, bad)
+
+
+def bad_free(timer_id: UUID, error: Exception) -> list[Any]:
+    """Set a row aside that nobody holds, and leave it out."""
+    set_aside(timer_id, error)
+    return []
+
+
+def found(
+    connection: Connection, query: str, ids: str, **values: Any
+) -> list[tuple[Any, ...]]:
+    """Run a query that finds its timers itself; leave out what it fails on.
+
+    `ids` finds their ids alone.
+    """
+    values["skipped"] = skipped.ids()
+    try:
+        return connection.execute(query, values).fetchall()
+    except UNAVAILABLE:
+        raise
+    except ROW_ERRORS:
+        rows = connection.execute(ids, values).fetchall()
+
+    def run(some: Sequence[UUID]) -> list[tuple[Any, ...]]:
+        values["ids"] = list(some)
+        return connection.execute(sql.among(query), values).fetchall()
+
+    return each_for_itself(run, [timer_id for (timer_id,) in rows], bad_free)

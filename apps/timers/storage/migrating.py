@@ -1,0 +1,206 @@
+"""How migrations run beside traffic, and beside one another.
+
+An ALTER TABLE that waits for a lock has everybody else wait behind it; so
+it waits briefly, and is tried again. What builds an index concurrently is in
+nobody's way, and waits as long as it takes. Both say what they wait for.
+"""
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+from django.db import OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from apps.core.database import (
+    TRACKED,
+    connect,
+    connection_arguments,
+    pinned,
+    setting,
+)
+
+#: How long everybody else may have to wait behind a migration, in seconds:
+#: less than a request does for its timer.
+LOCK_SECONDS = 2.0
+#: Between two tries, for those that were held up.
+PAUSE_SECONDS = 3.0
+#: Ten minutes, with the pauses.
+TRIES = 120
+#: How often it is said again what is waited for.
+SAY_AGAIN = 10.0
+
+#: By it the sessions of migrations are told from others.
+_NAME = "timer-service migrate"
+#: The advisory lock of this service's migrations: any number does.
+_KEY = 7_263_548_190
+#: What can't run in a transaction.
+_CONCURRENT = re.compile(r"\s*(CREATE|DROP) .*\bCONCURRENTLY\b", re.I)
+_BUILD = re.compile(
+    r'\s*CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?'
+    r'"?(?P<name>\w+)"?',
+    re.I,
+)
+
+_BLOCKERS = """
+SELECT DISTINCT blocker.pid, usename, application_name,
+       extract(epoch FROM clock_timestamp() - xact_start)::int
+FROM (
+    SELECT unnest(pg_blocking_pids(pid)) AS pid FROM pg_stat_activity
+    WHERE application_name = %s AND datname = current_database()
+      AND wait_event_type = 'Lock'
+) AS blocker LEFT JOIN pg_stat_activity USING (pid)
+ORDER BY 1
+"""
+
+
+@contextlib.contextmanager
+def careful(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Have a connection's statements run in a way that suits migrations."""
+    connection.ensure_connection()
+    connection.connection.execute(setting(TRACKED, local=False))
+    with connection.execute_wrapper(_run_statement):
+        yield
+
+
+def _run_statement(
+    execute: Callable[..., Any],
+    sql: str,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    """Run a migration's statement: Django's `execute_wrapper`.
+
+    Each gets its settings in its own transaction, as a pooler requires.
+    """
+    connection: BaseDatabaseWrapper = context["connection"]
+    if _CONCURRENT.match(sql):
+        with _session(connection):
+            if found := _BUILD.match(sql):
+                # An interrupted build leaves an index that nothing uses, or
+                # one that was not noted as made.
+                execute(
+                    f'DROP INDEX CONCURRENTLY IF EXISTS "{found["name"]}"',
+                    None, False, context,
+                )
+            return execute(sql, params, many, context)
+    with contextlib.ExitStack() as stack:
+        if not connection.in_atomic_block:
+            stack.enter_context(transaction.atomic(connection.alias))
+        # The first comes before any query of the transaction, when it may
+        # still be made one that writes.
+        _set(
+            connection, "SET LOCAL", transaction_read_only="off",
+            **_settings(LOCK_SECONDS),
+        )
+        return execute(sql, params, many, context)
+
+
+def _settings(lock_seconds: float) -> dict[str, str]:
+    return {
+        **pinned(0),
+        "lock_timeout": f"{lock_seconds * 1000:.0f}",
+        "application_name": _NAME,
+    }
+
+
+def _set(connection: BaseDatabaseWrapper, how: str, **values: str) -> None:
+    connection.connection.execute(
+        "; ".join(f"{how} {name} = '{text}'" for name, text in values.items())
+    )
+
+
+@contextlib.contextmanager
+def _session(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Set what a statement that can't be in a transaction relies on."""
+    values = {"default_transaction_read_only": "off", **_settings(0)}
+    _set(connection, "SET", **values)
+    try:
+        yield
+    finally:
+        connection.connection.execute(
+            "; ".join(f"RESET {name}" for name in values)
+        )
+
+
+def had_to_wait(error: OperationalError) -> bool:
+    """Tell whether somebody's lock was in the way."""
+    return isinstance(
+        error.__cause__,
+        psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected,
+    )
+
+
+@contextlib.contextmanager
+def alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other migration runs, and keep others waiting.
+
+    The lock is a transaction's, which a pooler keeps on one session. It is
+    at rest: an index that is built concurrently does not wait for it, as it
+    would for one that waits in a statement.
+    """
+    said_at = float("-inf")
+    with psycopg.connect(**connection_arguments()) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        while not _try_lock(connection):
+            connection.rollback()
+            if time.monotonic() - said_at > SAY_AGAIN:
+                said_at = time.monotonic()
+                say("another migrate is running; this one waits for its end")
+            time.sleep(0.2)
+        yield
+
+
+def _try_lock(connection: psycopg.Connection[Any]) -> bool:
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    if connection.info.server_version >= 17_00_00:
+        connection.execute("SET LOCAL transaction_timeout = 0")
+    # Without parameters: after a statement that has some, Postgres keeps the
+    # snapshot, for which the building of an index would wait.
+    row = connection.execute(
+        f"SELECT pg_try_advisory_xact_lock({_KEY})"
+    ).fetchone()
+    return bool(row and row[0])
+
+
+@contextlib.contextmanager
+def watched(say: Callable[[str], None]) -> Iterator[None]:
+    """Say what the migration waits for, from another connection."""
+    over = threading.Event()
+    thread = threading.Thread(
+        target=_watch, args=(over, say), name="blockers", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch(over: threading.Event, say: Callable[[str], None]) -> None:
+    """Ask twice a second; a Postgres that is away is not news here."""
+    told: dict[int, float] = {}
+    while not over.wait(0.5):
+        with contextlib.suppress(psycopg.Error), connect() as connection:
+            while not over.wait(0.5):
+                for pid, *who in connection.execute(_BLOCKERS, [_NAME]):
+                    now = time.monotonic()
+                    if now - told.get(pid, -SAY_AGAIN) >= SAY_AGAIN:
+                        told[pid] = now
+                        say(_sentence(pid, *who))
+
+
+def _sentence(
+    pid: int, user: str | None, application: str | None, seconds: int | None
+) -> str:
+    return (
+        f"waiting for process {pid} of Postgres (user {user or 'not known'},"
+        f" application {application or 'not named'}), whose transaction began"
+        f" {seconds or 0} s ago"
+    )

@@ -1,0 +1,205 @@
+"""Every hot statement finds its rows by an index, however many sleep."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connection as django_connection
+
+from apps.core.database import close_pool, pool
+from apps.timers.models import Outcome
+from apps.timers.storage import store, stuck
+from apps.timers.storage.records import (
+    Claim,
+    ClaimRequest,
+    GaveUpFilter,
+    Mark,
+    Report,
+)
+from tests.support.rows import attempt, change, claimed, fill, new_timers
+
+#: psycopg prepares a statement when it has seen it five times, and Postgres
+#: may then go over to a generic plan after five more.
+CALLS = 12
+#: What the dispatcher asks for at once.
+BATCH = 500
+
+
+@pytest.fixture(autouse=True)
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every statement counted on the connection that is asked."""
+    monkeypatch.setattr(store, "list_pool", pool)
+    monkeypatch.setattr(store, "connect", lambda: pool().connection())
+
+
+@pytest.fixture
+def many(transactional_db: None) -> Iterator[None]:
+    """Store 170,000 timers: most asleep, some ended, due or lost."""
+    close_pool()
+    # The migrations scanned the table, and their connection may yet say so.
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    # Nobody then waits for a first connection, so that there is no second
+    # one, whose figures would be told later.
+    pool().wait()
+    asleep = "now() + n * interval '1 hour' + interval '1 day'"
+    for count, columns in (
+        (150_000, f"due_at = {asleep}; next_at = {asleep}"),
+        (9_000, "due_at = now(); next_at = now(); fired_at = now();"
+                " outcome = 'delivered'; queued_at = now()"),
+        (500, "due_at = now(); next_at = now() - interval '1 day'"),
+        (500, "due_at = now(); next_at = now() - interval '1 day';"
+              " queued_at = now() - interval '1 day'"),
+        (10_000, "due_at = now() - n * interval '1 s'; next_at = now();"
+                 " fired_at = now(); outcome = 'failed'"),
+    ):
+        fill(count, columns)
+    with pool().connection() as connection:
+        connection.execute("ANALYZE timer")
+    yield
+    close_pool()
+
+
+#: A statement may read so many rows: all that are due or lost, not those
+#: that sleep.
+MOST_READ = 5_000
+
+
+def scans() -> tuple[dict[str, int], int]:
+    """Return how often each index and the table were scanned; rows read."""
+    with pool().connection() as connection:
+        # What a connection has counted is known to others at its leisure.
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        rows = connection.execute(
+            "SELECT indexrelname, idx_scan, idx_tup_read"
+            " FROM pg_stat_user_indexes WHERE relname = 'timer'"
+            " UNION ALL SELECT relname, seq_scan, seq_tup_read"
+            " FROM pg_stat_user_tables WHERE relname = 'timer'"
+        ).fetchall()
+    return {name: count for name, count, _ in rows}, sum(r[2] for r in rows)
+
+
+def statements(
+    claim: Claim, ids: list[UUID]
+) -> dict[str, tuple[Callable[[], object], set[str]]]:
+    """Return each statement, and the indexes that serve it."""
+    mark = Mark(claim.id, claim.token, claim.due_at)
+    failed = Report(
+        claim.id, claim.token, Outcome.FAILED, None, attempt(claim, 500)
+    )
+    ahead = timedelta(seconds=2)
+    hour_ago = claim.due_at - timedelta(hours=1)
+    gave_up = GaveUpFilter([Outcome.FAILED, Outcome.MISSED], since=hour_ago)
+    unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
+    pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
+    return {
+        "get": (lambda: store.get(ids[0]), pkey),
+        "claim": (
+            lambda: store.claim([ClaimRequest(i, uuid4()) for i in ids]),
+            pkey,
+        ),
+        "mark": (lambda: store.mark_sent([mark]), pkey),
+        "record": (lambda: store.record([failed]), pkey),
+        "unqueue": (lambda: store.unqueue(ids), pkey),
+        "due": (
+            lambda: [store.due(overdue=o, ahead=ahead, limit=BATCH)
+                     for o in (True, False)],
+            unqueued,
+        ),
+        # An update finds the rows that were chosen by their ids.
+        "promote": (
+            lambda: [store.promote(overdue=o, limit=BATCH)
+                     for o in (True, False)],
+            unqueued | pkey,
+        ),
+        "lost": (
+            lambda: [store.lost(idle=idle, limit=BATCH)
+                     for idle in (True, False)],
+            queued | pkey,
+        ),
+        "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed, by host": (
+            lambda: store.failed(replace(gave_up, host="a.example"), limit=9),
+            {"timer_gave_up_host"},
+        ),
+        "failed, by host and port": (
+            lambda: store.failed(
+                replace(gave_up, host="a.example", port=80, after=claim.id),
+                limit=9,
+            ),
+            {"timer_gave_up_host"} | pkey,
+        ),
+        "failed, the next page": (
+            lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
+            failed_only | pkey,
+        ),
+        "replay": (lambda: store.replay(ids), pkey),
+        "count": (store.count_near, unqueued | queued),
+        "take over": (
+            lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
+        ),
+        "take over, answered": (
+            lambda: store.answered(limit=BATCH), {"timer_leased"}
+        ),
+        "free what is stuck": (
+            stuck.free_stuck,
+            unqueued | queued | {"timer_leased", "timer_unleased"},
+        ),
+    }
+
+
+@pytest.mark.usefixtures("many")
+def test_every_statement_uses_its_index_and_never_the_whole_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given 170,000 timers, hundreds of which are due, queued or lost
+    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    ids = new_timers(20, -1)
+    claim = claimed(ids.pop())
+    for timer_id in new_timers(200, -1):
+        claimed(timer_id)
+        change(timer_id, "leased_until = now() - interval '1 s'")
+    found = {}
+    expected = {}
+    for name, (run, indexes) in statements(claim, ids).items():
+        # When a statement runs often enough to be planned once for all
+        before, had_read = scans()
+        for _ in range(CALLS):
+            run()
+        after, has_read = scans()
+
+        # Then only its indexes were scanned, and not to their ends
+        assert has_read - had_read < CALLS * MOST_READ, name
+        found[name] = {key for key in after if after[key] > before[key]}
+        expected[name] = indexes
+    assert found == expected
+
+
+def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given statements that have run often on a table that was just made
+    close_pool()
+    pool().wait()
+    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    ids = new_timers(20, -1)
+    claim = claimed(ids.pop())
+    known = statements(claim, ids)
+    for run, _ in known.values():
+        for _ in range(CALLS):
+            run()
+
+    # When timers are stored, and Postgres has yet to take notice
+    tomorrow = "now() + interval '1 day'"
+    fill(20_000, f"due_at = {tomorrow}; next_at = {tomorrow}")
+
+    # Then the same statements still read what they are about
+    most = {}
+    for name, (run, _) in known.items():
+        _, had_read = scans()
+        run()
+        most[name] = scans()[1] - had_read
+    assert max(most.values()) < 1_000, most
+    close_pool()

@@ -1,0 +1,28 @@
+"""A worker refuses to start when a call could outlive its claim."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from apps.timers.firing import fire
+
+
+@pytest.fixture(autouse=True)
+def preparing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing else keep the worker from starting."""
+    settings.WEBHOOK_SIGNING_KEYS = (b"n" * 32,)
+    for name in ("_client", "mark_writer"):
+        monkeypatch.setattr(fire, name, lambda: None)
+
+
+def test_a_call_as_long_as_half_the_lease_is_allowed(
+    settings: Settings,
+) -> None:
+    settings.WEBHOOK_TIMEOUT = 10.0
+    fire.prepare()
+
+
+def test_a_longer_one_is_not(settings: Settings) -> None:
+    settings.WEBHOOK_TIMEOUT = 11.0
+    with pytest.raises(ImproperlyConfigured, match="WEBHOOK_TIMEOUT=11"):
+        fire.prepare()
