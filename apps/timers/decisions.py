@@ -23,6 +23,8 @@ from apps.webhooks.client import FailureKind, Result, printable
 from apps.webhooks.fairness import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds
 
+#: Why a timer with `max_lateness` was not called.
+TOO_LATE = "max_lateness: its time passed longer ago than that"
 #: Failures that no later try would mend.
 _FINAL = frozenset({FailureKind.blocked})
 #: The receiver wants no such call any more (RFC 9110, section 15.5.11).

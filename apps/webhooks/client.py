@@ -15,12 +15,18 @@ from apps.webhooks.guard import Guard, Network
 from apps.webhooks.http.adapter import WebhookAdapter
 from apps.webhooks.http.connection import tls_context
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import (
+    Abort,
+    Exchange,
+    Failed,
+    FailureKind,
+)
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
 from apps.webhooks.target import Target, parse_target
 
 __all__ = [
+    "Abort",
     "FailureKind",
     "Policy",
     "Result",
@@ -129,16 +135,16 @@ class WebhookClient:
                      not, then the status is the answer.
         before_dial  called with the address that is to be connected to, the
                      first of several; not with a proxy, which alone knows
-                     it. An Exception from it ends the call as `aborted`.
-        before_send  called when connected, right before the first byte. An
-                     Exception from it ends the call unsent, as `aborted`. It
-                     is called once more if the connection had to be
-                     replaced.
+                     it. `Abort` from it ends the call as `aborted`.
+        before_send  called when connected, right before the first byte.
+                     `Abort` from it ends the call unsent, as `aborted`. It is
+                     called once more if the connection had to be replaced.
         on_sent      called once, when the last byte has left; must not raise
         on_answer    called with the status if the body is not complete 20 ms
                      after the head; must not raise
 
-        No failure of network, resolver or receiver raises. Only a request
+        No failure of network, resolver or receiver raises; what else a hook
+        raises does. Only a request
         of which the receiver's TCP had not one byte is sent again, once: it
         had crossed with the end of a kept-alive connection.
         """

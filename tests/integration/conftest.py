@@ -15,7 +15,7 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.names import ON_TIME, OVERDUE
 from apps.broker.rabbitmq import LadderBroker
 from apps.core.outages import POSTGRES, PUBLISHING, TROUBLES
-from apps.timers.firing import fire
+from apps.timers.firing import call, claims
 from apps.timers.storage import aside
 from apps.webhooks import client
 from apps.webhooks.http.connection import tls_context
@@ -157,13 +157,13 @@ def local_calls(
     """Let this process fire, at this machine and nowhere else."""
     settings.WEBHOOK_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
     settings.WEBHOOK_SIGNING_KEYS = (parse_secret(SECRET),)
-    fire._client.forget()
+    call.client.forget()
     # Ports are given anew: another test's receiver may have hung there.
-    fire._destinations.forget()
+    call.destinations.forget()
     yield
-    fire.stopping.clear()
-    fire._client().close()
-    fire._client.forget()
+    claims.stopping.clear()
+    call.client().close()
+    call.client.forget()
 
 
 @pytest.fixture

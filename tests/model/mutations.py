@@ -1,22 +1,28 @@
 """Guards of the store and of fire, and how to take each away."""
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 from apps.timers import decisions
-from apps.timers.firing import fire
+from apps.timers.firing import call, claims, fire
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import sql
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """Text of a module's SQL or function, and what takes its place."""
+    """Text of a module's SQL or function, and what takes its place.
+
+    Neither depends on line breaks or indents; of a function it is what
+    `ast.unparse` makes of it.
+    """
 
     module: ModuleType
     name: str
@@ -25,43 +31,59 @@ class Mutation:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Run without the guard."""
-        found = getattr(self.module, self.name)
-        is_sql = isinstance(found, str)
-        text = found if is_sql else textwrap.dedent(inspect.getsource(found))
+        *outer, name = self.name.split(".")
+        owner: Any = self.module
+        for each in outer:
+            owner = getattr(owner, each)
+        found = getattr(owner, name)
+        if isinstance(found, str):
+            found = self._changed(" ".join(found.split()))
+        else:
+            source = ast.parse(textwrap.dedent(inspect.getsource(found)))
+            scope: dict[str, Any] = {}
+            # Its globals stay the module's own, with what is patched there.
+            text = self._changed(ast.unparse(source))
+            exec(text, vars(self.module), scope)
+            found = scope[name]
+        with mock.patch.object(owner, name, found):
+            yield
+
+    def _changed(self, text: str) -> str:
         for old, new in self.changes:
             assert old in text, f"{old!r} is not in {self.name}"
             text = text.replace(old, new)
-        if not is_sql:
-            scope: dict[str, object] = {}
-            # Its globals stay the module's own, with what is patched there.
-            exec(text, vars(self.module), scope)
-            text = scope[self.name]
-        with mock.patch.object(self.module, self.name, text):
-            yield
+        return text
 
 
 def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
     return Mutation(sql, name, changes)
 
 
-def _code(name: str, *changes: tuple[str, str]) -> Mutation:
+def _claims(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(claims, name, changes)
+
+
+def _call(name: str, *changes: tuple[str, str]) -> Mutation:
+    return Mutation(call, f"Call.{name}", changes)
+
+
+def _fire(name: str, *changes: tuple[str, str]) -> Mutation:
     return Mutation(fire, name, changes)
 
 
-def _verdict(name: str, *changes: tuple[str, str]) -> Mutation:
+def _decision(name: str, *changes: tuple[str, str]) -> Mutation:
     return Mutation(decisions, name, changes)
 
 
 _TOKEN = " AND claim_token = token"
-_OUTCOME = "WHERE timer.outcome IS NULL\n"
+_OUTCOME = "WHERE timer.outcome IS NULL"
 _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
-#: The rest of the line becomes a comment.
-_CORRECTING = ("DO UPDATE SET", "DO NOTHING --")
+_CORRECTING = ("= excluded.", "= attempt.")
 
 #: Without any one of these the model finds a promise broken.
 MUTATIONS = {
     "a claim looks at the outcome": _sql(
-        "CLAIM", ("WHERE outcome IS NULL\n      AND", "WHERE"),
+        "CLAIM", ("WHERE outcome IS NULL AND", "WHERE"),
     ),
     "a claim looks for other claims": _sql(
         "CLAIM", ("OR fired_at IS NULL AND", "OR"),
@@ -70,7 +92,7 @@ MUTATIONS = {
         "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
     "a claim repeated with its token succeeds": _sql(
-        "CLAIM", ("claim_token = asked.token\n           OR ", ""),
+        "CLAIM", ("claim_token = asked.token OR ", ""),
     ),
     "a record matches the token": _sql("RECORD", (_TOKEN, "")),
     "a mark looks at the outcome": _sql("MARK_SENT", (_OUTCOME, "")),
@@ -144,28 +166,28 @@ MUTATIONS = {
     "what was lost is looked for": _sql(
         "LOST", ("queued_at IS NOT NULL", "false"),
     ),
-    "a worker waits until it is due": _code(
-        "_fire_claimed", ("start - time.monotonic()", "0"),
+    "a worker waits until it is due": _fire(
+        "_wait_for", ("start - time.monotonic()", "0"),
     ),
-    "a worker looks at its lease": _code(
-        "_try",
-        ("lease_clock() - asked_at > _RENEW_AFTER", "False"),
-        ("left < settings.WEBHOOK_TIMEOUT", "False"),
+    "a worker looks at its lease": _call(
+        "_before_send",
+        ("self._renew_if_old()", "pass"), ("self._check_lease()", "pass"),
     ),
-    "a worker looks at its lease after a renewal": _code(
-        "_try", ("left < settings.WEBHOOK_TIMEOUT", "False"),
+    "a worker looks at its lease after a renewal": _call(
+        "_before_send", ("self._check_lease()", "pass"),
     ),
-    "a lost claim is not renewed": _code("_renew", ("not renewed", "False")),
-    "a lease runs from before the question": _code(
-        "_claim", ("timeout=_WRITE_TIMEOUT), asked_at",
-                   "timeout=_WRITE_TIMEOUT), lease_clock()"),
+    "a lost claim is not renewed": _claims(
+        "renew", ("not is_renewed", "False"),
     ),
-    "tries end": _verdict(
+    "a lease runs from before the question": _claims(
+        "claim", ("timeout=_WRITE_TIMEOUT), asked_at",
+                  "timeout=_WRITE_TIMEOUT), lease_clock()"),
+    ),
+    "tries end": _decision(
         "_try_again_unsent", ("now + in_time > until", "False"),
     ),
-    "a request that left is marked": _code(
-        "_try",
-        ("mark_writer().add(Mark(claim.id, claim.token, sent_at))", "pass"),
+    "a request that left is marked": _call(
+        "_on_sent", ("mark_writer().add(self._mark())", "pass"),
     ),
     "a claim repeated with its token is no other try": _sql(
         "CLAIM",
@@ -178,7 +200,7 @@ MUTATIONS = {
         "TAKE_OVER", ("sent_at >= next_at", "sent_at < next_at"),
     ),
     "a worker's death is kept as an attempt": _sql(
-        "TAKE_OVER", ("FROM over\n    ON", "FROM over WHERE false\n    ON"),
+        "TAKE_OVER", ("FROM over ON", "FROM over WHERE false ON"),
     ),
     "a dead worker's mark is kept in its attempt": _sql(
         "TAKE_OVER", (_LEFT_AT, "NULL::timestamptz"),
@@ -213,55 +235,49 @@ MUTATIONS = {
         ("coalesce(given.sent_at, timer.sent_at)", "timer.sent_at"),
     ),
     "a cancel looks at retries": _sql("CANCEL", (" OR retries > 0", "")),
-    "the unanswered is only sent again on demand": _verdict(
+    "the unanswered is only sent again on demand": _decision(
         "judge",
         ("not (claim.retry and claim.retry.unanswered)", "False"),
     ),
-    "who is gone is not called again": _verdict(
+    "who is gone is not called again": _decision(
         "_answered", ("code == _GONE", "False"),
     ),
-    "a receiver says when to come again": _verdict(
+    "a receiver says when to come again": _decision(
         "_answered", ("code in _BUSY", "False"),
     ),
-    "retries end": _verdict(
+    "retries end": _decision(
         "_retry", ("retries >= policy.max_attempts", "False"),
     ),
-    "a retry has patience of its own": _verdict(
+    "a retry has patience of its own": _decision(
         "_retry", ("retry_until=None", "retry_until=claim.retry_until"),
     ),
-    "a retry is in time": _verdict(
+    "a retry is in time": _decision(
         "_retry",
         ("claim.latest_at is not None and now + delay > claim.latest_at",
          "False"),
     ),
-    "another try is in time": _verdict(
+    "another try is in time": _decision(
         "_in_time", ("min(delay, left)", "delay"),
     ),
-    "no time is left for another try": _verdict(
+    "no time is left for another try": _decision(
         "_in_time", ("if left >= _MARGIN else None", ""),
     ),
-    "what was called was not missed": _verdict(
+    "what was called was not missed": _decision(
         "too_late", ("if claim.called", "if False"),
     ),
-    "a worker looks at once whether it is too late": _code(
-        "_fire_claimed", ("if _is_too_late(claim)", "if False"),
+    "a worker looks at once whether it is too late": _fire(
+        "_try", ("if claim.is_too_late()", "if False"),
     ),
-    "a worker looks at last whether it is too late": _code(
-        "_try",
-        ("if _is_too_late(claim):\n            raise",
-         "if False:\n            raise"),
+    "a worker looks at last whether it is too late": _call(
+        "_before_send", ("self._check_lateness()", "pass"),
     ),
-    "a worker says at once that it was too late": _code(
-        "_try",
-        ("if _is_too_late(claim):\n        return",
-         "if False:\n        return"),
+    "a worker says at once that it was too late": _call(
+        "_not_made", ("if claim.is_too_late()", "if False"),
     ),
-    "a worker says that a receiver hung": _code(
-        "_try", ("hung = result.hung", "hung = False"),
+    "a worker says that a receiver hung": _call(
+        "make", ("hung = result.hung", "hung = False"),
     ),
-    "a worker gives its slot back": _code(
-        "_try",
-        ("_destinations().leave((target.host, target.port), hung=hung)",
-         "pass"),
+    "a worker gives its slot back": _call(
+        "make", ("destinations().leave(self._origin, hung=hung)", "pass"),
     ),
 }

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from apps.timers.firing import fire
+from apps.timers.firing.call import TooLate
+from apps.timers.firing.claims import ClaimLost
 from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.fairness import Deferral
 from tests.model.life import Grant, Life, must
@@ -108,9 +109,9 @@ class Receivers:
             return _failure(FailureKind.refused)
         try:
             before_send()
-        except fire.ClaimLost:
+        except ClaimLost:
             return _failure(FailureKind.aborted)
-        except fire.TooLate:
+        except TooLate:
             grant.late = True
             return _failure(FailureKind.aborted)
         world.checker.begun(life, grant, world.known())

@@ -18,10 +18,10 @@ from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers import decisions
-from apps.timers.firing import fire
+from apps.timers.firing import call, claims, fire
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher, publishing
-from apps.timers.storage import aside, store
+from apps.timers.storage import aside, records, store
 from apps.timers.storage.records import (
     Claim,
     ClockReading,
@@ -43,7 +43,7 @@ from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
 from tests.model.task import Killed, Task
 from tests.model.worker import Worker, Write
 
-#: What `firing` writes, and what with.
+#: What `claims` writes, and what with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "_claims": store.claim,
     "_renewals": store.renew,
@@ -111,29 +111,34 @@ class World:
             (store, "MOST_REOPENINGS", most_reopenings),
             (store, "take_over", lambda **o: self._take_over(take_over, **o)),
             (store, "_read_clock", lambda c: self._read_clock(read_clock(c))),
-            (fire, "time", clock),
-            (fire, "lease_clock", lambda: self.now + self.running.skew),
-            (fire, "stopping", SimpleNamespace(wait=self._pause)),
+            *((module, "time", clock) for module in (
+                fire, call, claims, records, publishing
+            )),
+            *((module, "lease_clock", self._lease_clock) for module in (
+                call, claims
+            )),
+            *((module, "mark_writer", lambda: self.running) for module in (
+                call, claims
+            )),
+            (claims, "stopping", SimpleNamespace(wait=self._pause)),
             (decisions, "backoff", partial(doubled, 1.0)),
             (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),
-            (fire, "_client", lambda: self.receivers),
-            (fire, "_destinations", lambda: self.receivers),
-            (fire, "mark_writer", lambda: self.running),
-            (publishing, "time", clock),
+            (call, "client", lambda: self.receivers),
+            (call, "destinations", lambda: self.receivers),
             (publishing, "get_broker", lambda: self.rabbitmq),
             (dispatcher, "get_broker", lambda: self.rabbitmq),
             (dispatcher, "POSTGRES", self),
             (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
         ]
         replacements += [
-            (fire, name, SimpleNamespace(submit=self._submitter(name)))
+            (claims, name, SimpleNamespace(submit=self._submitter(name)))
             for name in ("_claims", "_renewals")
         ]
         # Whoever adds something writes it, if nobody else does.
         replacements += [
-            (fire, "_records", _Each(fire._record)),
-            (fire, "_postponements", _Each(fire._postpone)),
-            (fire, "store", _Store(
+            (claims, "_records", _Each(claims._record)),
+            (claims, "_postponements", _Each(claims._postpone)),
+            (claims, "store", _Store(
                 record=self._writer("_records"),
                 postpone=self._writer("_postponements"),
             )),
@@ -148,6 +153,9 @@ class World:
             self._stack.enter_context(mock.patch.object(module, name, value))
 
     # What the code under test sees.
+
+    def _lease_clock(self) -> float:
+        return self.now + self.running.skew
 
     def monotonic(self) -> float:
         return self.now + self.running.skew - self._suspended

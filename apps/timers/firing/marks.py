@@ -11,6 +11,7 @@ import time
 from uuid import UUID
 
 from apps.core.database import UNAVAILABLE
+from apps.core.per_process import PerProcess
 from apps.timers.storage import store
 from apps.timers.storage.records import Mark
 
@@ -117,3 +118,15 @@ class MarkWriter:
             if self._stopping:
                 self._pending.clear()
                 self._answered.clear()
+
+
+@PerProcess
+def mark_writer() -> MarkWriter:
+    """Return this process's writer of marks, started on first use."""
+    return MarkWriter()
+
+
+def close_mark_writer() -> None:
+    """Write the marks that are left; a later mark starts another writer."""
+    if (writer := mark_writer.forget()) is not None:
+        writer.close()

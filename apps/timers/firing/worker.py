@@ -15,7 +15,8 @@ from apps.core.outages import TROUBLES
 from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.processes import Notices
-from apps.timers.firing import fire
+from apps.timers.firing import claims
+from apps.timers.firing.marks import close_mark_writer
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
 
@@ -76,7 +77,7 @@ class WorkerLifecycle(dramatiq.Middleware):
 
         What it leaves undone when it stops is others' to do.
         """
-        if fire.stopping.is_set():
+        if claims.stopping.is_set():
             return Sign()
         parts = (self._progress, self._consuming, self._feeder)
         signs = [part.sign() for part in parts if part]
@@ -93,7 +94,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         self._stop_at = time.monotonic() + _DRAIN
         if self._feeder is not None:
             self._feeder.close()
-        fire.stopping.set()
+        claims.stopping.set()
 
     def after_worker_shutdown(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
@@ -106,7 +107,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         """
         for thread in worker.workers:
             thread.join(max(0.0, self._stop_at - time.monotonic()))
-        fire.close_mark_writer()
+        close_mark_writer()
         if self._notices is not None:
             self._notices.close()
         close_pool()

@@ -63,7 +63,7 @@ def publish(timers: Sequence[DueMessage]) -> int:
     return len(timers) - len(unsent)
 
 
-def put_off(timer: DueMessage) -> None:
+def send_back(timer: DueMessage) -> None:
     """Publish a timer again that was delivered before its time."""
     if timer.at - time.monotonic() > store.HORIZON.total_seconds():
         store.unqueue([timer.id])

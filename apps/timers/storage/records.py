@@ -1,5 +1,6 @@
 """What goes into the store and what comes out of it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -99,6 +100,14 @@ class Claim:
     def waited(self) -> bool:
         """Whether it was put off, or tried, before."""
         return self.next_at > self.due_at
+
+    def now(self) -> datetime:
+        """Return the time on Postgres's clock."""
+        return self.clock.to_database(time.monotonic())
+
+    def is_too_late(self) -> bool:
+        """Tell whether the latest time for its call has passed."""
+        return self.latest_at is not None and self.now() > self.latest_at
 
 
 @dataclass(frozen=True, slots=True)

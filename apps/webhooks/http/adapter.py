@@ -14,7 +14,12 @@ from requests.adapters import BaseAdapter
 from apps.webhooks.http.answer import Answer
 from apps.webhooks.http.connection import Connection
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import (
+    Abort,
+    Exchange,
+    Failed,
+    FailureKind,
+)
 from apps.webhooks.http.idle import IdleConnections
 
 #: How long the body may take once the status is known, in seconds.
@@ -132,13 +137,11 @@ class WebhookAdapter(BaseAdapter):
         is a new connection, and the hook is asked again.
         """
         while True:
-            if exchange.before_send is not None:
-                try:
-                    exchange.before_send()
-                except Exception as error:
-                    connection.close()
-                    text = str(error) or type(error).__name__
-                    raise Failed(FailureKind.aborted, text) from error
+            try:
+                _ask(exchange)
+            except BaseException:
+                connection.close()
+                raise
             if connection.idle_since is None or connection.is_quiet():
                 return connection
             connection.close()
@@ -190,6 +193,15 @@ class WebhookAdapter(BaseAdapter):
 
 class _Unread(Exception):
     """The peer closed before it had any byte of the request."""
+
+
+def _ask(exchange: Exchange) -> None:
+    """Ask the hook whether to send; raise Failed if not."""
+    if exchange.before_send is not None:
+        try:
+            exchange.before_send()
+        except Abort as error:
+            raise Failed(FailureKind.aborted, error) from error
 
 
 def _encoded(request: PreparedRequest, request_target: str) -> bytes:

@@ -10,7 +10,12 @@ from itertools import chain, zip_longest
 
 from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.http.connection import Connection
-from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import (
+    Abort,
+    Exchange,
+    Failed,
+    FailureKind,
+)
 from apps.webhooks.resolver import Resolver
 from apps.webhooks.target import Target
 
@@ -106,7 +111,7 @@ def _announce(exchange: Exchange, address: str) -> None:
     if exchange.before_dial is not None:
         try:
             exchange.before_dial(address)
-        except Exception as error:
+        except Abort as error:
             raise Failed(FailureKind.aborted, error) from error
 
 

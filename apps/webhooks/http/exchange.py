@@ -40,6 +40,10 @@ _AFTER = frozenset(
 )
 
 
+class Abort(Exception):
+    """Raised by a hook: the call is not to be made, for the reason given."""
+
+
 class Failed(Exception):
     """The call ends here, with this kind and detail."""
 

@@ -18,7 +18,7 @@ from apps.broker import consumer
 from apps.core.database import pool
 from apps.core.outages import TROUBLES
 from apps.monitoring import heartbeat, processes
-from apps.timers.firing import fire, worker
+from apps.timers.firing import claims, worker
 from apps.timers.firing.worker import WorkerLifecycle
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -77,7 +77,7 @@ def consuming(
     made.start()
     yield made
     made.worker.stop()
-    fire.stopping.clear()
+    claims.stopping.clear()
 
 
 def illness() -> str:

@@ -5,10 +5,17 @@ import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.client import (
+    Abort,
+    FailureKind,
+    Policy,
+    Result,
+    WebhookClient,
+)
 from tests.support.misbehaving import OK, Connection, answering, misbehaving
 
 Call = Callable[..., Result]
@@ -47,7 +54,7 @@ def test_the_hooks_come_in_order(call: Call) -> None:
 
 def test_a_hook_that_refuses_keeps_every_byte_back(call: Call) -> None:
     def refuse() -> None:
-        raise RuntimeError("the lease has ended\n")
+        raise Abort("the lease has ended\n")
 
     seen: list[bytes] = []
     done = threading.Event()
@@ -80,7 +87,7 @@ def test_the_address_may_be_refused_before_it_is_connected_to(
 
     def refuse(address: str) -> None:
         asked.append(address)
-        raise RuntimeError("it has enough")
+        raise Abort("it has enough")
 
     with misbehaving(answering()) as server:
         result = call(server.url(), before_dial=refuse)
@@ -91,9 +98,24 @@ def test_the_address_may_be_refused_before_it_is_connected_to(
     assert not result.hung
 
 
+@pytest.mark.parametrize("name", ["before_dial", "before_send", "on_sent"])
+def test_what_else_a_hook_raises_is_raised(call: Call, name: str) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with misbehaving(answering()) as server:
+        hooks: dict[str, Any] = {name: fail}
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            call(server.url(), **hooks)
+
+        # And the connection is not used again
+        assert call(server.url()).status_code == 200
+        assert server.accepted == (1 if name == "before_dial" else 2)
+
+
 def test_a_detail_is_bounded(call: Call) -> None:
     def refuse() -> None:
-        raise RuntimeError("x" * 1000)
+        raise Abort("x" * 1000)
 
     with misbehaving(answering()) as server:
         result = call(server.url(), before_send=refuse)

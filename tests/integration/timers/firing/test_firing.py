@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.timers.firing import fire
+from apps.timers.firing import claims, fire, marks
 from apps.timers.storage import store
 from tests.support.misbehaving import (
     Connection,
@@ -259,7 +259,7 @@ def test_an_answer_that_is_quicker_than_the_mark_discards_it(
     gate.set()
 
     # Then the others' marks are not written at all
-    assert fire.mark_writer()._pending == {}
+    assert marks.mark_writer()._pending == {}
     assert sum(written) <= 2
     assert len(receiver.calls) == 10
 
@@ -338,7 +338,7 @@ def test_a_record_waits_while_postgres_is_away(
         receiver.gate.set()
         eventually(lambda: "trying again" in caplog.text)
         if is_to_stop:
-            fire.stopping.set()
+            claims.stopping.set()
             with pytest.raises(TimeoutError):
                 done.result(1)
 
@@ -356,12 +356,12 @@ def test_what_is_not_recorded_before_the_end_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a call under way, when Postgres goes
-    monkeypatch.setattr(fire, "_LAST_WORD", 0.3)
+    monkeypatch.setattr(claims, "_LAST_WORD", 0.3)
     with call_under_way(receiver) as (timer_id, done):
         postgres.goes_away()
 
         # And the process is to stop before it comes back
-        fire.stopping.set()
+        claims.stopping.set()
         receiver.gate.set()
         with pytest.raises(LeaveUnacknowledged):
             done.result(10)
@@ -385,7 +385,7 @@ def test_a_process_that_stops_leaves_its_message(
         assert not done.done()
 
         # When the process is to stop
-        fire.stopping.set()
+        claims.stopping.set()
 
         # Then the message is neither done nor rejected
         with pytest.raises(LeaveUnacknowledged):
@@ -402,7 +402,7 @@ def test_a_process_that_stops_still_records_when_it_can(
     with ThreadPoolExecutor(1) as thread:
         done = fire_in_thread(thread, timer_id)
         eventually(lambda: receiver.calls)
-        fire.stopping.set()
+        claims.stopping.set()
         receiver.gate.set()
         done.result(5)
     assert row(timer_id)["outcome"] == "delivered"

@@ -38,10 +38,10 @@ LAST = RetryPolicy(1, 10, 3600, unanswered=False)
 FIRE = """
 import sys, uuid, django
 django.setup()
-from apps.timers import firing
+from apps.timers.firing import fire
 from apps.webhooks.http import adapter
 adapter.BODY_SECONDS = 60
-firing.fire(uuid.UUID(sys.argv[1]))
+fire.fire(uuid.UUID(sys.argv[1]))
 """
 
 

@@ -8,10 +8,10 @@ import standardwebhooks
 import svix.webhooks
 from pytest_django import Settings
 
-from apps.timers.firing import fire
+from apps.timers.firing import call, fire
 from apps.timers.models import Outcome
 from apps.timers.storage import store
-from apps.timers.storage.records import Mark
+from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.fairness import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
@@ -81,20 +81,20 @@ def test_each_attempt_is_kept_until_the_last(receiver: Receiver) -> None:
         assert attempt["answer"] == b"\x00" * 1024
 
 
-@pytest.mark.parametrize("wish", [False, True])
+@pytest.mark.parametrize("again", [False, True])
 def test_what_was_not_answered_is_sent_again_only_at_least_once(
-    request: bool, settings: Settings
+    again: bool, settings: Settings
 ) -> None:
     # Given a receiver that hangs
     settings.WEBHOOK_TIMEOUT = 0.3
-    policy = RetryPolicy(3, 10, 3600, unanswered=request)
+    policy = RetryPolicy(3, 10, 3600, unanswered=again)
     with misbehaving(hanging) as bad:
         timer_id = new_timer(
-            -1, url=bad.url(), retry=policy, at_least_once=request
+            -1, url=bad.url(), retry=policy, at_least_once=again
         )
         # When its timer is fired, Then it waits only if that was asked for
         fire.fire(timer_id)
-    assert (row(timer_id)["outcome"] is None) == request
+    assert (row(timer_id)["outcome"] is None) == again
     (attempt,) = attempts(timer_id)
     assert attempt["error"].startswith("timeout: ")
     assert attempt["sent_at"] is not None
@@ -209,16 +209,16 @@ def test_the_request_is_the_creators_and_signed(
 
     # When it is fired, Then the receiver gets just that
     fire.fire(timer_id)
-    (call,) = receiver.calls
-    assert (call.method, call.body) == (method, sent)
-    assert call.headers["x-token"] == "a b"
+    (received,) = receiver.calls
+    assert (received.method, received.body) == (method, sent)
+    assert received.headers["x-token"] == "a b"
 
     # And accepts it, but not with another body
     standard = standardwebhooks.Webhook(SECRET)
-    standard.verify(call.body, call.headers, json_parse=False)
-    svix.webhooks.Webhook(SECRET).verify(call.body, call.headers)
+    standard.verify(received.body, received.headers, json_parse=False)
+    svix.webhooks.Webhook(SECRET).verify(received.body, received.headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
-        standard.verify(call.body + b" ", call.headers, json_parse=False)
+        standard.verify(received.body + b" ", received.headers, json_parse=False)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_it_is_missed_also_if_the_time_passes_in_connecting(
     # Given a timer that is in time when it is claimed
     timer_id = new_timer(0, url=receiver.url(), max_lateness=timedelta(1))
     answers = iter([False, True, True])
-    monkeypatch.setattr(fire, "_is_too_late", lambda _: next(answers))
+    monkeypatch.setattr(Claim, "is_too_late", lambda _: next(answers))
 
     # When it is too late by the time of its first byte, Then it is missed
     fire.fire(timer_id)
@@ -262,7 +262,7 @@ def test_a_destination_that_takes_no_more_has_its_timers_wait(
 ) -> None:
     # Given a destination with all the calls that it may have
     deferral = Deferral(30.0, hanging, "busy: so many calls")
-    destinations = fire._destinations()
+    destinations = call.destinations()
     monkeypatch.setattr(destinations, "enter", lambda origin, **_: deferral)
 
     # When its timer is fired, Then it waits in Postgres, and says why
@@ -281,8 +281,8 @@ def test_a_destination_that_takes_no_more_has_its_timers_wait(
     # And then is called as if for the first time
     monkeypatch.undo()
     fire_again(timer_id)
-    (call,) = receiver.calls
-    assert call.headers["timer-attempt"] == "1"
+    (received,) = receiver.calls
+    assert received.headers["timer-attempt"] == "1"
 
 
 def test_an_address_that_takes_no_more_has_its_timers_wait(
@@ -290,7 +290,7 @@ def test_an_address_that_takes_no_more_has_its_timers_wait(
 ) -> None:
     # Given a name whose address turns out to have enough calls
     deferral = Deferral(30.0, False, "busy: so many calls")
-    destinations = fire._destinations()
+    destinations = call.destinations()
     monkeypatch.setattr(destinations, "locate", lambda *_, **__: deferral)
 
     # When its timer is fired, Then it waits in Postgres, uncalled

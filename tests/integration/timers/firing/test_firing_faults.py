@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from apps.timers import decisions
-from apps.timers.firing import fire
+from apps.timers.firing import fire, marks
+from apps.timers.firing.call import Call
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import store
 from apps.timers.storage.records import Mark, Report
@@ -100,13 +101,13 @@ def test_what_fails_after_the_request_left_is_unknown(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     # Given a client that fails once the request has left
-    call = fire._call
+    send = Call._send
 
-    def fail_late(*args: Any) -> Any:
-        call(*args)
+    def fail_late(call: Call) -> Any:
+        send(call)
         raise KeyError("lost")
 
-    monkeypatch.setattr(fire, "_call", fail_late)
+    monkeypatch.setattr(Call, "_send", fail_late)
     timer_id = new_timer(-1, url=receiver.url(), at_least_once=again)
 
     # When the timer is fired, and once more
@@ -126,7 +127,7 @@ def test_what_fails_before_the_request_left_is_tried_again(
 ) -> None:
     failure = RuntimeError("can't start new thread")
     with monkeypatch.context() as patch:
-        patch.setattr(fire, "_call", raising(failure))
+        patch.setattr(Call, "_send", raising(failure))
         timer_id = new_timer(-1, url=receiver.url())
         fire.fire(timer_id)
     found = row(timer_id)
@@ -161,7 +162,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_called_again(
         raise LookupError("no such column")
 
     monkeypatch.setattr(store, "mark_sent", wait)
-    fire.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
+    marks.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
 
     # When a call's record fails
     timer_id = new_timer(-1, url=receiver.url())

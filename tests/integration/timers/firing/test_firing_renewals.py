@@ -11,7 +11,7 @@ import pytest
 
 from apps.core.group_commit import GroupCommit
 from apps.core.per_process import PerProcess
-from apps.timers.firing import fire
+from apps.timers.firing import call, claims, fire
 from apps.timers.storage import store
 from apps.timers.storage.records import ClaimRequest
 from apps.webhooks.client import WebhookClient, from_settings
@@ -88,9 +88,9 @@ def road(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Road:
     """Let the process fire by way of a road."""
     road = Road(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(fire, "_renewals", GroupCommit(road.renew))
+    monkeypatch.setattr(claims, "_renewals", GroupCommit(road.renew))
     monkeypatch.setattr(
-        fire, "_client",
+        call, "client",
         PerProcess(lambda: WebhookClient(from_settings(), road.lookup)),
     )
     fire.prepare()
@@ -114,7 +114,7 @@ class LeaseClock:
 @pytest.fixture
 def lease_clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
     clock = LeaseClock()
-    monkeypatch.setattr(fire, "lease_clock", clock)
+    monkeypatch.setattr(call, "lease_clock", clock)
     return clock
 
 
@@ -177,7 +177,7 @@ def test_without_a_renewal_in_time_nothing_is_sent(
         }
         road.on_renewal = hooks[trouble]
         # Were it sent, its record would not wait for Postgres for ever.
-        fire.stopping.set()
+        claims.stopping.set()
 
         # When the timer is fired
         fire.fire(timer_id)

@@ -10,8 +10,9 @@ from pytest_django import Settings
 
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.core.per_process import PerProcess
-from apps.timers.firing import fire
-from apps.webhooks.client import WebhookClient, from_settings
+from apps.timers.firing import call, claims, fire
+from apps.timers.firing.call import Call
+from apps.webhooks.client import Result, WebhookClient, from_settings
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.receiver import AbsentReceiver, Receiver
 from tests.support.rows import (
@@ -100,7 +101,7 @@ def test_whatever_kept_the_request_from_leaving_is_tried_again(
     # Given a way to a receiver that ends before it
     settings.WEBHOOK_TIMEOUT = 0.5
     client = WebhookClient(from_settings(), no_name)
-    monkeypatch.setattr(fire, "_client", PerProcess(lambda: client))
+    monkeypatch.setattr(call, "client", PerProcess(lambda: client))
     timer_id = new_timer(-1, url=TROUBLES[kind](absent, receiver, deaf))
 
     # When its timer is fired, Then it is put off, and says why
@@ -147,15 +148,15 @@ def test_a_claim_taken_over_meanwhile_is_not_postponed(
 ) -> None:
     # Given a call whose claim comes to be another's while it is tried
     timer_id = new_timer(-1, url=absent.url())
-    call = fire._call
+    send = Call._send
 
-    def call_slowly(*args: object) -> object:
+    def call_slowly(call: Call) -> Result:
         change(timer_id, "claim_token = NULL, fired_at = NULL")
         taken.append(claimed(timer_id))
-        return call(*args)  # type: ignore[arg-type]
+        return send(call)
 
     taken: list[object] = []
-    monkeypatch.setattr(fire, "_call", call_slowly)
+    monkeypatch.setattr(Call, "_send", call_slowly)
 
     # When it is refused, Then the other's claim stands
     fire.fire(timer_id)
@@ -169,15 +170,15 @@ def test_putting_off_waits_for_postgres(
 ) -> None:
     # Given a call that is refused when Postgres has gone
     timer_id = new_timer(-1, url=absent.url())
-    call = fire._call
+    send = Call._send
 
-    def call_and_lose_postgres(*args: object) -> object:
+    def call_and_lose_postgres(call: Call) -> Result:
         postgres.goes_away()
-        fire.stopping.set()
-        return call(*args)  # type: ignore[arg-type]
+        claims.stopping.set()
+        return send(call)
 
-    monkeypatch.setattr(fire, "_call", call_and_lose_postgres)
-    monkeypatch.setattr(fire, "_LAST_WORD", 0.5)
+    monkeypatch.setattr(Call, "_send", call_and_lose_postgres)
+    monkeypatch.setattr(claims, "_LAST_WORD", 0.5)
 
     # When the process stops meanwhile, Then its message is left
     with pytest.raises(LeaveUnacknowledged):

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.timers.firing import fire, marks
+from apps.timers.firing import marks
 from apps.timers.firing.marks import MarkWriter
 from apps.timers.storage import store
 from apps.timers.storage.records import Mark
@@ -130,13 +130,13 @@ def test_a_mark_that_comes_after_the_end_is_written(
     # Given a process whose worker has shut down
     written: list[Mark] = []
     monkeypatch.setattr(store, "mark_sent", written.extend)
-    fire.mark_writer()
-    fire.close_mark_writer()
+    marks.mark_writer()
+    marks.close_mark_writer()
 
     # When a call that outlived it leaves
     mark = Mark(uuid4(), uuid4(), datetime.now(UTC))
-    fire.mark_writer().add(mark)
+    marks.mark_writer().add(mark)
 
     # Then its mark is written
     eventually(lambda: written == [mark])
-    fire.close_mark_writer()
+    marks.close_mark_writer()

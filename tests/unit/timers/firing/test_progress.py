@@ -15,7 +15,7 @@ from apps.broker.memory import MemoryBroker
 from apps.core.outages import POSTGRES, TROUBLES
 from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign
-from apps.timers.firing import fire, progress, worker
+from apps.timers.firing import claims, progress, worker
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.firing.worker import WorkerLifecycle
 from tests.support.waiting import eventually
@@ -66,7 +66,7 @@ def hung(
     made = Hung()
     yield made
     made.close()
-    fire.stopping.clear()
+    claims.stopping.clear()
 
 
 def illness() -> str:

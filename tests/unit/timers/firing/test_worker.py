@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from apps.timers.firing import worker
 from apps.timers.firing.worker import WorkerLifecycle
 
 
@@ -23,11 +24,12 @@ def test_calls_under_way_are_awaited_whatever_dramatiq_did(
     ]
     for thread in threads:
         thread.start()
-    worker: Any = SimpleNamespace(workers=threads)
+    dramatiq_worker: Any = SimpleNamespace(workers=threads)
     broker: Any = None
     closed: list[bool] = []
     monkeypatch.setattr(worker, "_DRAIN", 1.0)
-    monkeypatch.setattr(worker, "firing", Mock())
+    monkeypatch.setattr(worker, "claims", Mock())
+    monkeypatch.setattr(worker, "close_mark_writer", Mock())
     monkeypatch.setattr(
         worker, "close_pool", lambda: closed.append(threads[-1].is_alive())
     )
@@ -35,8 +37,8 @@ def test_calls_under_way_are_awaited_whatever_dramatiq_did(
     # When it is shut down, and Dramatiq has not waited
     ending = WorkerLifecycle()
     began = time.monotonic()
-    ending.before_worker_shutdown(broker, worker)
-    ending.after_worker_shutdown(broker, worker)
+    ending.before_worker_shutdown(broker, dramatiq_worker)
+    ending.after_worker_shutdown(broker, dramatiq_worker)
 
     # Then the call can still write what came of it, but not for ever
     assert closed == [not is_awaited]

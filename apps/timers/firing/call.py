@@ -1,0 +1,184 @@
+"""One call under one claim: what is checked before it, and kept of it."""
+
+import logging
+import time
+from datetime import datetime
+
+from django.conf import settings
+
+from apps.core.clock import lease_clock
+from apps.core.per_process import PerProcess
+from apps.timers import decisions
+from apps.timers.decisions import Decision
+from apps.timers.firing import claims, payload
+from apps.timers.firing.marks import mark_writer
+from apps.timers.storage import store
+from apps.timers.storage.records import Claim, Mark
+from apps.webhooks.client import (
+    Abort,
+    FailureKind,
+    Result,
+    WebhookClient,
+    from_settings,
+)
+from apps.webhooks.fairness import Deferral, Destinations
+from apps.webhooks.target import Target
+
+logger = logging.getLogger(__name__)
+
+#: A request that has not left this many seconds after its claim was asked
+#: for (DNS, connect, TLS) is not sent before the claim was renewed.
+_RENEW_AFTER = 0.25
+
+
+@PerProcess
+def client() -> WebhookClient:
+    """Return this process's HTTP client, with its idle connections."""
+    return WebhookClient(from_settings())
+
+
+@PerProcess
+def destinations() -> Destinations:
+    """Return who is being called by this process, and how that goes."""
+    return Destinations(settings.WORKER_THREADS)
+
+
+class TooLate(Abort):
+    """The timer's creator does not want it called so late."""
+
+
+class Deferred(Abort):
+    """The address of a call has as many calls as it may have."""
+
+
+class Call:
+    """One call of a claimed timer, whose destination has room for it."""
+
+    def __init__(self, claim: Claim, target: Target, asked_at: float) -> None:
+        """Take the claim, and when it was asked for, on the lease clock."""
+        self._claim = claim
+        self._target = target
+        self._asked_at = asked_at
+        self._origin = target.host, target.port
+        self._deferral: Deferral | None = None
+        #: When the last byte left, on Postgres's clock.
+        self._sent_at: datetime | None = None
+
+    def make(self) -> Decision | None:
+        """Call, and return what follows from that.
+
+        None when no call was made since the claim may not outlive it: the
+        timer fires again when its lease has ended.
+        """
+        hung = None
+        try:
+            result = self._send()
+            if result.failure is not FailureKind.aborted:
+                hung = result.hung
+        except Exception as error:
+            return self._broken(error)
+        finally:
+            destinations().leave(self._origin, hung=hung)
+        if result.failure is FailureKind.aborted:
+            return self._not_made(result)
+        return self._judge(result)
+
+    def _send(self) -> Result:
+        claim = self._claim
+        headers, body = payload.compose(claim, claim.now())
+        return client().call(
+            self._target,
+            method=claim.request.method,
+            headers=headers,
+            body=body,
+            deadline=time.monotonic() + settings.WEBHOOK_TIMEOUT,
+            before_dial=self._before_dial,
+            before_send=self._before_send,
+            on_sent=self._on_sent,
+            on_answer=self._on_answer,
+        )
+
+    # --- what happens during the call ---------------------------------------
+
+    def _before_dial(self, address: str) -> None:
+        """Ask whether the address has room for the call."""
+        # A request that is sent once more has its place already.
+        if self._sent_at is None:
+            self._deferral = destinations().locate(
+                self._origin, address, returning=self._claim.waited
+            )
+        if self._deferral is not None:
+            raise Deferred(self._deferral.reason)
+
+    def _before_send(self) -> None:
+        """Check that the call may still be made."""
+        self._renew_if_old()
+        self._check_lease()
+        self._check_lateness()
+
+    def _renew_if_old(self) -> None:
+        if lease_clock() - self._asked_at > _RENEW_AFTER:
+            self._asked_at = claims.renew(self._claim)
+
+    def _check_lease(self) -> None:
+        used = lease_clock() - self._asked_at
+        left = store.LEASE.total_seconds() - used
+        if left < settings.WEBHOOK_TIMEOUT:
+            raise claims.ClaimLost(f"the claim is {used:.1f} s old")
+
+    def _check_lateness(self) -> None:
+        if self._claim.is_too_late():
+            raise TooLate(decisions.TOO_LATE)
+
+    def _on_sent(self) -> None:
+        """Mark that the request has left."""
+        self._sent_at = self._claim.now()
+        mark_writer().add(self._mark())
+
+    def _on_answer(self, status_code: int) -> None:
+        """Mark the status, since the answer's body is slow to follow."""
+        mark_writer().add(self._mark(status_code))
+
+    # --- what follows from it -----------------------------------------------
+
+    def _not_made(self, result: Result) -> Decision | None:
+        """Return what follows when a check kept the request back."""
+        claim = self._claim
+        mark_writer().discard(claim.token)
+        if self._deferral is not None:
+            return decisions.put_off(claim, self._deferral, claim.now())
+        if claim.is_too_late():
+            return decisions.too_late(claim, decisions.TOO_LATE)
+        logger.warning(
+            "timer not called now; it will be when its lease has ended",
+            extra={"timer": claim.id, "detail": result.detail},
+        )
+        return None
+
+    def _judge(self, result: Result) -> Decision:
+        """Return what follows from a call, whatever was answered."""
+        claim, code = self._claim, result.status_code
+        if self._sent_at is not None or code is not None:
+            mark_writer().answered(self._mark(code))
+        sent_at = self._sent_at if result.sent else None
+        try:
+            return decisions.judge(claim, result, sent_at, claim.now())
+        except Exception as error:
+            return self._broken(error, code)
+
+    def _broken(
+        self, error: Exception, status_code: int | None = None
+    ) -> Decision:
+        """Return what follows when this service failed, and log that.
+
+        Without a record the lease would end, and the call be repeated.
+        """
+        claim = self._claim
+        logger.exception("a call went wrong", extra={"timer": claim.id})
+        return decisions.broken(
+            claim, error, self._sent_at, claim.now(), status_code
+        )
+
+    def _mark(self, status_code: int | None = None) -> Mark:
+        claim = self._claim
+        return Mark(claim.id, claim.token, self._sent_at, status_code)

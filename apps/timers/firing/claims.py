@@ -1,0 +1,168 @@
+"""A worker's claims: how it gets them, renews them and ends them.
+
+What a worker writes is idempotent, and repeated while Postgres is away.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from apps.broker.middleware import LeaveUnacknowledged
+from apps.core.clock import lease_clock
+from apps.core.database import UNAVAILABLE
+from apps.core.group_commit import GroupCommit
+from apps.core.outages import POSTGRES
+from apps.core.write_behind import WriteBehind
+from apps.timers import decisions
+from apps.timers.decisions import Decision
+from apps.timers.firing.marks import mark_writer
+from apps.timers.storage import store
+from apps.timers.storage.records import (
+    Claim,
+    ClaimRequest,
+    Early,
+    Postponement,
+    Report,
+)
+from apps.webhooks.client import Abort
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+Written = TypeVar("Written", Report, Postponement)
+
+#: Set when the process is to end: nothing then waits for Postgres, but
+#: leaves its message to whoever is there when Postgres is back.
+stopping = threading.Event()
+
+#: How long one write may take before it is tried again, in seconds.
+_WRITE_TIMEOUT = 5.0
+#: How long a process that is to stop still tries to write what came of a
+#: call, in seconds: what is not written may be called again. Together with a
+#: call it must stay below what a worker is given to stop.
+_LAST_WORD = 8.0
+
+_claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
+    store.claim
+)
+_renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(store.renew)
+
+
+class ClaimLost(Abort):
+    """A call that went out now could outlive its claim."""
+
+
+def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
+    """Ask for a timer; return the answer and when it was asked for.
+
+    The answer is None when the timer is not for this worker to call. The
+    lease runs from before the question, on the lease clock.
+    """
+    request = ClaimRequest(timer_id, uuid4())
+
+    def ask() -> tuple[Claim | Early | None, float]:
+        asked_at = lease_clock()
+        return _claims.submit(request, timeout=_WRITE_TIMEOUT), asked_at
+
+    return until_done(ask)
+
+
+def renew(claim: Claim) -> float:
+    """Renew a claim; return when that was asked for, or raise ClaimLost."""
+    asked_at = lease_clock()
+    request = ClaimRequest(claim.id, claim.token)
+    try:
+        is_renewed = _renewals.submit(request, timeout=_WRITE_TIMEOUT)
+    except (*UNAVAILABLE, TimeoutError) as error:
+        raise ClaimLost("the claim could not be renewed") from error
+    if not is_renewed:
+        raise ClaimLost("the claim was taken over")
+    return asked_at
+
+
+def end(claim: Claim, decision: Decision) -> None:
+    """End a claim: the timer has ended, or is open again for a later try."""
+    if isinstance(decision, Report):
+        _records.add((claim, decision))
+    else:
+        _postponements.add((claim, decision))
+
+
+def until_done(
+    write: Callable[[], Answer], *, patience: float = 0.0
+) -> Answer:
+    """Repeat an idempotent write until it works or the process stops.
+
+    Then it has `patience` seconds more. Raises LeaveUnacknowledged when they
+    are over: anything else would reject the message, and an outage of
+    Postgres would empty the queue into the dead letters.
+    """
+    give_up_at = None
+    while True:
+        try:
+            answer = write()
+        except (*UNAVAILABLE, TimeoutError) as error:
+            POSTGRES.failed(error=str(error).strip())
+            if stopping.wait(random.uniform(0.1, 0.5)):
+                give_up_at = give_up_at or time.monotonic() + patience
+                if time.monotonic() >= give_up_at:
+                    raise LeaveUnacknowledged from error
+                time.sleep(0.2)
+        else:
+            POSTGRES.worked()
+            return answer
+
+
+def _write(
+    write: Callable[[Sequence[Written]], list[bool]],
+    ended: Sequence[tuple[Claim, Written]],
+) -> list[bool]:
+    """Write what came of timers, also when the process is to stop."""
+    items = [item for _, item in ended]
+    try:
+        written = until_done(lambda: write(items), patience=_LAST_WORD)
+    except Exception as error:
+        logger.error(
+            "what came of calls is not kept; the claims' leases end",
+            extra={
+                "timers": [str(item.id) for item in items],
+                "error": str(error.__cause__ or error).strip(),
+            },
+        )
+        raise
+    mark_writer().discard(*(item.token for item in items))
+    return written
+
+
+def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
+    """Keep how timers ended, and log it."""
+    written = _write(store.record, ended)
+    for (claim, report), is_written in zip(ended, written, strict=True):
+        details = decisions.details(claim, report.attempt, report.error)
+        if not is_written:
+            details["recorded"] = "no: the claim was taken over"
+        logger.info(f"timer {report.outcome.value}", extra=details)
+
+
+def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
+    """Have timers tried again later, and log it."""
+    written = _write(store.postpone, tried)
+    for (claim, later), is_written in zip(tried, written, strict=True):
+        details = decisions.details(claim, later.attempt, later.error)
+        if is_written:
+            details["again_in_s"] = round(later.delay.total_seconds(), 1)
+            logger.info("timer postponed", extra=details)
+        else:
+            logger.info(
+                "timer not postponed: the claim was taken over", extra=details
+            )
+
+
+_records: WriteBehind[tuple[Claim, Report]] = WriteBehind(_record)
+_postponements: WriteBehind[tuple[Claim, Postponement]] = WriteBehind(
+    _postpone
+)
