@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class Mutation:
             owner = getattr(owner, each)
         found = getattr(owner, name)
         if isinstance(found, str):
-            found = self._changed(" ".join(found.split()))
+            found = self._changed(found)
         else:
             source = ast.parse(textwrap.dedent(inspect.getsource(found)))
             scope: dict[str, Any] = {}
@@ -50,8 +51,9 @@ class Mutation:
 
     def _changed(self, text: str) -> str:
         for old, new in self.changes:
-            assert old in text, f"{old!r} is not in {self.name}"
-            text = text.replace(old, new)
+            pattern = r"\s+".join(map(re.escape, old.split()))
+            text, count = re.subn(pattern, lambda _, new=new: new, text)
+            assert count, f"{old!r} is not in {self.name}"
         return text
 
 

@@ -6,23 +6,29 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-#: A busy machine may take so much longer; a test that passes does not wait.
+#: A busy machine may take this many times as long; a test that passes does
+#: not wait.
 _PATIENCE = 3
 
 
 def eventually(
-    probe: Callable[[], Value], *, within: float = 10.0, every: float = 0.02
+    probe: Callable[[], Value],
+    *,
+    within: float = 10.0,
+    every: float = 0.02,
+    what: Callable[[], object] | None = None,
 ) -> Value:
     """Return the probe's first true value.
 
-    It should come `within` seconds; the test fails after three times that.
+    It should come `within` seconds; the test fails after three times that,
+    and tells `what` there is instead.
     """
     deadline = time.monotonic() + _PATIENCE * within
     while not (value := probe()):
         if time.monotonic() > deadline:
             raise AssertionError(
                 f"did not happen within {_PATIENCE * within:g} s;"
-                f" last: {value!r}"
+                f" there is {what() if what else value!r}"
             )
         time.sleep(every)
     return value

@@ -114,7 +114,8 @@ class LeaseClock:
 @pytest.fixture
 def lease_clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
     clock = LeaseClock()
-    monkeypatch.setattr(call, "lease_clock", clock)
+    for module in (call, claims):
+        monkeypatch.setattr(module, "lease_clock", clock)
     return clock
 
 
