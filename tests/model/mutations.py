@@ -52,7 +52,7 @@ class Mutation:
     def _changed(self, text: str) -> str:
         for old, new in self.changes:
             pattern = r"\s+".join(map(re.escape, old.split()))
-            text, count = re.subn(pattern, lambda _, new=new: new, text)
+            text, count = re.subn(pattern, new, text)
             assert count, f"{old!r} is not in {self.name}"
         return text
 

@@ -218,7 +218,9 @@ def test_the_request_is_the_creators_and_signed(
     standard.verify(received.body, received.headers, json_parse=False)
     svix.webhooks.Webhook(SECRET).verify(received.body, received.headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
-        standard.verify(received.body + b" ", received.headers, json_parse=False)
+        standard.verify(
+            received.body + b" ", received.headers, json_parse=False
+        )
 
 
 @pytest.mark.parametrize(
