@@ -38,7 +38,7 @@ def watch(page: Page) -> tuple[list[str], list[str]]:
 
 def try_it_out(page: Page, body: str) -> None:
     """Open POST /timer, and execute it with a body."""
-    operation = page.locator("#operations-timers-apps_timers_api_create_timer")
+    operation = page.locator("#operations-timers-create_timer")
     if "is-open" not in (operation.get_attribute("class") or ""):
         operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()

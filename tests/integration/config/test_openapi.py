@@ -59,3 +59,15 @@ def test_every_operation_is_tried() -> None:
         "GET /livez",
         "GET /readyz",
     }
+
+
+def test_operations_have_names_of_their_own() -> None:
+    operations = [
+        found.ok().definition.raw["operationId"]
+        for found in schema.get_all_operations()
+        if isinstance(found, Ok)
+    ]
+    assert sorted(operations) == [
+        "cancel_timer", "create_timer", "get_attempts", "get_timer",
+        "list_failed", "livez", "readyz", "replay_timer", "replay_timers",
+    ]
