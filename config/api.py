@@ -35,7 +35,7 @@ from apps.timers.storage.aside import RowUnwritable
 from apps.webhooks import jsontext
 
 _AMOUNTS = ("hours", "minutes", "seconds")
-#: So many errors are told of: an answer is no larger than what it answers.
+#: How many errors an answer tells: it is no larger than what it answers.
 _MOST_ERRORS = 20
 #: Characters of a name, of a field's sentence and of the whole one that are
 #: repeated in an answer.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 THREADS = 1024
 #: Requests that may have a thread. The rest is for the probes.
 PLACES = THREADS - 64
-#: Requests at once in Django, and so many that share a commit.
+#: How many requests are in Django at once, and may share a commit.
 AT_ONCE = 64
 
 

@@ -84,8 +84,8 @@ WEBHOOK_PRIVATE_KEYS = env.private_keys("WEBHOOK_PRIVATE_KEY")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
 # Seconds for a whole call, name look-up included. Tests shorten it.
 WEBHOOK_TIMEOUT = float(env.whole("WEBHOOK_TIMEOUT", 10, least=1, most=60))
-# A receiver that can't be connected to got nothing: it is tried again for
-# so many seconds after the first failure.
+# How many seconds after the first failure a receiver that can't be connected
+# to is tried again. It got nothing.
 WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
     "WEBHOOK_CONNECT_RETRY_SECONDS", 900, least=0, most=86_400
 )

@@ -44,7 +44,7 @@ class SlowClients:
 
     It looks at the connections only while there is a slow body. Then one
     that waits for its answer from Django ends after the same time; no answer
-    takes so long. Where the system is not Linux nothing is ended.
+    takes that long. Where the system is not Linux nothing is ended.
     """
 
     def __init__(self, limit: float) -> None:
@@ -60,7 +60,7 @@ class SlowClients:
             ).start()
 
     def read(self, environ: dict[str, Any], most: int) -> bytes:
-        """Return the body up to so many bytes, or what came of it."""
+        """Return the body's first `most` bytes, or as many as came."""
         body = environ["wsgi.input"]
         self._port = environ["SERVER_PORT"]
         self._reading[body] = time.monotonic()

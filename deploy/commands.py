@@ -33,7 +33,7 @@ DISPATCHER = [sys.executable, "manage.py", "dispatch_timers"]
 
 
 def web(host: str, port: int, workers: int) -> list[str]:
-    """Return the command of a web server with so many processes."""
+    """Return the command of a web server with `workers` processes."""
     return [
         sys.executable, "-m", "config.web", "--interface", "wsgi",
         "--host", host, "--port", str(port),

@@ -86,7 +86,7 @@ _MOST = 6
 #: How long a statement may take, in seconds, while others hold its locks:
 #: as long as a worker waits for a write. A request waits less.
 _STATEMENT_SECONDS = 5.0
-#: The same for a list; so many are read at the same time, and others wait.
+#: The same for a list, and how many lists are read at a time. Others wait.
 _LISTS = 2
 _LIST_SECONDS = 2.0
 _LIST_PATIENCE = 3.0
@@ -101,7 +101,7 @@ _RETRY = 0.25
 #: Below this many rows, Postgres may prefer to read the whole table.
 #: (Measured: from 3,000 rows on it uses the indexes.)
 _FEW = 10_000
-#: So many seconds later at most a grown table is noticed.
+#: How long it takes at most to notice that a table has grown, in seconds.
 _LIFETIME = 120.0
 
 #: What statements rely on, though a role, a database or a server may have
@@ -276,7 +276,7 @@ def _configure(connection: _Watched, *, seconds: float) -> None:
 def _open(
     name: str, *, least: int, most: int, patience: float, seconds: float
 ) -> Pool:
-    """Open a pool whose statements may take so many seconds.
+    """Open a pool whose statements may take `seconds` seconds.
 
     psycopg's back-off grows to minutes by default. Here an attempt to
     connect is given up at once, and who waits starts a new one.

@@ -90,7 +90,7 @@ class Outage:
         return self._since is not None
 
     def ended_within(self, seconds: float) -> bool:
-        """Tell whether it lasts, or ended no more than so many seconds ago."""
+        """Tell whether it lasts, or ended in the last `seconds` seconds."""
         with self._lock:
             if self._since is not None:
                 return True

@@ -11,7 +11,7 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 def allow_files(count: int) -> None:
-    """Let this process have so many files open, as far as it may."""
+    """Let this process have `count` files open, or as many as it may."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if most == resource.RLIM_INFINITY else min(count, most)
     if now != resource.RLIM_INFINITY and now < wanted:

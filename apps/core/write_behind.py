@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-#: So long a caller goes on for others, in seconds; then one of them does.
+#: How long a caller writes for others, in seconds. Then one of them does.
 _SHIFT = 1.0
 
 

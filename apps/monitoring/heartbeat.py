@@ -19,7 +19,7 @@ from pathlib import Path
 
 from apps.core.outages import Outage
 
-#: A process that last worked well so many seconds ago is not well.
+#: A process is unwell when it last worked well this long ago, in seconds.
 STALE_AFTER = 15.0
 INTERVAL = 3.0
 

@@ -31,8 +31,8 @@ _FINAL = frozenset({FailureKind.blocked})
 _GONE = 410
 #: Answers that may say when to come again (RFC 6585, RFC 9110).
 _BUSY = frozenset({429, 503})
-#: So long before its latest time a timer is tried for the last time, and
-#: so long has to be left for that.
+#: How long before its latest time a timer is tried for the last time, and
+#: how much time must be left for that.
 _MARGIN = timedelta(milliseconds=100)
 
 Decision = Report | Postponement

@@ -117,7 +117,7 @@ class NotGivenUp(Exception):
 
 
 class TriedTooOften(Exception):
-    """The timer was tried so often that it is not replayed any more."""
+    """The timer was tried too often to be replayed once more."""
 
 
 class UnknownPlace(Exception):

@@ -1,9 +1,9 @@
 """Which destination may be called now, so that none takes all slots.
 
-A worker process has so many slots for calls. A destination may take one
-more while it has few and many are free; what it may not take comes back
-when there should be room. One that hangs is called by one probe at a time,
-until one is answered.
+A worker process has a number of slots for calls. A destination may take one
+more while it has few and many are free. What it may not take comes back when
+there should be room. One that hangs is called by one probe at a time, until
+one is answered.
 
 The share is a dynamic threshold, as in switches whose ports have a memory
 in common (Choudhury and Hahne, "Dynamic queue length thresholds
@@ -31,10 +31,10 @@ Origin = tuple[str, int]
 """Host and port."""
 
 HUNG_IN_A_ROW = 5
-"""So many calls without an answer, and none with one since: it hangs."""
+"""A destination hangs after this many calls in a row without an answer."""
 
 PATIENCE = 0.1
-"""So long a call waits for a slot where calls are quick, in seconds: a burst
+"""How long a call waits for a slot where calls are quick, in seconds: a burst
 to a fast receiver is not worth a detour over Postgres."""
 
 QUICK = 1.0
@@ -51,12 +51,12 @@ LONGEST_NEW = 10.0
 #: gets 30. One that has never answered, or does not now, begins slowly, as
 #: TCP does, with 9.
 _LIVELY, _AWAITED, _SILENT = 64, 32, 1 / 4
-#: One slot in so many is not for a first call to a destination that has not
-#: answered within so many seconds.
+#: A sixteenth of the slots is kept from destinations that have no call under
+#: way and have not answered in the last 60 s.
 _RESERVED, _RECENT = 16, 60.0
-#: One slot in so many is not for one that is not known to be fast.
+#: A tenth of the slots is kept for destinations that are known to be fast.
 _FOR_FAST = 10
-#: Beside the slow ones' half, one slot in so many is for first calls.
+#: Beside the slow ones' half, an eighth of the slots is for first calls.
 _FOR_NEW = 8
 #: Destinations without calls under way that are remembered.
 _MOST_IDLE = 10_000

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 _LONGEST = 60.0  # seconds
-#: A receiver may ask for so long a pause at most, in seconds.
+#: The longest pause that a receiver may ask for, in seconds.
 MOST_RETRY_AFTER = 3600.0
 #: What a stored policy may say at most; the API takes less.
 _MOST = 10**9
@@ -16,7 +16,7 @@ _MOST = 10**9
 def backoff(
     failures: int, first: float = 1.0, longest: float = _LONGEST
 ) -> float:
-    """Return how many seconds to wait after so many failures (1, 2, …).
+    """Return the seconds to wait after the n-th failure (n = 1, 2, …).
 
     Doubling from `first` up to `longest`, less up to half of it at random,
     so that those who failed together do not come back together.
@@ -57,7 +57,7 @@ class RetryPolicy:
         return cls(**value)
 
     def delay(self, failures: int, retry_after: float | None) -> float:
-        """Return the seconds to wait after so many failures (1, 2, …).
+        """Return the seconds to wait after the n-th failure (n = 1, 2, …).
 
         `retry_after` is what the receiver asked for, if it did.
         """

@@ -11,7 +11,7 @@ from apps.core.outages import POSTGRES
 from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign
 
-#: A thread takes so much longer than a call for one message, at most.
+#: How much longer than a call a thread takes for one message, in seconds.
 _BEYOND_A_CALL = 5.0
 
 

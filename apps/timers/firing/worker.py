@@ -22,8 +22,8 @@ from apps.timers.scheduling.feeder import Feeder
 
 logger = logging.getLogger(__name__)
 
-#: So long the calls under way may take to end, in seconds: a call, and the
-#: last word on it.
+#: How long calls under way may take to end, in seconds: a call, and the write
+#: of what came of it.
 _DRAIN = 20.0
 
 

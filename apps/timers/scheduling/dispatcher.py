@@ -24,10 +24,10 @@ from apps.timers.storage.records import DueMessage, Postponement, Report
 logger = logging.getLogger(__name__)
 
 _BATCH = 500
-#: Queues with no more than so many messages count as empty.
+#: Queues with this many messages or fewer count as empty.
 _NEARLY_EMPTY = 50
-#: With so many overdue timers in RabbitMQ, workers have enough to do: more
-#: would only compete with them, and wait as well in Postgres.
+#: The most overdue timers that are in RabbitMQ at a time. These keep workers
+#: busy; more would compete with them, and can wait in Postgres as well.
 _ENOUGH = 10_000
 
 

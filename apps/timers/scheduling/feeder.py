@@ -23,10 +23,10 @@ from apps.timers.storage.records import DueMessage
 
 _AHEAD = timedelta(seconds=2)
 _POLL = 1.0  # seconds
-#: At most so many timers of a kind are held in memory.
+#: How many timers of a kind are held in memory at most.
 _MOST = 5_000
-#: A pass is followed by a pause of so many times its own length, so that
-#: news cannot keep the feeder, and Postgres, busy.
+#: How many times as long as a pass the pause after it is. So news cannot keep
+#: the feeder, and Postgres, busy.
 _REST = 2
 
 

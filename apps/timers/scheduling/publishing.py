@@ -19,7 +19,7 @@ from apps.timers.storage.records import DueMessage
 
 logger = logging.getLogger(__name__)
 
-#: So many timers may wait to be published; more are left to the dispatcher.
+#: How many timers may wait to be published. The dispatcher publishes the rest.
 MOST_WAITING = 20_000
 _BATCH = 500
 
@@ -114,7 +114,7 @@ class Publisher:
             _give_back([timer.id])
 
     def close(self, timeout: float = 3.0) -> None:
-        """Publish what is waiting, for so many seconds at most."""
+        """Publish what is waiting, for `timeout` seconds at most."""
         with self._news:
             self._stopping = True
             self._news.notify()

@@ -21,8 +21,8 @@ _ONE_STATEMENT = (
     errors.SerializationFailure,
 )
 
-#: After so many seconds a pass is over, and what is left is the next one's:
-#: in between a stop is heeded, and every step has its turn.
+#: How long a pass may take, in seconds. The next pass does what is left. In
+#: between the process heeds a stop, and every step has its turn.
 _LONGEST = 1.0
 
 

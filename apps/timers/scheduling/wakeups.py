@@ -38,7 +38,7 @@ class Wakeups:
                 return
 
     def _listen(self, seconds: float) -> bool:
-        """Return whether there may have been news within so many seconds.
+        """Wait for these seconds at most; return whether there may be news.
 
         News are not needed: what goes wrong costs no more than the wait.
         """
@@ -54,10 +54,10 @@ class Wakeups:
         return heard
 
     def _heard(self, seconds: float) -> bool:
-        """Listen for so long; return whether there may have been news.
+        """Listen for these seconds at most; return whether there may be news.
 
-        What came before the listening began, nobody heard: that it has
-        begun counts as news.
+        Nobody heard what came before the listening began. So its beginning
+        counts as news.
         """
         if settings.DATABASE_POOLER:
             self._stopping.wait(seconds)

@@ -56,25 +56,25 @@ HORIZON = timedelta(seconds=60)
 LEAD = timedelta(milliseconds=20)
 #: How long a claim holds without a word from its worker.
 LEASE = timedelta(seconds=20)
-#: So often a claim that ended unsent is opened again; then the timer may
-#: be what kills its workers.
+#: How often a claim that ended unsent is opened again. After that the timer
+#: itself may be what kills its workers.
 MOST_REOPENINGS = 5
-#: A waiting timer goes the way of the overdue ones, behind those that are
-#: on time, when its time passed so long ago. Whoever looks for timers does
-#: so once a second at least: one that came due in between is on time.
+#: How late a waiting timer may be and still count as on time. A later one goes
+#: the way of the overdue ones, behind those that are on time. Whoever looks
+#: for timers does so once a second at least.
 OVERDUE_AFTER = timedelta(seconds=1)
 #: A waiting timer is looked for again when overdue by this.
 LOST_AFTER = timedelta(seconds=2)
-#: …and not sooner after it was last queued than this, while RabbitMQ's
-#: queues stand empty, and than this while they do not.
+#: How long after it was last queued that is at the earliest: while RabbitMQ's
+#: queues are empty, and while they are not.
 REQUEUE_IDLE = timedelta(seconds=5)
 REQUEUE_BUSY = timedelta(seconds=60)
 #: Nothing is taken over this soon after Postgres's own start, or after it
 #: was out of reach: workers that were kept from reporting are to report
 #: first.
 SETTLE = timedelta(seconds=10)
-#: A timer that has been tried so often is not replayed: whoever does that
-#: in a loop would call its receiver for ever.
+#: A timer with this many attempts is not replayed. Whoever replays it in a
+#: loop would call its receiver for ever.
 MOST_ATTEMPTS = 1_000
 
 

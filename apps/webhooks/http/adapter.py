@@ -24,8 +24,8 @@ from apps.webhooks.http.idle import IdleConnections
 
 #: How long the body may take once the status is known, in seconds.
 BODY_SECONDS = 0.5
-#: How long that takes at most as a rule, head and body being sent apart, in
-#: seconds: for so long nobody needs to be told the status.
+#: How long the body takes as a rule when it is sent apart from the head, in
+#: seconds. Only after that is the status told before the body has come.
 _BODY_FOLLOWS = 0.02
 
 _MAX_SESSIONS = 1024

@@ -31,8 +31,8 @@ class Command(migrate.Command):
                     return
                 time.sleep(migrating.PAUSE_SECONDS)
         raise CommandError(
-            "a table could not be locked: end what uses it for so long, and"
-            " migrate again."
+            "a table could not be locked: end what has used it all this time,"
+            " and migrate again."
         )
 
     def _has_migrated(self, *args: Any, **options: Any) -> bool:
