@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.cache import close_caches
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db.backends.signals import connection_created
 
 from apps.broker.current import get_broker
 from apps.core.processes import allow_files, end_with_parent, stop_once
@@ -20,12 +21,21 @@ application = Front(
     get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 )
 end_with_parent()
-# The API's statements run on a pool of their own, and nothing is cached: what
-# Django would look after with each request is never there.
+
+
+def _look_after_connections(**_: object) -> None:
+    request_started.connect(db.close_old_connections)
+    request_finished.connect(db.close_old_connections)
+
+
+# The API's statements run on a pool of their own, and nothing is cached. So
+# Django has nothing to look after with each request, until a view uses its
+# object-relational mapper.
 request_started.disconnect(db.reset_queries)
 request_started.disconnect(db.close_old_connections)
 request_finished.disconnect(db.close_old_connections)
 request_finished.disconnect(close_caches)
+connection_created.connect(_look_after_connections)
 # The first timers are not to wait for the connection to RabbitMQ, which
 # this call begins.
 get_broker().is_connected()
