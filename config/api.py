@@ -4,42 +4,24 @@ Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.openapi.docs import Swagger
 from ninja.operation import Operation
 from ninja.parser import Parser
-from pydantic import BaseModel
 
+from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
 from apps.monitoring.api import router as monitoring
-from apps.timers.api.gave_up import ReplayIn
+from apps.timers.api import errors as timer_errors
 from apps.timers.api.routes import router as timers
-from apps.timers.api.schemas import RetryIn, TimerIn
-from apps.timers.services import (
-    AlreadyFired,
-    ListTooSlow,
-    NotGivenUp,
-    StoreUnavailable,
-    TriedTooOften,
-    UnknownPlace,
-)
-from apps.timers.storage import store
-from apps.timers.storage.aside import RowUnwritable
 from apps.webhooks import jsontext
-
-_AMOUNTS = ("hours", "minutes", "seconds")
-#: How many errors an answer tells: it is no larger than what it answers.
-_MOST_ERRORS = 20
-#: Characters of a name, of a field's sentence and of the whole one that are
-#: repeated in an answer.
-_NAME, _MESSAGE, _DETAIL = 80, 1000, 2000
 
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
@@ -58,24 +40,19 @@ class StrictParser(Parser):
         take it for an object with attributes.
         """
         parsed = jsontext.loads(request.body)
-        if isinstance(parsed, dict) and len(parsed) > _MOST_ERRORS:
-            _drop_most_unknown(parsed)
+        if isinstance(parsed, dict) and len(parsed) > MOST_ERRORS:
+            _drop_most_unknown(parsed, _body_fields(request))
         number = isinstance(parsed, jsontext.Number)
         return 0 if number else parsed  # type: ignore[return-value]
 
 
-def _drop_most_unknown(body: dict[str, Any]) -> None:
+def _drop_most_unknown(body: dict[str, Any], known: list[str]) -> None:
     """Keep as many unknown fields as an answer tells of.
 
     Thousands cost a second of processor time, one error each.
     """
-    known = {
-        field.alias or name
-        for schema in (TimerIn, ReplayIn)
-        for name, field in schema.model_fields.items()
-    }
     unknown = [name for name in body if name not in known]
-    for name in unknown[_MOST_ERRORS:]:
+    for name in unknown[MOST_ERRORS:]:
         del body[name]
 
 
@@ -92,32 +69,6 @@ class Docs(Swagger):
         response = super().render_page(request, api, **kwargs)
         response["Content-Security-Policy"] = _DOCS_POLICY
         return response
-
-
-def cut(text: str, most: int = _NAME) -> str:
-    """Return the text, or its beginning if it is too long to be repeated."""
-    return text if len(text) <= most else f"{text[:most - 1]}…"
-
-
-def error_response(
-    status: int,
-    detail: str,
-    errors: Iterable[tuple[str, str]] = (),
-    **headers: str,
-) -> HttpResponse:
-    """Return an error in the one shape that all of them have."""
-    return JsonResponse(
-        {
-            "detail": cut(detail, _DETAIL),
-            "errors": [
-                {"field": field, "message": cut(message, _MESSAGE)}
-                for field, message in errors
-            ],
-        },
-        status=status,
-        headers={key.replace("_", "-"): value
-                 for key, value in headers.items()},
-    )
 
 
 class TimerAPI(NinjaAPI):
@@ -150,7 +101,7 @@ def strict_query(
         if not request.META["QUERY_STRING"]:
             return run(request, **values)
         if errors := _wrong_parameters(request):
-            return _not_valid(errors)
+            return not_valid(errors)
         return run(request, **values)
 
     return checked
@@ -159,49 +110,43 @@ def strict_query(
 api.add_decorator(strict_query, mode="view")
 api.add_router("", timers)
 api.add_router("", monitoring)
+timer_errors.add_to(api)
 
 
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     if not request.body and any(e["loc"][0] == "body" for e in error.errors):
         return _not_json(request, "it is empty")
-    return _not_valid([
+    return not_valid([
         pair
-        for item in error.errors[:_MOST_ERRORS]
+        for item in error.errors[:MOST_ERRORS]
         for pair in _field_errors(request, item)
     ])
 
 
-def _not_valid(errors: list[tuple[str, str]]) -> HttpResponse:
-    """Answer which fields are wrong: each has a name and a sentence."""
-    fields = ", ".join(dict.fromkeys(field for field, _ in errors))
-    return error_response(422, f"Not valid: {fields}.", errors)
-
-
 @cache
-def _parameters() -> dict[tuple[str, str], dict[str, bool]]:
-    """Return the query's parameters by the operation's method and path.
+def _document() -> dict[str, Any]:
+    return api.get_openapi_schema(path_prefix="")
 
-    Each says whether it may stand more than once.
-    """
-    paths = api.get_openapi_schema(path_prefix="")["paths"]
-    return {
-        (method.upper(), path): {
-            each["name"]: each["schema"].get("type") == "array"
-            for each in operation["parameters"]
-            if each["in"] == "query"
-        }
-        for path, operations in paths.items()
-        for method, operation in operations.items()
-    }
+
+def _operation(request: HttpRequest) -> dict[str, Any]:
+    """Return what the API's document says of a request's operation."""
+    assert request.resolver_match is not None
+    assert request.method is not None
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", request.resolver_match.route)
+    found: dict[str, Any] = _document()["paths"][f"/{path}"]
+    operation: dict[str, Any] = found[request.method.lower()]
+    return operation
 
 
 def _wrong_parameters(request: HttpRequest) -> list[tuple[str, str]]:
     """Return what is wrong with the query: names and sentences."""
-    assert request.resolver_match is not None
-    assert request.method is not None
-    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", request.resolver_match.route)
-    known = _parameters()[request.method, f"/{path}"]
+    # Each parameter's name, and whether it may stand more than once.
+    known = {
+        each["name"]: each["schema"].get("type") == "array"
+        for each in _operation(request)["parameters"]
+        if each["in"] == "query"
+    }
     others = f"those are {', '.join(known)}" if known else "there are none"
     wrong = []
     for name, values in request.GET.lists():
@@ -210,18 +155,35 @@ def _wrong_parameters(request: HttpRequest) -> list[tuple[str, str]]:
             wrong.append((cut(name), sentence))
         elif len(values) > 1 and not known[name]:
             wrong.append((name, "may stand once only"))
-    return wrong[:_MOST_ERRORS]
+    return wrong[:MOST_ERRORS]
 
 
-def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
-    """Name the fields of what is posted there, or of a part of it."""
-    schema: type[BaseModel] = TimerIn
-    if request.path == "/timers/replay":
-        schema = ReplayIn
-    elif within[:1] == ("retry",):
-        schema = RetryIn
-    fields = schema.model_fields.items()
-    return ", ".join(field.alias or name for name, field in fields)
+def _body_fields(
+    request: HttpRequest, within: tuple[str | int, ...] = ()
+) -> list[str]:
+    """Name the fields of a body, or of its innermost part that has some."""
+    body = _operation(request).get("requestBody")
+    if body is None:
+        return []
+    fields = _properties(body["content"]["application/json"]["schema"])
+    for name in within:
+        inner = _properties(fields.get(str(name), {}))
+        if not inner:
+            break
+        fields = inner
+    return list(fields)
+
+
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema's fields, those of what it may be besides null."""
+    for choice in (schema, *schema.get("anyOf", ())):
+        if "$ref" in choice:
+            name = choice["$ref"].rpartition("/")[2]
+            choice = _document()["components"]["schemas"][name]
+        if "properties" in choice:
+            found: dict[str, Any] = choice["properties"]
+            return found
+    return {}
 
 
 def _field_errors(
@@ -235,9 +197,9 @@ def _field_errors(
         names = names[1:]
     field = cut(".".join(str(name) for name in names))
     kind = item["type"]
-    if kind == "too_far":
-        return [(name, item["msg"]) for name in _AMOUNTS]
-    known = _fields(request, names)
+    if fields := item.get("ctx", {}).get("fields"):
+        return [(name, item["msg"]) for name in fields]
+    known = ", ".join(_body_fields(request, names))
     if kind == "string_unicode":
         return [(field or "body",
                  "has a field whose name contains half of a surrogate pair;"
@@ -268,7 +230,7 @@ def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 
 def _not_json(request: HttpRequest, reason: str) -> HttpResponse:
-    fields = _fields(request)
+    fields = ", ".join(_body_fields(request))
     return error_response(
         400, f"The body must be a JSON object with {fields}: {reason}."
     )
@@ -277,68 +239,3 @@ def _not_json(request: HttpRequest, reason: str) -> HttpResponse:
 @api.exception_handler(Http404)
 def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
     return error_response(404, str(error) or "Not found.")
-
-
-@api.exception_handler(StoreUnavailable)
-def _unavailable(
-    request: HttpRequest, error: StoreUnavailable
-) -> HttpResponse:
-    return error_response(
-        503,
-        "Postgres can't be reached; try again. A timer that was being"
-        " created may have been stored.",
-        Retry_After="1",
-    )
-
-
-@api.exception_handler(ListTooSlow)
-def _list_too_slow(request: HttpRequest, error: ListTooSlow) -> HttpResponse:
-    return error_response(
-        503,
-        "Postgres did not make the list in time. Narrow it by host, status,"
-        " from or to, lower limit, or try again.",
-        Retry_After="1",
-    )
-
-
-@api.exception_handler(AlreadyFired)
-def _already_fired(request: HttpRequest, error: AlreadyFired) -> HttpResponse:
-    return error_response(409, "The timer has fired; it can't be cancelled.")
-
-
-@api.exception_handler(RowUnwritable)
-def _row_unwritable(
-    request: HttpRequest, error: RowUnwritable
-) -> HttpResponse:
-    return error_response(
-        409,
-        f"The timer's row can't be changed: {error}. Mend the row in"
-        " Postgres.",
-    )
-
-
-@api.exception_handler(NotGivenUp)
-def _not_given_up(request: HttpRequest, error: NotGivenUp) -> HttpResponse:
-    return error_response(
-        409,
-        "The timer did not give up; only one that is failed, unknown or"
-        " missed is replayed.",
-    )
-
-
-@api.exception_handler(TriedTooOften)
-def _tried_too_often(
-    request: HttpRequest, error: TriedTooOften
-) -> HttpResponse:
-    return error_response(
-        409,
-        f"The timer was tried {store.MOST_ATTEMPTS:,} times or more, and is"
-        " not replayed any more; set a new one.",
-    )
-
-
-@api.exception_handler(UnknownPlace)
-def _unknown_place(request: HttpRequest, error: UnknownPlace) -> HttpResponse:
-    return _not_valid([
-        ("after", "is no timer; it must be an answer's `next`")
-    ])

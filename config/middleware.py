@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
-from config.api import cut, error_response
+from apps.core.answers import cut, error_response
 
 _PROBES = frozenset({"/livez", "/readyz"})
 #: What changes nothing (RFC 9110, section 9.2.1).

@@ -8,7 +8,8 @@ from django.urls import path
 from django.views.generic import RedirectView
 from django.views.static import serve
 
-from config.api import api, cut, error_response
+from apps.core.answers import cut, error_response
+from config.api import api
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/docs")),

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -24,6 +23,8 @@ from apps.timers.storage.records import (
     NewTimer,
     StoredTimer,
 )
+from apps.webhooks.request import WebhookRequest
+from apps.webhooks.retry import RetryPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +54,26 @@ def _reaching_postgres() -> Iterator[None]:
         raise StoreUnavailable from error
 
 
-def create_timer(url: str, delay: timedelta, **options: Any) -> UUID:
+def create_timer(
+    url: str,
+    delay: timedelta,
+    *,
+    at_least_once: bool = False,
+    request: WebhookRequest | None = None,
+    retry: RetryPolicy | None = None,
+    max_lateness: timedelta | None = None,
+) -> UUID:
     """Store a timer and return its id; once returned, it is durable.
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. `options` are NewTimer's. Raises StoreUnavailable.
+    feeder. The options are those of `records.NewTimer`. Raises
+    StoreUnavailable.
     """
     queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
     timer = NewTimer(
-        uuid_utils.compat.uuid7(), url, delay, queued, **options
+        uuid_utils.compat.uuid7(), url, delay, queued, at_least_once,
+        request or WebhookRequest(), retry, max_lateness,
     )
     with _reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)

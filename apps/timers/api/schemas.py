@@ -212,7 +212,7 @@ class TimerIn(BaseModel):
                 "too_far",
                 "hours, minutes and seconds add up to more than {most}"
                 " days, the most that this server takes (MAX_TIMER_DAYS)",
-                {"most": most},
+                {"most": most, "fields": ["hours", "minutes", "seconds"]},
             )
         return self
 

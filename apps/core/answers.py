@@ -1,0 +1,46 @@
+"""Error answers: JSON in one shape, no larger than what they answer.
+
+`{"detail": a sentence, "errors": [{"field": a name, "message": a sentence}]}`
+"""
+
+from collections.abc import Iterable
+
+from django.http import HttpResponse, JsonResponse
+
+#: How many errors an answer tells.
+MOST_ERRORS = 20
+#: Characters of a name, of a field's sentence and of the whole one that are
+#: repeated in an answer.
+_NAME, _MESSAGE, _DETAIL = 80, 1000, 2000
+
+
+def cut(text: str, most: int = _NAME) -> str:
+    """Return the text, or its beginning if it is too long to be repeated."""
+    return text if len(text) <= most else f"{text[:most - 1]}…"
+
+
+def error_response(
+    status: int,
+    detail: str,
+    errors: Iterable[tuple[str, str]] = (),
+    **headers: str,
+) -> HttpResponse:
+    """Return an error; `errors` are names of fields and sentences."""
+    return JsonResponse(
+        {
+            "detail": cut(detail, _DETAIL),
+            "errors": [
+                {"field": field, "message": cut(message, _MESSAGE)}
+                for field, message in errors
+            ],
+        },
+        status=status,
+        headers={key.replace("_", "-"): value
+                 for key, value in headers.items()},
+    )
+
+
+def not_valid(errors: list[tuple[str, str]]) -> HttpResponse:
+    """Return 422 with what is wrong with each field."""
+    fields = ", ".join(dict.fromkeys(field for field, _ in errors))
+    return error_response(422, f"Not valid: {fields}.", errors)

@@ -1,0 +1,94 @@
+"""What is answered when an operation on timers can't be done."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+
+from apps.core.answers import error_response, not_valid
+from apps.timers.services import (
+    AlreadyFired,
+    ListTooSlow,
+    NotGivenUp,
+    StoreUnavailable,
+    TriedTooOften,
+    UnknownPlace,
+)
+from apps.timers.storage import store
+from apps.timers.storage.aside import RowUnwritable
+
+
+def add_to(api: NinjaAPI) -> None:
+    """Have the API answer what the timers' services raise."""
+    for kind, answer in _ANSWERS.items():
+        api.add_exception_handler(kind, _handler(answer))
+
+
+def _handler(
+    answer: Callable[[Any], HttpResponse]
+) -> Callable[[HttpRequest, Any], HttpResponse]:
+    return lambda request, error: answer(error)
+
+
+def _unavailable(error: StoreUnavailable) -> HttpResponse:
+    return error_response(
+        503,
+        "Postgres can't be reached; try again. A timer that was being"
+        " created may have been stored.",
+        Retry_After="1",
+    )
+
+
+def _list_too_slow(error: ListTooSlow) -> HttpResponse:
+    return error_response(
+        503,
+        "Postgres did not make the list in time. Narrow it by host, status,"
+        " from or to, lower limit, or try again.",
+        Retry_After="1",
+    )
+
+
+def _already_fired(error: AlreadyFired) -> HttpResponse:
+    return error_response(409, "The timer has fired; it can't be cancelled.")
+
+
+def _row_unwritable(error: RowUnwritable) -> HttpResponse:
+    return error_response(
+        409,
+        f"The timer's row can't be changed: {error}. Mend the row in"
+        " Postgres.",
+    )
+
+
+def _not_given_up(error: NotGivenUp) -> HttpResponse:
+    return error_response(
+        409,
+        "The timer did not give up; only one that is failed, unknown or"
+        " missed is replayed.",
+    )
+
+
+def _tried_too_often(error: TriedTooOften) -> HttpResponse:
+    return error_response(
+        409,
+        f"The timer was tried {store.MOST_ATTEMPTS:,} times or more, and is"
+        " not replayed any more; set a new one.",
+    )
+
+
+def _unknown_place(error: UnknownPlace) -> HttpResponse:
+    return not_valid([
+        ("after", "is no timer; it must be an answer's `next`")
+    ])
+
+
+_ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
+    StoreUnavailable: _unavailable,
+    ListTooSlow: _list_too_slow,
+    AlreadyFired: _already_fired,
+    RowUnwritable: _row_unwritable,
+    NotGivenUp: _not_given_up,
+    TriedTooOften: _tried_too_often,
+    UnknownPlace: _unknown_place,
+}
