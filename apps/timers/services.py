@@ -10,8 +10,8 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
+from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy
-from apps.core.group_commit import GroupCommit
 from apps.core.outages import POSTGRES
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.scheduling.publishing import publisher

@@ -12,11 +12,10 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from apps.broker.middleware import LeaveUnacknowledged
+from apps.core.batching import GroupCommit, WriteBehind
 from apps.core.clock import lease_clock
 from apps.core.database import UNAVAILABLE
-from apps.core.group_commit import GroupCommit
 from apps.core.outages import POSTGRES
-from apps.core.write_behind import WriteBehind
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing.marks import mark_writer

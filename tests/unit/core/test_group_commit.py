@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.core.group_commit import GroupCommit, _Call
+from apps.core.batching import GroupCommit, _Call
 from tests.support.waiting import eventually
 
 

@@ -7,8 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from apps.core import write_behind
-from apps.core.write_behind import WriteBehind
+from apps.core.batching import WriteBehind
 from tests.support.waiting import eventually
 
 
@@ -65,7 +64,7 @@ def test_others_go_on_and_theirs_go_together() -> None:
 def test_one_that_has_written_for_long_is_relieved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(write_behind, "_SHIFT", 0.0)
+    monkeypatch.setattr(batching, "_SHIFT", 0.0)
     flush = Flush()
     writes = WriteBehind(flush)
     with ThreadPoolExecutor(2) as pool:

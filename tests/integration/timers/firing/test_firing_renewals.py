@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apps.core.group_commit import GroupCommit
+from apps.core.batching import GroupCommit
 from apps.core.per_process import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.storage import store

@@ -1,16 +1,23 @@
-"""Group commit: callers that wait at the same time share one write.
+"""Batching: callers on many threads share one write.
 
 A commit costs Postgres one flush to disk whether it holds one row or a
-hundred, so callers that arrive during one flush go together in the next.
+hundred, so callers that arrive during one flush go together in the next. A
+group commit is for callers that wait for their result. A write-behind is for
+what nobody waits for: to wake a thread for an answer that it does not need
+costs more than what is written for it.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: How long a caller writes for others, in seconds. Then one of them does.
+_SHIFT = 1.0
 
 
 class _Call(Generic[Item, Result]):
@@ -126,3 +133,53 @@ class GroupCommit(Generic[Item, Result]):
                 call.error = error
             if not isinstance(error, Exception):
                 raise  # an interrupt is this thread's, too
+
+
+class WriteBehind(Generic[Item]):
+    """Turns many calls of `add` into few calls of `flush`.
+
+    Whoever adds an item while nobody writes does so before `add` returns,
+    and goes on as long as others add theirs; those return at once. So every
+    item is in the hands of a thread that is inside of `add`, and there is
+    no thread to start or to stop. What `flush` raises reaches the caller
+    that writes, once it has tried to write everything. When a flush takes
+    long, a second caller begins to write what came after it.
+    """
+
+    def __init__(
+        self, flush: Callable[[Sequence[Item]], None], *, most: int = 500
+    ) -> None:
+        self._flush = flush
+        self._most = most
+        self._mutex = threading.Lock()
+        self._waiting: deque[Item] = deque()
+        self._writer: int | None = None     # a thread's identifier
+        self._relief_at = 0.0
+
+    def add(self, item: Item) -> None:
+        """Have the item written, by this caller or by the one that writes."""
+        me = threading.get_ident()
+        with self._mutex:
+            self._waiting.append(item)
+            now = time.monotonic()
+            if self._writer is not None and now < self._relief_at:
+                return
+            self._writer, self._relief_at = me, now + _SHIFT
+        failure: Exception | None = None
+        while group := self._next(me):
+            try:
+                self._flush(group)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _next(self, me: int) -> list[Item]:
+        """Return what this thread is to write now, nothing if it is done."""
+        with self._mutex:
+            if self._writer != me:
+                return []
+            size = min(len(self._waiting), self._most)
+            if not size:
+                self._writer = None
+            return [self._waiting.popleft() for _ in range(size)]
