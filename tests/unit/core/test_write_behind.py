@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from apps.core import batching
 from apps.core.batching import WriteBehind
 from tests.support.waiting import eventually
 
