@@ -35,10 +35,10 @@ from apps.timers.storage.aside import RowUnwritable
 from apps.webhooks import jsontext
 
 _AMOUNTS = ("hours", "minutes", "seconds")
-#: How many errors an answer tells: it is no larger than what it answers.
+#: Errors in one answer, at most: it should not outgrow the request.
 _MOST_ERRORS = 20
-#: Characters of a name, of a field's sentence and of the whole one that are
-#: repeated in an answer.
+#: Characters that an answer repeats, at most: of a name, of a field's
+#: sentence, and of the sentence about the whole request.
 _NAME, _MESSAGE, _DETAIL = 80, 1000, 2000
 
 _DOCS_POLICY = (
@@ -54,8 +54,8 @@ class StrictParser(Parser):
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         """Return the parsed body; raise NotJSON with a reason.
 
-        Number is for the inside of a body alone: as a whole, pydantic would
-        take it for an object with attributes.
+        A body that is a Number becomes 0: pydantic would take a Number for
+        an object with attributes.
         """
         parsed = jsontext.loads(request.body)
         if isinstance(parsed, dict) and len(parsed) > _MOST_ERRORS:
@@ -65,9 +65,9 @@ class StrictParser(Parser):
 
 
 def _drop_most_unknown(body: dict[str, Any]) -> None:
-    """Keep as many unknown fields as an answer tells of.
+    """Drop the unknown fields beyond those that an answer names.
 
-    Thousands cost a second of processor time, one error each.
+    Each one is an error, and thousands cost a second of processor time.
     """
     known = {
         field.alias or name
@@ -88,7 +88,7 @@ class Docs(Swagger):
     def render_page(
         self, request: HttpRequest, api: NinjaAPI, **kwargs: Any
     ) -> HttpResponse:
-        """Return the page with the policy that it works under."""
+        """Return the page with its Content-Security-Policy."""
         response = super().render_page(request, api, **kwargs)
         response["Content-Security-Policy"] = _DOCS_POLICY
         return response
@@ -105,7 +105,7 @@ def error_response(
     errors: Iterable[tuple[str, str]] = (),
     **headers: str,
 ) -> HttpResponse:
-    """Return an error in the one shape that all of them have."""
+    """Return an error answer in the shape that all of them have."""
     return JsonResponse(
         {
             "detail": cut(detail, _DETAIL),
@@ -121,10 +121,10 @@ def error_response(
 
 
 class TimerAPI(NinjaAPI):
-    """The API; generated clients' methods are named as our functions."""
+    """The API; generated clients name their methods as our functions."""
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
-        """Return an operation's name, wherever its function stands."""
+        """Return the function's name, without the module's."""
         return operation.view_func.__name__
 
 
@@ -143,7 +143,7 @@ api = TimerAPI(
 def strict_query(
     run: Callable[..., HttpResponseBase]
 ) -> Callable[..., HttpResponseBase]:
-    """Have an operation refuse query parameters that it does not know."""
+    """Make an operation refuse query parameters that it does not know."""
 
     @wraps(run)
     def checked(request: HttpRequest, **values: Any) -> HttpResponseBase:
@@ -180,9 +180,9 @@ def _not_valid(errors: list[tuple[str, str]]) -> HttpResponse:
 
 @cache
 def _parameters() -> dict[tuple[str, str], dict[str, bool]]:
-    """Return the query's parameters by the operation's method and path.
+    """Return each operation's query parameters, by its method and path.
 
-    Each says whether it may stand more than once.
+    A parameter's value says whether a query may have it more than once.
     """
     paths = api.get_openapi_schema(path_prefix="")["paths"]
     return {
@@ -214,7 +214,7 @@ def _wrong_parameters(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
-    """Name the fields of what is posted there, or of a part of it."""
+    """Name the fields that the body, or a part of it, may have."""
     schema: type[BaseModel] = TimerIn
     if request.path == "/timers/replay":
         schema = ReplayIn
@@ -227,9 +227,9 @@ def _fields(request: HttpRequest, within: tuple[str | int, ...] = ()) -> str:
 def _field_errors(
     request: HttpRequest, item: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    """Turn one of pydantic's errors into fields and what to do."""
-    # ("body", parameter, field…) for a body, ("path", name) for a path; for
-    # a query the one or, within a list, the other
+    """Turn one of pydantic's errors into pairs: a field, and what to do."""
+    # ("body", parameter, field…) for a body, ("path", name) for a path. A
+    # query has the second form; for an item of a list, the first one.
     names = item["loc"][1:]
     if item["loc"][0] == "body" or len(names) > 1:
         names = names[1:]

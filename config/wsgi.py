@@ -20,12 +20,12 @@ application = Front(
     get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 )
 end_with_parent()
-# The API's statements run on a pool of their own, and nothing is cached: what
-# Django would look after with each request is never there.
+# The API has a connection pool of its own and no cache. So there is nothing
+# that Django would have to look after with each request.
 request_started.disconnect(db.reset_queries)
 request_started.disconnect(db.close_old_connections)
 request_finished.disconnect(db.close_old_connections)
 request_finished.disconnect(close_caches)
-# The first timers are not to wait for the connection to RabbitMQ, which
-# this call begins.
+# This call begins to connect to RabbitMQ, so that the first timers need not
+# wait for it.
 get_broker().is_connected()

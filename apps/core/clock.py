@@ -2,9 +2,9 @@
 
 import time
 
-# CLOCK_MONOTONIC stands still while a machine is suspended, and a lease
-# does not; where there is no clock that runs on (macOS's does, under the
-# name CLOCK_MONOTONIC), time.monotonic() is the best there is.
+# CLOCK_MONOTONIC stands still while a machine is suspended; a lease does
+# not. Where there is no CLOCK_BOOTTIME, time.monotonic() is the best there
+# is. (macOS's CLOCK_MONOTONIC runs on.)
 _BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 

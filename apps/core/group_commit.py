@@ -20,8 +20,8 @@ class _Call(Generic[Item, Result]):
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        # Acquired until this caller is to go on: an Event is several times
-        # as dear.
+        # Acquired until this caller may go on. An Event costs several times
+        # as much.
         self.wake = threading.Lock()
         self.wake.acquire()
         self.leads = False

@@ -1,7 +1,7 @@
 """Write-behind: a group commit for what nobody waits for.
 
-To wake a thread for an answer that it does not need costs more than what is
-written for it.
+To wake a thread for an answer that it does not need costs more than the write
+itself.
 """
 
 import threading
@@ -19,12 +19,12 @@ _SHIFT = 1.0
 class WriteBehind(Generic[Item]):
     """Turns many calls of `add` into few calls of `flush`.
 
-    Whoever adds an item while nobody writes does so before `add` returns,
-    and goes on as long as others add theirs; those return at once. So every
-    item is in the hands of a thread that is inside of `add`, and there is
-    no thread to start or to stop. What `flush` raises reaches the caller
-    that writes, once it has tried to write everything. When a flush takes
-    long, a second caller begins to write what came after it.
+    A caller that adds an item while nobody writes becomes the writer. It
+    writes before `add` returns, and goes on while others add items; their
+    calls return at once. So every item is in the hands of a thread that is
+    inside `add`, and there is no thread to start or to stop. If `flush`
+    raises, the writer tries to write everything else, then raises as well.
+    When a flush takes long, a second caller begins to write later items.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class WriteBehind(Generic[Item]):
         self._relief_at = 0.0
 
     def add(self, item: Item) -> None:
-        """Have the item written, by this caller or by the one that writes."""
+        """Write the item, or leave it to the caller that writes."""
         me = threading.get_ident()
         with self._mutex:
             self._waiting.append(item)
