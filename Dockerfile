@@ -2,7 +2,7 @@
 # The proxy's:          docker build --target proxy .
 # The test suite's:     docker build --target test .
 
-# Its files are readable for everybody, whatever the clone's umask was.
+# Everybody can read its files, whatever the clone's umask was.
 FROM nginx:stable AS proxy
 COPY deploy/nginx/nginx.conf deploy/nginx/start.sh /etc/nginx/
 RUN chmod 0644 /etc/nginx/nginx.conf && chmod 0755 /etc/nginx/start.sh
@@ -20,7 +20,7 @@ RUN groupadd --gid 10001 timer \
 WORKDIR /app
 
 
-# --- what is installed: changes with the lock files alone ----------------
+# --- the packages: they change only with the lock files ------------------
 # From wheels with known hashes, so that nothing is compiled here.
 FROM base AS packages
 COPY requirements/base.lock requirements/
@@ -51,7 +51,7 @@ CMD ["-m", "not chaos and not load"]
 
 
 # --- the service ---------------------------------------------------------
-# Readable for everybody whatever the clone's umask was, and compiled,
+# Everybody can read it, whatever the clone's umask was. It is compiled here,
 # because the running service writes nothing.
 FROM base AS source
 COPY manage.py ./

@@ -2,14 +2,14 @@
 # needs by itself; a second start finds it there.
 #
 #   PYTHON=python3.12   the Python to make the environment with
-#   ARGS="-k ladder"    what `make test` hands to pytest, `make bench` to it
+#   ARGS="-k ladder"    options for pytest, or for the benchmark
 #   PORT, DATA_DIR, ... the service's own settings, as variables or arguments
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help run stack test chaos bench scaling lint lock clean
 
-# Another project's modules have no place in this environment.
+# Keep another project's modules out of this environment.
 unexport PYTHONHOME
 unexport PYTHONPATH
 

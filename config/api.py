@@ -36,8 +36,8 @@ class StrictParser(Parser):
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         """Return the parsed body; raise NotJSON with a reason.
 
-        Number is for the inside of a body alone: as a whole, pydantic would
-        take it for an object with attributes.
+        A body that is a Number becomes 0: pydantic would take a Number for
+        an object with attributes.
         """
         parsed = jsontext.loads(request.body)
         if isinstance(parsed, dict) and len(parsed) > MOST_ERRORS:
@@ -47,9 +47,9 @@ class StrictParser(Parser):
 
 
 def _drop_most_unknown(body: dict[str, Any], known: list[str]) -> None:
-    """Keep as many unknown fields as an answer tells of.
+    """Drop the unknown fields beyond those that an answer names.
 
-    Thousands cost a second of processor time, one error each.
+    Each one is an error, and thousands cost a second of processor time.
     """
     unknown = [name for name in body if name not in known]
     for name in unknown[MOST_ERRORS:]:
@@ -65,17 +65,17 @@ class Docs(Swagger):
     def render_page(
         self, request: HttpRequest, api: NinjaAPI, **kwargs: Any
     ) -> HttpResponse:
-        """Return the page with the policy that it works under."""
+        """Return the page with its Content-Security-Policy."""
         response = super().render_page(request, api, **kwargs)
         response["Content-Security-Policy"] = _DOCS_POLICY
         return response
 
 
 class TimerAPI(NinjaAPI):
-    """The API; generated clients' methods are named as our functions."""
+    """The API; generated clients name their methods as our functions."""
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
-        """Return an operation's name, wherever its function stands."""
+        """Return the function's name, without the module's."""
         return operation.view_func.__name__
 
 
@@ -94,7 +94,7 @@ api = TimerAPI(
 def strict_query(
     run: Callable[..., HttpResponseBase]
 ) -> Callable[..., HttpResponseBase]:
-    """Have an operation refuse query parameters that it does not know."""
+    """Make an operation refuse query parameters that it does not know."""
 
     @wraps(run)
     def checked(request: HttpRequest, **values: Any) -> HttpResponseBase:
@@ -189,9 +189,9 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
 def _field_errors(
     request: HttpRequest, item: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    """Turn one of pydantic's errors into fields and what to do."""
-    # ("body", parameter, field…) for a body, ("path", name) for a path; for
-    # a query the one or, within a list, the other
+    """Turn one of pydantic's errors into pairs: a field, and what to do."""
+    # ("body", parameter, field…) for a body, ("path", name) for a path. A
+    # query has the second form; for an item of a list, the first one.
     names = item["loc"][1:]
     if item["loc"][0] == "body" or len(names) > 1:
         names = names[1:]

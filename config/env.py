@@ -1,4 +1,4 @@
-"""Reads settings from the environment; a bad value names its variable."""
+"""Reads settings from the environment; errors name the variable."""
 
 import os
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def choice(name: str, *allowed: str) -> str:
 
 
 def words(name: str, default: str = "") -> tuple[str, ...]:
-    """Return a comma-separated list; set but empty means an empty one."""
+    """Return a comma-separated list; an empty one when set but empty."""
     raw = os.environ.get(name, default)
     return tuple(word.strip() for word in raw.split(",") if word.strip())
 
@@ -105,9 +105,9 @@ def _keys(
 def database(name: str) -> dict[str, object]:
     """Return Django's DATABASES entry for a postgresql:// URL.
 
-    Whatever libpq takes in a URL (sslmode, sslrootcert, several hosts…) is
-    passed on to it. Of several hosts it is to find the one that is the
-    primary, whichever that is, unless the URL says otherwise.
+    Everything that libpq takes in a URL (sslmode, sslrootcert, several
+    hosts…) is passed on to it. If there are several hosts, libpq finds the
+    primary among them, unless the URL says otherwise.
     """
     url = text(name, "postgresql://postgres@127.0.0.1:5432/timers")
     try:

@@ -1,9 +1,9 @@
-"""What stands between the web server and Django: it reads the bodies.
+"""The layer between the web server and Django: it reads the bodies.
 
-Granian's thread reads a body for as long as its client takes to send it.
-Such a thread is cheap, so there are many more of them than requests that
-Django handles at once, and a client that is too slow is hung up on.
-docs/decisions/0015-slow-clients.md has the why and the figures.
+A thread of Granian reads a body for as long as the client takes to send it.
+Such a thread is cheap, so there are many more threads than requests in Django
+at once. A client that is too slow loses its connection.
+docs/decisions/0015-slow-clients.md has the reasons and the figures.
 """
 
 import io
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 #: Threads of a web process: one for each request whose body is read, or that
 #: waits for its turn.
 THREADS = 1024
-#: Requests that may have a thread. The rest is for the probes.
+#: Requests that may have a thread. The other threads are for /livez.
 PLACES = THREADS - 64
-#: How many requests are in Django at once, and may share a commit.
+#: Requests that are in Django at once. They may share a commit.
 AT_ONCE = 64
 
 
 class Front:
-    """A WSGI application that gives another one whole requests alone.
+    """A WSGI application that passes only whole requests on to another one.
 
     The other one gets bodies of at most `most` bytes, with their length. A
-    longer one is left unread, and its length says so. `limit` is how long a
-    body may take, in seconds.
+    longer body is not read to its end; its length says that it is too long.
+    `limit` is how long a body may take, in seconds.
     """
 
     def __init__(
@@ -92,9 +92,10 @@ class Front:
     def _answer(
         self, environ: dict[str, Any], start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Return the answer in one piece, which the server sends by itself.
+        """Return the answer in one piece.
 
-        It would hold the thread while it sends an answer of several pieces.
+        The server sends one piece without the thread. It would hold the
+        thread while it sends several.
         """
         answer = self._application(environ, start_response)
         try:
@@ -109,7 +110,7 @@ def _is_number(length: str) -> bool:
 
 
 def _tokens(count: int) -> SimpleQueue[None]:
-    """Return a semaphore: it takes a tenth of the time of threading's."""
+    """Return a semaphore that takes a tenth of the time of threading's."""
     tokens: SimpleQueue[None] = SimpleQueue()
     for _ in range(count):
         tokens.put(None)

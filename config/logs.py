@@ -1,8 +1,8 @@
 """Log lines: one per event, with its details as key=value or as JSON.
 
-An event is logged as `logger.info("timer created", extra={"timer": id})`;
-whatever is in `extra` follows the sentence, in quotes where it has a space,
-a quote or an equals sign.
+An event is logged as `logger.info("timer created", extra={"timer": id})`.
+The values in `extra` follow the sentence. A value that has a space, a quote
+or an equals sign is quoted.
 """
 
 import json
@@ -34,15 +34,15 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return the text with escapes for what moves a terminal's cursor."""
+    """Escape the characters that can move a terminal's cursor."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _quoted(value: str) -> str:
-    """Return a value as it is, or in quotes where it could pass for more.
+    """Return a value, in quotes if it could be taken for several.
 
-    A receiver's text may hold ` key=value`. Inside quotes it is JSON's, as
-    logfmt has it.
+    A receiver's text may hold ` key=value`. A quoted value is a JSON string,
+    as in logfmt.
     """
     if not _NOT_BARE.search(value):
         return value
@@ -52,10 +52,10 @@ def _quoted(value: str) -> str:
 class Lines(logging.Handler):
     """Writes each line to standard error at once, and waits for no lock.
 
-    A write gives Python's own lock away; were it made under the handler's,
-    as the standard library does it, all threads that log would queue up
-    behind the one that waits to go on. A pipe keeps lines apart up to PIPE_BUF
-    (4,096 bytes on Linux, 512 at least).
+    A write releases Python's own lock. The standard library writes while it
+    holds the handler's lock, so all threads that log queue up behind one that
+    waits for Python's. A pipe keeps lines apart up to PIPE_BUF (4,096 bytes
+    on Linux, 512 at least).
     """
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -63,7 +63,7 @@ class Lines(logging.Handler):
 
         The standard library's `handle` does the same under a lock. Only
         public names are used here, since private ones differ between Python
-        versions: without a lock attribute, 3.13 ended at its first line.
+        versions: a handler without a lock failed at its first line on 3.13.
         """
         passed = self.filter(record)
         if isinstance(passed, logging.LogRecord):  # since Python 3.12
@@ -98,7 +98,7 @@ class Seldom(logging.Filter):
 
 
 def not_503(record: logging.LogRecord) -> bool:
-    """Return whether a response is worth a line: an outage is told once."""
+    """Return False for a 503: an outage is logged once, not per request."""
     return getattr(record, "status_code", None) != 503
 
 

@@ -1,4 +1,4 @@
-"""What is looked at before any endpoint, and made JSON after it."""
+"""Checks each request before its endpoint, and completes its answer."""
 
 from collections.abc import Callable
 
@@ -9,31 +9,31 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from apps.core.answers import cut, error_response
 
 _PROBES = frozenset({"/livez", "/readyz"})
-#: What changes nothing (RFC 9110, section 9.2.1).
+#: Methods that change nothing (RFC 9110, section 9.2.1).
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: Longer addresses are refused: nothing here needs one.
 _MOST_ADDRESS = 8192
-#: Host headers that are remembered: ALLOWED_HOSTS may take any.
+#: Host headers that are remembered, at most: ALLOWED_HOSTS may allow any.
 _MOST_HOSTS = 1000
-#: For all answers but the documents' page: there is nothing to be run.
+#: For all answers except the documents' page: a browser runs nothing of them.
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class RequestGuard:
     """Refuses requests that must not be read, and hosts that are not ours.
 
-    The Host header is checked so that a web page whose name was pointed at
-    this server cannot drive it; probes come with addresses of their own.
-    Where a request comes from is checked so that a page of another site
-    cannot: its forms need no permission to be posted here.
+    The check of the Host header keeps a web page whose name was pointed at
+    this server from driving it. Probes are exempt: they use addresses of
+    their own. The check of the origin stops a page of another site: its forms
+    need no permission to be posted here.
     """
 
     def __init__(
         self, get_response: Callable[[HttpRequest], HttpResponse]
     ) -> None:
         self.get_response = get_response
-        #: Host headers that were accepted: Django judges each anew.
+        #: Host headers that were accepted: Django would judge each one again.
         self._accepted: set[str] = set()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -98,7 +98,7 @@ def _foreign_page(request: HttpRequest) -> str | None:
     """Return the header by which a page of another site sent the request.
 
     Browsers send Origin with each POST, and Sec-Fetch-Site to localhost and
-    over TLS; neither can be set by a page.
+    over TLS. A page can set neither.
     """
     site = request.META.get("HTTP_SEC_FETCH_SITE")
     if site is not None and site.lower() in ("cross-site", "same-site"):
@@ -114,7 +114,7 @@ def _foreign_page(request: HttpRequest) -> str | None:
 def _is_own(origin: str, host: str) -> bool:
     """Tell whether an origin is that of a Host header.
 
-    A proxy that ends TLS is no other host, so that schemes may differ.
+    The schemes may differ, because a proxy may end TLS.
     """
     scheme, _, authority = origin.partition("://")
     default = _DEFAULT_PORTS.get(scheme)
@@ -124,7 +124,7 @@ def _is_own(origin: str, host: str) -> bool:
 
 
 def _not_allowed(allowed: str) -> HttpResponse:
-    """Answer 405; where GET is allowed, HEAD is."""
+    """Answer 405; HEAD is allowed wherever GET is."""
     methods = [method.strip() for method in allowed.split(",")]
     if "GET" in methods and "HEAD" not in methods:
         allowed += ", HEAD"
@@ -134,7 +134,7 @@ def _not_allowed(allowed: str) -> HttpResponse:
 
 
 def _drop_content(response: HttpResponse | StreamingHttpResponse) -> None:
-    """Leave the headers of an answer alone, Content-Length included."""
+    """Empty an answer; its headers stay, Content-Length included."""
     if isinstance(response, StreamingHttpResponse):
         response.streaming_content = ()
     else:

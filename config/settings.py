@@ -13,8 +13,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
 DEBUG = env.flag("DEBUG")
-# Nothing is signed with it yet; Django only insists that there is one. So
-# each process may have a key of its own.
+# Nothing is signed with it yet, but Django insists that there is one. So each
+# process may have a key of its own.
 SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
@@ -39,8 +39,9 @@ STATIC_URL = "/static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-# A body over this is refused with 413 from its Content-Length, unread. The
-# 64 KiB of a webhook's own may be six times as long in JSON's escapes.
+# A request whose Content-Length is over this is answered 413, and its body is
+# not read. JSON's escapes may make the 64 KiB of a webhook's body six times
+# as long.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 
@@ -56,7 +57,7 @@ DATABASES["default"]["OPTIONS"] = {
     "keepalives_count": "3",
     **DATABASES["default"]["OPTIONS"],  # type: ignore[dict-item]
 }
-# A pooler in transaction mode: another connection for each statement.
+# A pooler in transaction mode may give each statement another connection.
 DATABASE_POOLER = env.flag("DATABASE_POOLER")
 if DATABASE_POOLER:
     DATABASES["default"]["OPTIONS"] = {
@@ -77,15 +78,16 @@ WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
 
 # --- Webhooks ------------------------------------------------------------
 WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
-# Every call is signed with each of them. Only workers need any.
+# Every call is signed with each of these secrets. Only workers need any.
 WEBHOOK_SIGNING_KEYS = env.signing_keys("WEBHOOK_SECRET")
-# As well as with each of these, whose public keys receivers may have instead.
+# Every call is also signed with each of these. Receivers may have their public
+# keys instead of a secret.
 WEBHOOK_PRIVATE_KEYS = env.private_keys("WEBHOOK_PRIVATE_KEY")
 WEBHOOK_PROXY = env.text("WEBHOOK_PROXY") or None
 # Seconds for a whole call, name look-up included. Tests shorten it.
 WEBHOOK_TIMEOUT = float(env.whole("WEBHOOK_TIMEOUT", 10, least=1, most=60))
-# How many seconds after the first failure a receiver that can't be connected
-# to is tried again. It got nothing.
+# For how many seconds after the first failure a receiver that can't be
+# connected to is tried again. It got nothing.
 WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
     "WEBHOOK_CONNECT_RETRY_SECONDS", 900, least=0, most=86_400
 )
@@ -111,23 +113,23 @@ LOGGING = {
             "formatter": "line",
         }
     },
-    # At DEBUG others would tell URLs.
+    # Other libraries log URLs at DEBUG.
     "root": {
         "handlers": ["stderr"],
         "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL,
     },
     "loggers": {
         "apps": {"level": LOG_LEVEL},
-        # Dramatiq tells of each message at DEBUG and of its threads at
-        # INFO; pika tells one lost connection in ten lines.
+        # Dramatiq logs each message at DEBUG and its threads at INFO. pika
+        # logs ten lines about one lost connection.
         "dramatiq": {"level": "WARNING"},
         "dramatiq.MainProcess": {"level": "INFO"},
         "pika": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR", "filters": ["not 503"]},
-        # It tells of each attempt to connect, and what it says once is of
-        # use: the service itself knows only that no connection came.
+        # It logs each attempt to connect. One such line is useful: the
+        # service itself knows only that no connection came.
         "psycopg.pool": {"filters": ["seldom"]},
-        # Paths and hosts that are refused are their senders' business.
+        # It logs refused paths and hosts, which are their senders' mistakes.
         "django.security": {"level": "CRITICAL"},
     },
 }

@@ -1,8 +1,9 @@
 """Hangs up on clients that send a body too slowly.
 
-Granian neither limits the time of a body nor says which connection it comes
-by, and a thread that waits for one is woken only by the connection's end.
-Linux tells of each connection whether anything came since the last answer.
+Granian does not limit the time of a body, and does not say on which
+connection it comes. Only the connection's end wakes a thread that waits for a
+body. Linux knows of each connection whether anything came since the last
+answer.
 """
 
 import contextlib
@@ -21,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 #: How long a body may take, in seconds.
 LIMIT = 10.0
-#: Bodies that take longer are worth a look at the connections; in seconds.
+#: While a body takes longer, the connections are looked at; in seconds.
 _SLOW = 0.5
 _PAUSE = 0.25
 #: Milliseconds after which Granian has closed an idle connection: its
 #: --http1-header-read-timeout, and some time to spare.
 _IDLE_IS_CLOSED = 35_000
-# Linux's struct tcp_info, which only ever grows, up to tcpi_data_segs_out
+# Linux's struct tcp_info up to tcpi_data_segs_out. New fields come at its end.
 _TCP_INFO = struct.Struct("@8B24I4Q6I")
 _LAST_SENT, _LAST_RECEIVED, _RECEIVED, _SEGMENTS_SENT = 17, 19, 35, 41
 _BODY = json.dumps(
@@ -40,11 +41,11 @@ _ANSWER = (
 
 
 class SlowClients:
-    """Reads bodies, and ends connections that take too long over theirs.
+    """Reads bodies, and ends connections that send a body too slowly.
 
-    It looks at the connections only while there is a slow body. Then one
-    that waits for its answer from Django ends after the same time; no answer
-    takes that long. Where the system is not Linux nothing is ended.
+    It looks at the connections only while there is a slow body. Then it also
+    ends one that waits as long for its answer from Django; no answer takes
+    that long. On systems other than Linux it ends nothing.
     """
 
     def __init__(self, limit: float) -> None:
@@ -52,7 +53,7 @@ class SlowClients:
         #: When the reading of each body began.
         self._reading: dict[object, float] = {}
         self._port = 0
-        #: Since when a connection, by its inode, has been seen to be slow.
+        #: When a connection, by its inode, was first seen to be slow.
         self._slow_since: dict[int, float] = {}
         if sys.platform == "linux":
             threading.Thread(
@@ -100,9 +101,9 @@ class SlowClients:
 
 
 def _connections(port: int) -> Iterator[socket.socket]:
-    """Yield this process's connections to a port of its own.
+    """Yield this process's connections to its own port.
 
-    Each is a duplicate: what the server closes meanwhile stays what it is.
+    Each is a duplicate, which stays valid if the server closes its own.
     """
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError), _duplicate(int(name)) as found:
@@ -134,10 +135,11 @@ def _is_unanswered(connection: socket.socket) -> bool:
         return False
     if not info[_RECEIVED]:
         return False
-    # Milliseconds since then
+    # Milliseconds since the last data in each direction
     sent, received = info[_LAST_SENT], info[_LAST_RECEIVED]
     if sent == received and info[_SEGMENTS_SENT]:
-        # In one tick of the kernel's clock: it is idle, or no more came.
+        # Both in one tick of the kernel's clock: the connection is idle, or
+        # only the head of a request came.
         return bool(sent > _IDLE_IS_CLOSED)
     return bool(received < sent or not info[_SEGMENTS_SENT])
 

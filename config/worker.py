@@ -14,7 +14,7 @@ django.setup()
 from apps.timers.firing import actors, fire  # noqa: E402, F401  (register)
 from apps.timers.firing.worker import WorkerLifecycle  # noqa: E402
 
-# What can't be set up is told now, and the first timers need not wait.
+# A fault in the set-up shows now, and the first timers need not wait for it.
 fire.prepare()
 broker = dramatiq.get_broker()
 broker.add_middleware(WorkerLifecycle())

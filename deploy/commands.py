@@ -19,9 +19,9 @@ from config.front import THREADS
 
 #: Connections that a web process takes at once, if it may have as many files.
 CONNECTIONS = 4096
-#: Files that it has besides.
+#: Files that it needs besides.
 _FILES = 256
-#: What each of them needs in its environment.
+#: What each command needs in its environment.
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     # Milliseconds until a Dramatiq consumer connects again.
@@ -43,7 +43,7 @@ def web(host: str, port: int, workers: int) -> list[str]:
         "--blocking-threads", str(THREADS),
         # Connections at once for each worker: idle ones count as well.
         "--backpressure", str(_connections()),
-        # Milliseconds for a request's head, and for the next to begin
+        # Milliseconds for a request's head, and until the next one begins
         "--http1-header-read-timeout", "30000",
         "--respawn-failed-workers", "--respawn-interval", "0.5",
         "--workers-kill-timeout", "15",
@@ -54,8 +54,8 @@ def web(host: str, port: int, workers: int) -> list[str]:
 def _connections() -> int:
     """Return how many connections a web process can have.
 
-    Without a file left for another one Granian would try for ever. Each
-    process raises its limit by itself: config/wsgi.py.
+    Without a file for a new connection Granian would try to accept it for
+    ever. Each process raises its own limit: config/wsgi.py.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
@@ -84,9 +84,9 @@ def number(
 
 
 def every_address() -> str:
-    """Return the address of all of the machine's, IPv6 ones if it has any."""
+    """Return the wildcard address: IPv6's if the machine has it."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
-        # Granian leaves this option as it is.
+        # Granian does not change this option.
         only = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         probe.bind(("::", 0))
         if not only:
@@ -95,7 +95,7 @@ def every_address() -> str:
 
 
 def in_container(name: str, environ: Mapping[str, str]) -> list[list[str]]:
-    """Return what a container runs, one after the other; KeyError if none."""
+    """Return a container's commands, in their order; KeyError if none."""
     return {
         "migrate": [MIGRATE, RECOVER],
         "web": [
@@ -116,7 +116,7 @@ def in_container(name: str, environ: Mapping[str, str]) -> list[list[str]]:
 
 
 def main(args: list[str]) -> NoReturn:
-    """Become the last of the commands, once the others have succeeded."""
+    """Run the commands in turn; become the last one if the others succeed."""
     try:
         *before, last = in_container(args[0], os.environ)
     except (IndexError, KeyError):

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Resolves every dependency once, for Python 3.11 to 3.14 on Linux and macOS,
 # and writes the resolution in four parts, so that an image or a first run
-# installs no more than it needs. No package stands in two parts for one
-# system, but for `dev` and `bench`, which are not installed together.
+# installs no more than it needs. For one system a package is in one part only,
+# except in `dev` and `bench`, which are not installed together.
 #
 # usage: deploy/lock.sh [extra uv options, such as --upgrade]
 set -eu
@@ -43,7 +43,8 @@ part() {   # part NAME PARENT [uv options]
 part base ""
 # shellcheck disable=SC2046  # one word per option is what is wanted
 part standalone base --extra standalone $(names < requirements/base.lock)
-# What those have for Windows alone, this may need anywhere.
+# The other parts have some packages for Windows only. These may need them
+# anywhere.
 for group in dev bench; do
     # shellcheck disable=SC2046
     part "$group" standalone --extra standalone --group "$group" \

@@ -37,13 +37,13 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def __getattr__(self, name: str) -> object:
-        """Serve every method; the server looks for a `do_` of its name."""
+        """Serve every method: the server looks for `do_` and its name."""
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of the server's own: a call has its one line."""
+        """Log nothing of the server's own: a call has its one line."""
 
 
 def log_call(
@@ -75,7 +75,7 @@ class Server(ThreadingHTTPServer):
         super().server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a caller that hangs up."""
+        """Log nothing about a caller that hangs up."""
 
 
 def main(args: list[str]) -> None:

@@ -20,8 +20,8 @@ class BrokerConfig(AppConfig):
         Nothing is connected yet.
         """
         broker = _broker()
-        # Before any actor is known: where the number of queues is limited,
-        # these have to be there before the ladder.
+        # No actor is known yet. Where the number of queues is limited, these
+        # must be declared before the ladder.
         for queue in (ON_TIME, OVERDUE):
             broker.declare_queue(queue)
         dramatiq.set_broker(broker)

@@ -1,4 +1,4 @@
-"""Declaring the whole ladder, past the rungs that RabbitMQ refuses."""
+"""Declaring the whole ladder, except for rungs that RabbitMQ refuses."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from apps.broker.topology import Declarer, Refusals
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until rungs that were refused are tried again, and told again.
+#: Seconds until refused rungs are tried again, and logged again.
 AGAIN = 60.0
 
 
 class LadderBuilder:
-    """Declares every rung on a channel of its own, beside what is published.
+    """Declares all rungs on other channels than the one that publishes.
 
     RabbitMQ closes the channel at the first rung that it refuses, so the next
-    ones are declared on another channel. Queues that are new take RabbitMQ a
-    millisecond each.
+    ones are declared on another channel. A new queue takes RabbitMQ a
+    millisecond.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LadderBuilder:
         on_refused: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
-        """Take what to call at a round's first refusal, and at its end."""
+        """Take functions to call at a round's first refusal and at its end."""
         self._loop = loop
         self._refusals = refusals
         self._on_refused = on_refused
@@ -44,7 +44,7 @@ class LadderBuilder:
         self._refused: dict[str, str] = {}
 
     def build(self, connection: pika.connection.Connection) -> None:
-        """Declare the ladder; what was refused before is tried again."""
+        """Declare the ladder, and try refused rungs again."""
         self._connection = connection
         self._left = list(ladder.rungs())
         self._refused = {}
@@ -57,8 +57,8 @@ class LadderBuilder:
     def _declare(self, channel: Channel) -> None:
         # Without callbacks: see DeclaringChannel.
         Declarer(channel, "classic", self._refusals).rungs(self._left)
-        # Methods are carried out in order: once this one is answered, the
-        # rungs stand.
+        # RabbitMQ carries methods out in order. Its answer to this one shows
+        # that the rungs are declared.
         channel.basic_qos(
             prefetch_count=1, callback=lambda _: self._finish(channel)
         )
@@ -90,9 +90,9 @@ class LadderBuilder:
             self._end(connection)
 
     def _skip(self, name: str, reason: str) -> None:
-        """Go on after a refused rung, the first of those that are left."""
+        """Skip a refused rung, which is the first one left."""
         if not self._refused:
-            # Until the rest has been tried, none of it is relied on.
+            # Messages use none of the rest until it has been tried.
             self._refusals.missing |= {
                 rung.queue: reason for rung in self._left
             }

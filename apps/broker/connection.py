@@ -13,14 +13,14 @@ from apps.core.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 
-#: Bounds of a connection, in seconds. The stack's (TCP, TLS and AMQP
-#: together) is the one that a black hole runs into.
+#: Bounds of a connection, in seconds. In a black hole, pika's stack_timeout
+#: ends the attempt: it covers TCP, TLS and AMQP together.
 HEARTBEAT = 30
 CONNECT_SECONDS = 2.0
 
-#: What ends a connection that packets no longer get through, within about
-#: 10 s; heartbeats take longer. Seconds, a count, and milliseconds; pika
-#: leaves out what the platform lacks.
+#: These end a connection within about 10 s once packets no longer get
+#: through; heartbeats take longer. The units are seconds, seconds, a count
+#: and milliseconds. pika leaves out what the platform lacks.
 TCP_OPTIONS = {
     "TCP_KEEPIDLE": 5,
     "TCP_KEEPINTVL": 2,
@@ -35,10 +35,10 @@ def connection_parameters(url: str) -> pika.URLParameters:
     ``amqps://`` checks the server's certificate and host name against the
     system's certificates, or against the file that ``?cacertfile=`` names
     (RabbitMQ's own word: www.rabbitmq.com/docs/uri-query-parameters). pika's
-    other query parameters work, the bounds excepted.
+    other query parameters work, except for the bounds.
 
-    Raises ValueError, with no part of the URL in its text, since that holds
-    a password.
+    Raises ValueError. Its text holds no part of the URL, which has a
+    password.
     """
     try:
         parts = urlsplit(url)
@@ -101,6 +101,6 @@ class OutageLog:
 
 
 def one_line(reason: object) -> str:
-    """Return an exception's text; pika's alone often says nothing."""
+    """Return a reason in one line; pika's str() often says nothing."""
     text = reason if isinstance(reason, str) else repr(reason)
     return " ".join(text.split())[:300]

@@ -29,17 +29,17 @@ logger = logging.getLogger(__name__)
 #: How long closing a connection may take, in seconds.
 CLOSE_SECONDS = 2.0
 
-# pika raises AssertionError, too, when a connection breaks while it sends
-# (Dramatiq's own consumer expects that as well), and an exception that is
-# no AMQPError when connecting takes too long.
+# pika also raises AssertionError when a connection breaks while it sends
+# (Dramatiq's own consumer expects that as well). When connecting takes too
+# long, it raises an exception that is no AMQPError.
 _LOSSES = (AMQPError, AMQPConnectorException, OSError, AssertionError)
 
 
 class _Link:
-    """A channel, and what is to be settled on it.
+    """A channel, and the messages to settle on it.
 
-    Worker threads settle messages; pika wants that done in the consumer's
-    thread. It is woken once for all that they settle until it wakes up.
+    Worker threads settle messages, but pika must send from the consumer's
+    thread. That thread is woken once for all they settle before it wakes.
     """
 
     def __init__(self, channel: BlockingChannel) -> None:
@@ -48,7 +48,7 @@ class _Link:
         self._is_woken = False
 
     def settle(self, tag: int, *, accepted: bool) -> None:
-        """Acknowledge a message or set it aside, unless the link is gone."""
+        """Acknowledge or reject a message, unless the link is gone."""
         self._tags.append((tag, accepted))
         if self._is_woken:
             return
@@ -60,11 +60,12 @@ class _Link:
             logger.debug("Not settled: the connection is gone")
 
     def _send(self) -> None:
-        # First: what is settled from now on wakes the thread again. It is
-        # left for then, lest messages wait for as long as others are done.
+        # This comes first: what is settled from now on wakes the thread again
+        # and is left for then. Otherwise messages could wait for as long as
+        # others are settled.
         self._is_woken = False
-        # What is behind pika's blocking channel, whose own methods send each
-        # frame by itself, and read and poll meanwhile.
+        # The channel behind pika's blocking one. The blocking one's methods
+        # send each frame by itself, and read and poll meanwhile.
         channel = self.channel._impl  # type: ignore[attr-defined]
         for _ in range(len(self._tags)):
             tag, accepted = self._tags.popleft()
@@ -93,8 +94,8 @@ class LadderConsumer(Consumer):
 
     A lost connection or a deleted queue ends nothing: the consumer connects
     and declares again, with pauses, and logs one line for the loss and one
-    for the recovery. (Dramatiq's own would be made anew by its thread, with
-    two lines for every attempt.)
+    for the recovery. (Dramatiq's own consumer ends; its thread makes a new
+    one and logs two lines for every attempt.)
     """
 
     def __init__(
@@ -161,9 +162,9 @@ class LadderConsumer(Consumer):
             message.link.settle(message.tag, accepted=True)
 
     def nack(self, message: MessageProxy) -> None:
-        """Set the message aside in the queue's dead letters.
+        """Reject the message, which goes to the queue's dead letters.
 
-        What an actor left with LeaveUnacknowledged is left alone.
+        A message whose actor raised LeaveUnacknowledged is left alone.
         """
         if isinstance(message, Delivery) and not is_left(message):
             message.link.settle(message.tag, accepted=False)

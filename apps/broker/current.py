@@ -11,7 +11,7 @@ import dramatiq
 class TimerBroker(Protocol):
     """What both brokers can do beyond Dramatiq's own; delays are in ms."""
 
-    #: When each queue was last looked at for messages by its consumer, on
+    #: When each queue's consumer last looked for messages, on
     #: `time.monotonic()`.
     looked_at: dict[str, float]
 

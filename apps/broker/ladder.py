@@ -1,9 +1,9 @@
 """The delay ladder: how a delay is written in queues with fixed TTLs.
 
-Everything in a queue with one fixed TTL expires in the order it came, so such
-queues are exact, while a TTL per message is not: the head of the queue blocks
-the rest. A delay is therefore written in two digits, seconds and hundredths,
-and a message waits in one queue per digit that isn't zero::
+Messages in a queue with one fixed TTL expire in the order they came, so such
+queues are exact. A TTL per message is not: the head of the queue blocks the
+rest. A delay is therefore written in two digits, seconds and hundredths, and
+a message waits in one queue per digit that isn't zero::
 
     delay.seconds ──> delay.30s ──> delay.hundredths ──> delay.250ms
                                                               │ delay.target
@@ -44,8 +44,8 @@ EXCHANGES: Mapping[str, Mapping[str, str]] = MappingProxyType({
     SECONDS: {"alternate-exchange": TARGET},
 })
 
-#: How long a rejected message is kept, in milliseconds: as long as Dramatiq
-#: does, 7 days.
+#: How long a rejected message is kept, in milliseconds: 7 days, as in
+#: Dramatiq.
 DEAD_LETTER_TTL_MS = 7 * 24 * 3600 * 1000
 
 Arguments = dict[str, str | int]
@@ -57,7 +57,7 @@ class Rung:
 
     queue: str
     ttl_ms: int
-    #: The exchange that the queue is bound to, and by which key.
+    #: The exchange that the queue is bound to, and the key.
     exchange: str
     binding_key: str
     #: Where messages go when they expire, with their routing key unchanged.
@@ -117,8 +117,8 @@ _FIRST = (1, 2, 4, 8, 16, 32)
 def rungs() -> tuple[Rung, ...]:
     """Return all rungs, 1 to 60 s and 10 to 990 ms, in order to declare.
 
-    Where RabbitMQ allows some of them only, those come first with which
-    a message needs the fewest rounds.
+    RabbitMQ may allow only some of them. The first ones are those with which
+    a message then needs the fewest rounds.
     """
     seconds = range(1, HORIZON_MS // 1000 + 1)
     hundredths = range(1, 1000 // RUNG_MS)
@@ -166,9 +166,9 @@ def _route(seconds: int, hundredths: int, queue: str) -> Route:
 def detour(route: Route, missing: Container[str]) -> Route | None:
     """Return the best way without the rungs whose queues are ``missing``.
 
-    It is as long as it can be without being longer than ``route``. Where
-    every rung is too long, the shortest one is taken, and the message comes
-    late. None if no rung is left.
+    It is as long as possible, but no longer than ``route``. Where every rung
+    is too long, the shortest one is taken, and the message comes late. None
+    if no rung is left.
     """
     left = sum(rung.ttl_ms for rung in route.rungs)
     present = [rung for rung in rungs() if rung.queue not in missing]
@@ -197,7 +197,7 @@ def target_binding_key(queue: str) -> str:
 
 
 def dead_letter_queue(queue: str) -> str:
-    """Return the name of the queue for rejected messages, as Dramatiq's."""
+    """Return the name of the queue for rejected messages, as in Dramatiq."""
     return f"{queue}.XQ"
 
 

@@ -30,15 +30,15 @@ REPLY_SECONDS = 2.0
 #: How long messages wait for the ladder to be built, in seconds.
 LADDER_SECONDS = 0.5
 
-#: Persistent messages survive a restart of RabbitMQ, so that timers are on
-#: time after it, and not only when the sweep has found them.
+#: Persistent messages survive a restart of RabbitMQ. So timers are on time
+#: after it, and do not wait for the sweep.
 DELIVERY_MODE = pika.DeliveryMode.Persistent
 
 _NOT_FOUND = 404
 
 
 class Link(threading.Thread):
-    """Owns the connection and does what is asked, in an event loop.
+    """Owns the connection and carries out requests, in an event loop.
 
     Other threads use ``submit``, ``is_usable`` and
     ``loop.add_callback_threadsafe`` only; all else runs in this thread.
@@ -50,7 +50,7 @@ class Link(threading.Thread):
         queue_type: str,
         targets: Callable[[], Iterable[str]],
     ) -> None:
-        """Take the queues' type and what returns the target queues' names."""
+        """Take the queues' type and a function that names the targets."""
         super().__init__(name="broker-publisher", daemon=True)
         self.loop = IOLoop()
         #: Whether the connection is open and not blocked by an alarm.
@@ -68,11 +68,11 @@ class Link(threading.Thread):
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
         self._declarer: Declarer | None = None
-        # Both, as soon as they can be used; `_begin` has them used.
+        # Both, once they are ready; `_begin` puts them to use.
         self._ready: tuple[Channel, Declarer] | None = None
         self._attempted_at = 0.0
         # After a failed attempt requests fail at once, and don't wait for
-        # the next one.
+        # the next attempt.
         self._is_failing = False
         self._is_stopping = False
         self._waiting: list[Request] = []
@@ -84,7 +84,7 @@ class Link(threading.Thread):
         self._returned: set[str] = set()
 
     def submit(self, request: Request) -> None:
-        """Have the request done. Any thread may call this."""
+        """Hand in a request. Any thread may call this."""
         self.loop.add_callback_threadsafe(partial(self._accept, request))
 
     def run(self) -> None:
@@ -93,7 +93,7 @@ class Link(threading.Thread):
             self._connect()
             self.loop.start()
         except Exception:
-            # Whoever publishes next starts a new link.
+            # The publisher starts a new link when it is next used.
             logger.exception("the publishing thread failed")
         finally:
             self.is_usable = False
@@ -113,7 +113,7 @@ class Link(threading.Thread):
             custom_ioloop=self.loop,
         )
         self._connection = connection
-        # pika's own bound ends before the channel is open.
+        # pika's own bound does not cover the opening of the channel.
         self.loop.call_later(
             CONNECT_SECONDS + 0.5, partial(self._check_open, connection)
         )
@@ -148,8 +148,8 @@ class Link(threading.Thread):
         self._ready = (channel, declarer)
         self._was_forgotten = False
         self._builder.build(channel.connection)
-        # Most of the time the ladder stands already, and that is known
-        # before. Where it is new, messages do not wait for all of it.
+        # Most of the time the ladder exists already, and that is known before
+        # LADDER_SECONDS are over. Messages do not wait for all of a new one.
         self.loop.call_later(LADDER_SECONDS, self._begin)
 
     def _begin(self) -> None:
@@ -168,7 +168,7 @@ class Link(threading.Thread):
             self._carry_out(request)
 
     def _on_ladder(self) -> None:
-        # Until now messages have had their rungs declared before them.
+        # Until now each message's rungs were declared right before it.
         self._begin()
         if self._declarer is not None and not self._was_forgotten:
             self._declarer.assume_rungs()
@@ -188,9 +188,9 @@ class Link(threading.Thread):
 
     def _on_blocked(self, _: object, __: object) -> None:
         # A memory or disk alarm. RabbitMQ reads nothing more from this
-        # connection, not even its end: were it dropped, it would stay there
-        # until the alarm is over, and so would each one after it. So it is
-        # kept, and callers fail at once.
+        # connection, not even its end. If we dropped it, RabbitMQ would hold
+        # it until the alarm is over, and each one after it. So we keep it,
+        # and callers fail at once.
         self.is_usable = False
         self._is_blocked = True
         self._give_up("it blocks publishers (memory or disk alarm)")
@@ -245,7 +245,7 @@ class Link(threading.Thread):
         self.loop.call_later(REPLY_SECONDS, partial(self._check, request))
 
     def _check(self, request: Request) -> None:
-        """Give a request up that is due."""
+        """Give up a request whose time is over."""
         if request.is_done:
             return
         if request in self._waiting:
@@ -366,7 +366,7 @@ class Link(threading.Thread):
     def _disconnect(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_open:
-            # _on_lost then ends the loop; the timer does in a black hole.
+            # _on_lost then ends the loop; in a black hole, call_later does.
             connection.close()
             self.loop.call_later(0.5, self.loop.stop)
         else:

@@ -29,7 +29,7 @@ class MemoryBroker(Broker):
 
     def __init__(self) -> None:
         super().__init__(middleware=middleware())
-        #: As TimerBroker's.
+        #: See TimerBroker.
         self.looked_at: dict[str, float] = {}
 
     def declare_queue(self, queue_name: str) -> None:
@@ -42,7 +42,7 @@ class MemoryBroker(Broker):
     def enqueue(
         self, message: Message[Any], *, delay: int | None = None
     ) -> Message[Any]:
-        """Put the message on its queue, for ``delay`` milliseconds from now.
+        """Put the message on its queue; it is due in ``delay`` milliseconds.
 
         Raises ValueError for a delay beyond the horizon, QueueNotFound if no
         actor uses the queue, and ConnectionClosed after close().
@@ -110,7 +110,7 @@ class MemoryBroker(Broker):
         return sum(len(queue.keys) for queue in self.queues.values())
 
     def close(self) -> None:
-        """Forget what waits and wake the consumers."""
+        """Forget the messages and wake the consumers."""
         for queue in self.queues.values():
             queue.close()
 
@@ -130,7 +130,7 @@ class _Queue:
         #: The keys of all messages that wait or are worked on.
         self.keys: set[object] = set()
         self._changed = threading.Condition()
-        # The count keeps messages of one due time in order.
+        # The count keeps messages with the same due time in order.
         self._heap: list[tuple[float, int, Message[Any]]] = []
         self._count = itertools.count()
         self._is_closed = False

@@ -13,7 +13,7 @@ from typing import Any
 from dramatiq import Actor, Broker, Middleware
 from dramatiq.broker import MessageProxy
 
-#: Marks a message in this process; it is not published again with it.
+#: The option that says that a message is left. It is never published.
 _LEFT = "left_unacknowledged"
 
 
@@ -26,7 +26,7 @@ class LeaveUnacknowledged(Exception):
 
 
 class Settlement(Middleware):
-    """Rejects what an actor failed on; without Retries, nobody else does."""
+    """Rejects messages that failed; without Retries, nothing else does."""
 
     def before_declare_actor(
         self, broker: Broker, actor: Actor[Any, Any]

@@ -1,6 +1,6 @@
 """The queues, and how many messages a worker takes before they are done."""
 
-#: The queue of timers that are due, and that of those that are overdue.
+#: The queue of due timers, and the queue of overdue timers.
 ON_TIME = "timers"
 OVERDUE = "timers.overdue"
 

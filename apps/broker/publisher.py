@@ -28,7 +28,7 @@ class Publisher:
         queue_type: str,
         targets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """Take the queues' type and what returns the target queues' names."""
+        """Take the queues' type and a function that names the targets."""
         self._parameters = parameters
         self._queue_type = queue_type
         self._targets = targets
@@ -57,7 +57,7 @@ class Publisher:
         return question.answer
 
     def is_connected(self) -> bool:
-        """Whether a message published now would get through, at a guess.
+        """Whether a message published now would probably get through.
 
         Never waits: the first call in a process only begins to connect.
         """
@@ -69,7 +69,7 @@ class Publisher:
         link.loop.add_callback_threadsafe(link.forget_topology)
 
     def close(self) -> None:
-        """Wait for what is unconfirmed, for a bounded time, and disconnect."""
+        """Wait a bounded time for unconfirmed messages, and disconnect."""
         with self._lock:
             link, self._link = self._link, None
         if link is not None:

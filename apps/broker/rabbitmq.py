@@ -17,26 +17,26 @@ from apps.broker.names import prefetch_of
 from apps.broker.publisher import Publisher
 from apps.broker.tasks import Outgoing
 
-#: Messages published in one go; each such chunk has its own deadline.
+#: How many messages are published at once. Each chunk has a deadline.
 CHUNK = 500
 
 
 class LadderBroker(RabbitmqBroker):
-    """Delays messages in RabbitMQ, where Dramatiq does it in worker memory.
+    """Delays messages in RabbitMQ; Dramatiq delays them in worker memory.
 
     Actors and ``send_with_options(delay=...)`` stay as they are. Nothing
     here waits longer than about 2 s for RabbitMQ, and losing it costs one
     line in the log. Queues and exchanges are declared when first needed.
 
-    The URL is as in ``apps.broker.connection``; ``queue_type``, "classic" or
-    "quorum", is that of the target queues, while the rungs are classic.
+    For the URL see ``apps.broker.connection``. ``queue_type`` is "classic" or
+    "quorum", and holds for the target queues. The rungs are classic.
     """
 
     def __init__(
         self, url: str, *, queue_type: str = "classic"
     ) -> None:
         super().__init__(middleware=middleware(), confirm_delivery=True)
-        #: As TimerBroker's.
+        #: See TimerBroker.
         self.looked_at: dict[str, float] = {}
         parameters = connection_parameters(url)
         self.parameters = [parameters]
@@ -62,9 +62,9 @@ class LadderBroker(RabbitmqBroker):
         """Publish the message and wait until RabbitMQ has confirmed it.
 
         The delay is in milliseconds, rounded down to 10. Raises ValueError
-        for one beyond the horizon, and Dramatiq's ConnectionClosed, within
-        about 2 s, when RabbitMQ is away or takes the message nowhere. The
-        message may have got there all the same.
+        for a delay beyond the horizon. Raises Dramatiq's ConnectionClosed,
+        within about 2 s, when RabbitMQ is away or does not take the message.
+        The message may have reached RabbitMQ all the same.
         """
         (error,) = self.enqueue_many([(message, delay or 0)])
         if error is not None:
@@ -134,8 +134,8 @@ class LadderBroker(RabbitmqBroker):
     def forget_topology(self) -> None:
         """Declare everything again before the next publish.
 
-        For whoever finds that messages were lost or came too early, since
-        somebody may have deleted queues.
+        Call it when messages were lost or came too early: somebody may have
+        deleted queues.
         """
         self._publisher.forget_topology()
 

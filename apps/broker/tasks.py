@@ -1,4 +1,4 @@
-"""What other threads ask of the link, and what has become of it."""
+"""Requests of other threads to the link, and their outcomes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from apps.broker.ladder import Route
 
 
 def failure(text: str) -> ConnectionClosed:
-    """Return the exception that says that RabbitMQ did not do it."""
+    """Return the exception for what RabbitMQ did not do."""
     return ConnectionClosed(text)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message on its way: the id is shown in RabbitMQ's management UI."""
+    """A message to publish; RabbitMQ's management UI shows its id."""
 
     route: Route
     message_id: str
@@ -30,7 +30,7 @@ class Request:
 
     def __init__(self) -> None:
         self._done = threading.Event()
-        #: The connection that it went out on, for the link to know.
+        #: The connection that the link sent it on.
         self.sent_on: object = None
 
     @property
@@ -43,7 +43,7 @@ class Request:
         self._done.wait(timeout)
 
     def fail(self, error: Exception) -> None:
-        """Give it up, undone."""
+        """End the request without doing it."""
         self._done.set()
 
 
@@ -53,7 +53,7 @@ class Batch(Request):
     def __init__(self, messages: Sequence[Outgoing]) -> None:
         super().__init__()
         self.messages = messages
-        #: None once confirmed. What nobody has heard of counts as failed.
+        #: None once confirmed. A message without an answer counts as failed.
         self.outcomes: list[Exception | None] = [
             failure("RabbitMQ did not confirm the message in time")
         ] * len(messages)
@@ -73,7 +73,7 @@ class Batch(Request):
 
 
 class DepthQuestion(Request):
-    """How many messages are ready in a queue? None: nobody knows."""
+    """Asks how many messages are ready in a queue; None if unknown."""
 
     def __init__(self, queue: str) -> None:
         super().__init__()

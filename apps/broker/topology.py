@@ -50,23 +50,25 @@ class DeclaringChannel(Protocol):
 class Refusals:
     """What RabbitMQ refuses to declare.
 
-    A name that it holds with other arguments than ours (406) is used as it
-    is: that costs lateness, and the log says so, while declaring it again and
-    again would close every connection. A rung that may not be declared, since
-    the number of queues is limited (406) or the user lacks the permission
-    (403), is ``missing``: messages take another way.
+    RabbitMQ may hold a name with other arguments than ours (406). The name is
+    used as it is: timers may be late, and the log says so. Declaring it again
+    and again would close every connection.
+
+    A rung is ``missing`` if it may not be declared, since the number of queues
+    is limited (406) or the user lacks the permission (403). Messages then take
+    another way.
     """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
-        #: The queues of rungs that are done without, and why.
+        #: The queues of rungs that messages avoid, and why.
         self.missing: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
     def note(self, error: BaseException) -> str | None:
-        """Remember what the error is about; return the name, if it has one."""
+        """Remember what the error refuses; return its name, if it has one."""
         if not isinstance(error, ChannelClosedByBroker):
             return None
         if error.reply_code not in (_ACCESS_REFUSED, _PRECONDITION_FAILED):
@@ -109,7 +111,7 @@ class Declarer:
         self._declared.clear()
 
     def assume_rungs(self) -> None:
-        """Take every rung for declared: another channel has done it."""
+        """Count every rung as declared: another channel has declared it."""
         self._declared |= _RUNGS
 
     def route(self, route: ladder.Route) -> None:
@@ -121,7 +123,7 @@ class Declarer:
                 self._rung(rung)
 
     def rungs(self, rungs: Iterable[ladder.Rung]) -> None:
-        """Declare rungs, whether or not that was done before."""
+        """Declare rungs, even if they were declared before."""
         self._exchanges()
         for rung in rungs:
             self._rung(rung)

@@ -1,1 +1,1 @@
-"""What every application may use, and what knows none of them."""
+"""Code that every application may use, and that knows none of them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from django.http import HttpResponse, JsonResponse
 
-#: How many errors an answer tells.
+#: Errors in one answer, at most: it should not outgrow the request.
 MOST_ERRORS = 20
 #: Characters of a name, of a field's sentence and of the whole one that are
 #: repeated in an answer.

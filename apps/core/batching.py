@@ -4,7 +4,7 @@ A commit costs Postgres one flush to disk whether it holds one row or a
 hundred, so callers that arrive during one flush go together in the next. A
 group commit is for callers that wait for their result. A write-behind is for
 what nobody waits for: to wake a thread for an answer that it does not need
-costs more than what is written for it.
+costs more than the write itself.
 """
 
 import threading
@@ -27,8 +27,8 @@ class _Call(Generic[Item, Result]):
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        # Acquired until this caller is to go on: an Event is several times
-        # as dear.
+        # Acquired until this caller may go on. An Event costs several times
+        # as much.
         self.wake = threading.Lock()
         self.wake.acquire()
         self.leads = False
@@ -138,12 +138,12 @@ class GroupCommit(Generic[Item, Result]):
 class WriteBehind(Generic[Item]):
     """Turns many calls of `add` into few calls of `flush`.
 
-    Whoever adds an item while nobody writes does so before `add` returns,
-    and goes on as long as others add theirs; those return at once. So every
-    item is in the hands of a thread that is inside of `add`, and there is
-    no thread to start or to stop. What `flush` raises reaches the caller
-    that writes, once it has tried to write everything. When a flush takes
-    long, a second caller begins to write what came after it.
+    A caller that adds an item while nobody writes becomes the writer. It
+    writes before `add` returns, and goes on while others add items; their
+    calls return at once. So every item is in the hands of a thread that is
+    inside `add`, and there is no thread to start or to stop. If `flush`
+    raises, the writer tries to write everything else, then raises as well.
+    When a flush takes long, a second caller begins to write later items.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class WriteBehind(Generic[Item]):
         self._relief_at = 0.0
 
     def add(self, item: Item) -> None:
-        """Have the item written, by this caller or by the one that writes."""
+        """Write the item, or leave it to the caller that writes."""
         me = threading.get_ident()
         with self._mutex:
             self._waiting.append(item)

@@ -2,14 +2,11 @@
 
 import time
 
-# CLOCK_MONOTONIC stands still while a machine is suspended, and a lease
-# does not; where there is no clock that runs on (macOS's does, under the
-# name CLOCK_MONOTONIC), time.monotonic() is the best there is.
-_BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", None)
+# A lease goes on while a machine is suspended. Linux's CLOCK_MONOTONIC stands
+# still then, and its CLOCK_BOOTTIME does not; macOS's CLOCK_MONOTONIC does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def lease_clock() -> float:
     """Return seconds on a clock that runs on while the machine sleeps."""
-    if _BOOT_TIME is None:
-        return time.monotonic()
-    return time.clock_gettime(_BOOT_TIME)
+    return time.clock_gettime(_CLOCK)

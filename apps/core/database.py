@@ -1,8 +1,8 @@
 """The connection pools that the timer's own SQL runs on.
 
-Django's ORM migrates and describes the table; the hot statements go
-through psycopg's own pool, prepared, in autocommit, a few connections a
-process whatever the number of threads.
+Django's ORM migrates and describes the table. The hot statements go through
+psycopg's own pool: prepared, in autocommit, on a few connections per process,
+whatever the number of threads.
 """
 
 import atexit
@@ -24,19 +24,19 @@ from apps.core.per_process import PerProcess
 
 Connection = psycopg.Connection[TupleRow]
 
-#: An answer that takes longer, in seconds, is as good as an outage.
+#: An answer that takes longer than this, in seconds, counts as an outage.
 STALL = 3.0
 
 
 class _Watched(Connection):
     """A connection that notes when Postgres did not answer for long.
 
-    A server that is frozen, or a pooler that is paused, fails nobody; what
-    all processes had under way arrives when it goes on.
+    A frozen server, or a paused pooler, raises no error. All statements that
+    were under way arrive when it goes on.
     """
 
-    #: SQL that sets what each statement relies on. A pooler may run each
-    #: statement on another session. None: the session itself has it.
+    #: SQL that sets what each statement relies on, since a pooler may run each
+    #: statement on another session. None: the session has these settings.
     local: str | None = None
 
     def execute(self, *args: Any, **kwargs: Any) -> psycopg.Cursor[TupleRow]:
@@ -55,15 +55,15 @@ class _Watched(Connection):
     ) -> psycopg.Cursor[TupleRow]:
         """Run a statement with its settings, in one round trip.
 
-        The answer comes in binary: as text it would be read by the settings
-        that hold after the transaction.
+        The answer comes in binary. Text would be read with the settings that
+        hold after the transaction.
         """
         try:
             with self.pipeline(), self.transaction():
                 super().execute(local.encode())
                 return super().execute(*args, binary=True, **kwargs)
         except psycopg.errors.FeatureNotSupported as error:
-            # So a standby refuses a transaction that writes.
+            # This is how a standby refuses a transaction that writes.
             raise psycopg.errors.ReadOnlySqlTransaction(*error.args) from error
 
 
@@ -71,9 +71,9 @@ class Busy(PoolTimeout):
     """All of a pool's connections were in use for too long."""
 
 
-#: What a lost, refused or overlong connection looks like, pool included
-#: (its PoolTimeout and PoolClosed are OperationalErrors), and a server that
-#: is not, or no longer, the one to write to.
+#: Errors of a connection that is lost, refused or takes too long, also the
+#: pool's (PoolTimeout and PoolClosed are OperationalErrors), and of a server
+#: that does not, or no longer, take writes.
 UNAVAILABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -93,9 +93,9 @@ _LIST_PATIENCE = 3.0
 
 #: How long a caller waits for a connection, in seconds.
 _PATIENCE = 1.0
-#: Seconds after which a waiting caller has a connection opened. psycopg's own
-#: back-off tries in a second only, and the first caller after an outage would
-#: wait for it.
+#: Seconds after which a waiting caller makes the pool open a connection.
+#: psycopg's own back-off would try only after a second, and the first caller
+#: after an outage would wait for that.
 _RETRY = 0.25
 
 #: Below this many rows, Postgres may prefer to read the whole table.
@@ -104,15 +104,15 @@ _FEW = 10_000
 #: How long it takes at most to notice that a table has grown, in seconds.
 _LIFETIME = 120.0
 
-#: What statements rely on, though a role, a database or a server may have
-#: another default. Of these a pooler keeps what the client has set.
+#: Settings that statements rely on. A role, a database or a server may have
+#: another default. A pooler keeps these as the client has set them.
 TRACKED = {"DateStyle": "ISO", "TimeZone": "UTC"}
 #: The schema is this one unless DATABASE_URL says another.
 _SCHEMA = {"search_path": "public"}
 _SESSION = {"default_transaction_isolation": "read committed"}
 _READ_ONLY = "default_transaction_read_only"
-#: A role's or a database's default is not meant for what has to write. That
-#: of a server is: it keeps writers from an old primary.
+#: A role's or a database's default is overruled, since this service has to
+#: write. A server's default stays: it keeps writers from an old primary.
 _IS_OVERRULED = f"""
 SELECT FROM pg_settings WHERE name = '{_READ_ONLY}' AND setting = 'on'
   AND source IN ('user', 'database', 'database user')
@@ -134,9 +134,9 @@ def connection_arguments() -> dict[str, Any]:
 
 
 def pinned(seconds: float) -> dict[str, str]:
-    """Return what each statement needs to be set, with its time limit.
+    """Return the settings that each statement needs, with its time limit.
 
-    No limit is 0.
+    A limit of 0 means none.
     """
     options = str(connection_arguments().get("options", ""))
     return {
@@ -147,7 +147,7 @@ def pinned(seconds: float) -> dict[str, str]:
 
 
 def setting(values: Mapping[str, str], *, local: bool) -> str:
-    """Return SQL that sets values, of ours, for a transaction or for good."""
+    """Return SQL that sets our own values, for a transaction or a session."""
     return "SELECT " + ", ".join(
         f"set_config('{name}', '{value}', {str(local).lower()})"
         for name, value in values.items()
@@ -155,7 +155,7 @@ def setting(values: Mapping[str, str], *, local: bool) -> str:
 
 
 def _pin(connection: _Watched, seconds: float) -> None:
-    """Have a connection's statements run with what they rely on."""
+    """Set what a connection's statements rely on."""
     if settings.DATABASE_POOLER:
         _pin_pooled(connection, seconds)
         return
@@ -167,10 +167,10 @@ def _pin(connection: _Watched, seconds: float) -> None:
 
 
 def _pin_pooled(connection: _Watched, seconds: float) -> None:
-    """Do so behind a pooler in transaction mode.
+    """Set the same behind a pooler in transaction mode.
 
-    It may run each statement on another session, whose settings are not
-    ours. So each is a transaction that brings its own along.
+    The pooler may run each statement on another session, whose settings are
+    not ours. So each statement is a transaction with its own settings.
     """
     connection.execute(setting(TRACKED, local=False))
     row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
@@ -194,9 +194,9 @@ def connect() -> Connection:
 def _has_ended(connection: Connection) -> bool:
     """Tell whether the server, or what is in between, has ended a session.
 
-    Between statements a server says nothing else, so that one is asked only
+    Between statements, a server sends nothing else. So a session is asked only
     if there is something to read: to ask each time would double the round
-    trips. A server that is gone without a word fails the statement itself.
+    trips. If the server is gone without a word, the statement itself fails.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
@@ -218,12 +218,12 @@ class Pool(ConnectionPool[_Watched]):
 
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[_Watched]:
-        """Lend a connection, within `timeout` seconds (the pool's own).
+        """Lend a connection, within `timeout` seconds (None: the pool's).
 
         Raises PoolTimeout, or Busy. A session that may not write is at a
-        server that is not the primary any more, as the pool's others may be:
-        they are closed, and opened anew, at the primary if DATABASE_URL
-        names it.
+        server that is no longer the primary. The pool's other sessions may be
+        there, too. All of them are closed and opened anew, at the primary if
+        DATABASE_URL names it.
         """
         connection = self._take(self.timeout if timeout is None else timeout)
         try:
@@ -253,15 +253,15 @@ class Pool(ConnectionPool[_Watched]):
             if not _has_ended(connection):
                 return connection
             connection.close()
-            self.putconn(connection)  # has another one opened
+            self.putconn(connection)  # the pool opens another one
 
 
 def _configure(connection: _Watched, *, seconds: float) -> None:
     """Pin settings, and keep no plan while the table's size is unknown.
 
-    A prepared statement's plan is that of the table as it was, until
-    Postgres has other statistics: made for a few rows, it reads all of them,
-    however many there are by then. Nothing is prepared behind a pooler.
+    A prepared statement keeps its plan until Postgres has new statistics. A
+    plan that was made for a few rows reads the whole table, however large it
+    is by then. Nothing is prepared behind a pooler.
     """
     _pin(connection, seconds)
     if not settings.DATABASE_POOLER:
@@ -278,8 +278,8 @@ def _open(
 ) -> Pool:
     """Open a pool whose statements may take `seconds` seconds.
 
-    psycopg's back-off grows to minutes by default. Here an attempt to
-    connect is given up at once, and who waits starts a new one.
+    psycopg's back-off grows to minutes by default. Here a failed attempt to
+    connect is given up at once, and a waiting caller starts a new one.
     """
     return Pool(
         connection_class=_Watched,
@@ -311,9 +311,9 @@ def pool() -> Pool:
 def list_pool() -> Pool:
     """Return the pool for lists, which may read many rows.
 
-    However many are asked for, they leave the other statements their
-    connections, and Postgres its time. What takes too long is ended with
-    psycopg.errors.QueryCanceled; Busy says that others take long.
+    However many lists are asked for, other statements keep their connections,
+    and Postgres has time for them. A list that takes too long raises
+    psycopg.errors.QueryCanceled; Busy says that other lists take long.
     """
     return _open(
         "lists",
@@ -328,8 +328,8 @@ def list_pool() -> Pool:
 def close_pool() -> None:
     """Close this process's pools, if there are any; the next use opens them.
 
-    Also at the process's end, which would otherwise wait 5 s for each of
-    the pool's threads (Python 3.13).
+    This also runs at the process's end, which would otherwise wait 5 s for
+    each of the pool's threads (Python 3.13).
     """
     for each in (pool, list_pool):
         if (opened := each.forget()) is not None:

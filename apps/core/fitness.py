@@ -2,8 +2,7 @@
 
 from apps.core.database import Connection
 
-# Compared by the server: with another encoding its words would come as
-# bytes.
+# The server compares: with another encoding, its text would come as bytes.
 _QUERY = """
 SELECT current_setting('server_encoding') = 'UTF8',
        convert_to(current_setting('server_encoding'), 'UTF8'),

@@ -1,4 +1,4 @@
-"""What goes wrong over and over: told once or once a minute, not each time."""
+"""Failures that repeat: logged once or once a minute, not each time."""
 
 import logging
 import threading
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
-#: How often what lasts is told again, in seconds.
+#: How often a lasting failure is logged again, in seconds.
 _AGAIN = 60.0
 #: For how long a failure counts as present, in seconds.
 _RECENT = 15.0
-#: A step that takes longer hangs, in seconds.
+#: A step that takes longer than this hangs, in seconds.
 _HANGS = 7.5
-#: Of an error's text no more is told, and of troubles no more than these.
+#: How many characters of an error's text are shown, and how many troubles.
 _MOST_CHARACTERS = 200
 _MOST_TROUBLES = 5
 
@@ -28,7 +28,7 @@ def describe(error: BaseException) -> str:
 class Outage:
     """Logs the first of many failures, and the first success after them.
 
-    A server that is away fails every thread many times a second. With
+    While a server is away, every thread fails many times a second. With
     `repeats` the latest failure is logged once a minute as well.
     """
 
@@ -81,12 +81,12 @@ class Outage:
             )
 
     def stalled(self) -> None:
-        """Note that one has just ended in which nothing failed."""
+        """Note that an outage has just ended in which nothing failed."""
         with self._lock:
             self._ended = time.monotonic()
 
     def lasts(self) -> bool:
-        """Tell whether the last that was noted is a failure."""
+        """Tell whether it has failed, and has not worked since."""
         return self._since is not None
 
     def ended_within(self, seconds: float) -> bool:
@@ -118,8 +118,8 @@ class _Trouble:
 class Troubles:
     """What keeps failing in this process, each by its name.
 
-    A failure of one name is logged once a minute; probes ask for all that
-    failed of late and has not worked since, and for what hangs.
+    Failures of one name are logged once a minute. Probes ask for everything
+    that failed recently and has not worked since, and for what hangs.
     """
 
     def __init__(self) -> None:
@@ -132,13 +132,13 @@ class Troubles:
         self._under_way = name, time.monotonic()
 
     def ended(self) -> None:
-        """Note that it is no more."""
+        """Note that it is no longer under way."""
         self._under_way = None
 
     def note(
         self, name: str, sentence: str, error: BaseException, **details: object
     ) -> None:
-        """Note a failure, and log it unless that was done a minute ago."""
+        """Note a failure; log it unless it was logged in the last minute."""
         text = describe(error)
         with self._lock:
             now = time.monotonic()
@@ -158,7 +158,7 @@ class Troubles:
             )
 
     def hold(self, name: str, text: str, *, seconds: float) -> None:
-        """Note what others log, and for how long it counts as present."""
+        """Note a failure that others log; it is present for `seconds`."""
         with self._lock:
             now = time.monotonic()
             self._forget(now)
@@ -167,7 +167,7 @@ class Troubles:
             )
 
     def worked(self, name: str) -> None:
-        """Note that what may have failed before has worked."""
+        """Note that something has worked that may have failed before."""
         if name not in self._known:  # nearly always, so without the lock
             return
         with self._lock:
@@ -179,7 +179,7 @@ class Troubles:
             logger.info("it works again", extra={"what": name})
 
     def recent(self) -> list[str]:
-        """Return what failed of late, as "name: error", the first few."""
+        """Return the first few recent failures, each as "name: error"."""
         now = time.monotonic()
         hanging = []
         if under_way := self._under_way:

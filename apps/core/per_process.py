@@ -1,4 +1,4 @@
-"""What a process has one of, made when it is first needed."""
+"""Things that a process has one of, each made when it is first needed."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Makes a thing at the first call, and returns it at each.
+    """Makes a thing at the first call, and returns it at each call.
 
-    With functools.cache every thread of a first burst would make one of
-    its own: as many connection pools, threads or TLS contexts.
+    With functools.cache, every thread of a first burst would make a
+    connection pool, a thread or a TLS context of its own.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

@@ -1,4 +1,4 @@
-"""How processes end: with their parent, and once however often it is asked."""
+"""How processes end: with their parent, and once, even if told repeatedly."""
 
 import multiprocessing
 import os
@@ -24,11 +24,11 @@ def stop_once() -> None:
     systemd, `timeout` and some shells send TERM to each process of a group,
     and the master sends its workers another one. Dramatiq's worker takes a
     second one as an order to drop its calls. Granian's worker blocks at the
-    third, and the requests under way with it. A handler that sets an Event
-    waits for itself for ever when another signal comes while it does.
+    third, and so do its requests under way. A handler that sets an Event
+    waits for itself for ever if another signal comes while it does that.
 
-    Call this from the main thread before there are others: they inherit
-    that signals are blocked, and one thread takes them all.
+    Call this from the main thread before there are others: they inherit the
+    block of signals, and one thread takes all signals.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     threading.Thread(
@@ -40,7 +40,7 @@ def _take_signals() -> None:
     heeded = set()
     while True:
         number = signal.sigwait(_STOP_SIGNALS)
-        # It may be another one later: servers set theirs as they start.
+        # The handler may be another one later: servers set theirs at start.
         handler = signal.getsignal(number)
         if handler in {signal.SIG_DFL, signal.default_int_handler}:
             os._exit(128 + number)
@@ -52,8 +52,8 @@ def _take_signals() -> None:
 def end_with_parent() -> None:
     """End this process soon after its parent process has ended.
 
-    Dramatiq's workers outlive a master that was killed, and Granian's a
-    Granian that was; nobody would restart or stop them any more.
+    Dramatiq's workers outlive a killed master, and Granian's workers outlive
+    a killed Granian. Nobody would restart or stop them any more.
     """
     master = multiprocessing.parent_process()
     parent = os.getppid()

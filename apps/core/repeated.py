@@ -10,12 +10,12 @@ class Repeated:
     """Logs a warning that may be due many times a second.
 
     It is logged at once, again for each new reason, and once a minute for
-    the same one, with how often it was due since its last line.
+    the same reason. Each line says how often it was due since the last line.
     """
 
     #: Seconds between two lines with the same reason.
     PAUSE = 60.0
-    #: Different reasons that are told apart within a pause, at most.
+    #: How many reasons are told apart within a pause, at most.
     REASONS = 10
 
     def __init__(self, logger: logging.Logger, sentence: str) -> None:
@@ -26,8 +26,8 @@ class Repeated:
         self._count = 0
 
     def note(self, reason: str = "", /, **details: object) -> None:
-        """Log the warning with its details, unless it has been just now."""
-        # Ports and addresses in memory make no new reason.
+        """Log the warning with its details, unless it was logged just now."""
+        # Another port or memory address does not make a new reason.
         reason = re.sub(r"0x[0-9a-f]+|\d+", "#", reason)
         with self._lock:
             now = time.monotonic()
@@ -47,7 +47,7 @@ class Repeated:
         )
 
     def ended(self) -> bool:
-        """Log the next one at once; return whether there has been one."""
+        """Log the next one at once; return whether one was logged before."""
         with self._lock:
             had_one = bool(self._logged)
             self._logged.clear()

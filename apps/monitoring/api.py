@@ -1,4 +1,4 @@
-"""Probes: whether the process is alive, and what it needs is there."""
+"""Probes: whether the process is alive, and whether it has what it needs."""
 
 from typing import Literal
 

@@ -1,9 +1,10 @@
 """Heartbeats: how a process without a port shows that it does its work.
 
-Each process keeps a file of its own, whose time is when it last worked well
-and whose text says what is wrong since. `python -m apps.monitoring.heartbeat
-worker` exits with 0 when all of a role's processes here are well, else with
-1 and a sentence; it does not load Django, so that a container can ask often.
+Each process keeps a file of its own. The file's time says when the process
+last worked well, its text what is wrong since. `python -m
+apps.monitoring.heartbeat worker` exits with 0 when all of a role's processes
+here are well, else with 1 and a sentence. It does not load Django, so that a
+container can ask often.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ class Sign:
     """How a process is.
 
     age      seconds since it last worked well
-    trouble  what is wrong, as far as it knows; None: nothing
+    trouble  what is wrong, as far as it knows; None if nothing is
     """
 
     age: float = 0.0
@@ -45,24 +46,24 @@ class Sign:
 
 
 class Health:
-    """When work was last done well, and what has kept it from that since."""
+    """When a process last worked well, and what keeps it from that since."""
 
     def __init__(self) -> None:
         self._good_at = time.monotonic()
         self._troubles: tuple[str, ...] = ()
 
     def good(self) -> None:
-        """Note that it was done."""
+        """Note that the work was done."""
         self._good_at, self._troubles = time.monotonic(), ()
 
     def bad(self, *troubles: str) -> None:
-        """Note that it was not, and why."""
+        """Note that the work was not done, and why."""
         self._troubles = troubles
 
     def sign(self, also: Iterable[str] = ()) -> Sign:
-        """Return how it is now, with what `also` is wrong.
+        """Return how the process is now; `also` adds further troubles.
 
-        What has kept it from its work for a moment only is no trouble yet.
+        What keeps it from its work only for a moment is no trouble yet.
         """
         age = time.monotonic() - self._good_at
         lasting = self._troubles if age > STALE_AFTER / 2 else ()
@@ -81,8 +82,8 @@ def _directory() -> Path:
 def _opened(directory: Path) -> Iterator[int]:
     """Open the directory; OSError unless it is ours, and ours alone.
 
-    Another account's could show a dead process as well, or have our files
-    written elsewhere.
+    In another account's directory, a dead process could look well, or our
+    files could be written elsewhere.
     """
     if directory.is_symlink():
         raise PermissionError(f"{directory} is a symbolic link: remove it")
@@ -127,7 +128,7 @@ def _write(directory: int, name: str, sign: Sign) -> None:
         if sign.trouble:
             os.write(file, sign.trouble.encode(errors="replace")[:_MOST_TEXT])
     finally:
-        # Also on a full disk; and last, since to write changes it.
+        # Also on a full disk. It comes last: a write changes the time.
         good_at = time.time() - sign.age
         os.utime(file, (good_at, good_at))
         os.close(file)

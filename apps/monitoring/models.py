@@ -6,8 +6,8 @@ from django.db import models
 class Process(models.Model):
     """A worker's or dispatcher's process; its row goes when it stops.
 
-    Web processes answer for those of other machines, too, and so it is in
-    the database that all of them have.
+    Web processes also report on those of other machines. So the table is in
+    the database, which all of them use.
     """
 
     id = models.UUIDField(primary_key=True)

@@ -60,7 +60,7 @@ _OVERDUE = " UNION ALL ".join(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A process as it was `seen` seconds ago: `good` as a Sign's age."""
+    """A process, seen `seen` s ago; it last worked well `good` s ago."""
 
     role: str
     name: str
@@ -82,7 +82,7 @@ class Notice:
         self._trouble: str | None = None
 
     def write(self, sign: Sign) -> None:
-        """Write how the process is, if that changed or it is time to."""
+        """Write how the process is, if that changed or INTERVAL is over."""
         now = time.monotonic()
         if (
             self._written_at is not None
@@ -108,7 +108,7 @@ class Notice:
                 connection.execute(query, {**self._values, **values})
         except UNAVAILABLE:
             pass  # other code logs that Postgres is away
-        except Exception as error:  # nothing hangs on it
+        except Exception as error:  # nothing depends on it
             _UNWRITTEN.failed(error=describe(error))
         else:
             _UNWRITTEN.worked()
@@ -143,7 +143,7 @@ def troubles(
 ) -> list[str]:
     """Return what is wrong with the processes of these roles.
 
-    `known` is a trouble that needs not be told. Raises
+    `known` is a trouble to leave out: the caller knows it. Raises
     `database.UNAVAILABLE` when Postgres is away.
     """
     try:
@@ -167,8 +167,8 @@ def troubles(
 def judge(rows: Sequence[Row], roles: Collection[str]) -> list[str]:
     """Return what is wrong with processes, given their rows.
 
-    One that is not heard of any more was killed, hangs or is cut off; it is
-    missed when there is no other of its role.
+    A process that is no longer heard of was killed, hangs or is cut off. It
+    is reported only if no other one of its role is heard of.
     """
     wrong = []
     for role in roles:
@@ -191,7 +191,7 @@ def _illness(row: Row) -> str | None:
 
 
 def _overdue(connection: Connection) -> float | None:
-    """Return for how long a timer waits that nobody took, in seconds."""
+    """Return how long the most overdue timer waits, in seconds, or None."""
     found = connection.execute(
         _OVERDUE, {"patience": timedelta(seconds=STALE_AFTER)}
     ).fetchall()

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 
-# A 201 means the row survives a power failure; each of these set to off
-# breaks that, and no test that kills processes could tell.
+# A 201 means that the row survives a power failure. Each of these settings
+# breaks that when it is off, and no test that kills processes could tell.
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 

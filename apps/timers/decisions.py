@@ -1,9 +1,10 @@
 """What follows from a try: the timer has ended, or is tried again later.
 
-Three things are told apart. What never left can't have been received: it
-is tried again for a while, whatever the timer. What was answered, and not
-with 2xx, is tried again if the timer says so (`retry`). What left and was
-not answered may have been received: only if the timer says that, too.
+There are three cases. A request that never left can't have been received: it
+is tried again for a while, for every timer. A request that was answered, but
+not with 2xx, is tried again if the timer says so (`retry`). A request that
+left and was not answered may have been received: it is tried again only if
+the timer says that, too.
 """
 
 from datetime import datetime, timedelta
@@ -109,8 +110,8 @@ def broken(
 ) -> Decision:
     """Return what follows when this service failed during, or after, a call.
 
-    What has left is not sent again. A value that can't be sent never will
-    be; what else failed before the request left may do better later.
+    A request that has left is not sent again. A value that can't be sent is
+    final. Any other failure before the request left may be tried again.
     """
     kind = "invalid" if isinstance(error, ValueError) else "internal"
     said = f"{kind}: {type(error).__name__}: {printable(str(error))}"
@@ -148,7 +149,7 @@ def too_late(
 ) -> Report:
     """Return the end of a timer that can't be called in time any more.
 
-    It was missed, unless it was called before.
+    It ends as missed, or as failed if it was called before.
     """
     outcome = Outcome.FAILED if claim.called else Outcome.MISSED
     return _report(claim, outcome, error, attempt)
@@ -157,7 +158,7 @@ def too_late(
 def _in_time(
     claim: Claim, now: datetime, delay: timedelta
 ) -> timedelta | None:
-    """Return the delay, cut so that a last try is in time; None if none is."""
+    """Return the delay, cut to leave time for a last try; None if too late."""
     if claim.latest_at is None:
         return delay
     left = claim.latest_at - _MARGIN - now
@@ -197,7 +198,7 @@ def _retry(
     now: datetime,
     retry_after: float | None,
 ) -> Decision:
-    """Try again if the timer's policy has it; each time with new patience."""
+    """Try again if the timer's policy says so, each time with new patience."""
     policy, retries = claim.retry, claim.retries + 1
     if policy is None or retries >= policy.max_attempts:
         return _report(claim, Outcome.FAILED, error, attempt)
@@ -228,7 +229,7 @@ def _postponed(
     attempt: Attempt | None,
     **counters: Any,
 ) -> Postponement:
-    """Open the timer again, with its counters as they are, but for these."""
+    """Open the timer again; of its counters, change only the given ones."""
     kept = {
         "connect_failures": claim.connect_failures,
         "retry_until": claim.retry_until,

@@ -1,4 +1,4 @@
-"""The timer table. Its rows are written by `store`, its SQL in one place."""
+"""The timer table; `store` writes its rows, with all SQL in one place."""
 
 from django.db import models
 from django.db.models import Q
@@ -14,7 +14,7 @@ class Outcome(models.TextChoices):
     CANCELLED = "cancelled", "deleted before it was called, or called again"
 
 
-#: What the failed set is made of, and can be replayed.
+#: The outcomes of timers that gave up. These timers can be replayed.
 GAVE_UP = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.MISSED)
 
 _WAITING = Q(fired_at=None, outcome=None)
@@ -33,17 +33,17 @@ class Timer(models.Model):
     # constraint and no foreign key may stand in the way of that.
     id = models.UUIDField(primary_key=True)
     url = models.TextField()
-    #: The URL's host as `webhooks.target` has it: however it was written,
-    #: one host is one text. NULL if it is none that can be called.
+    #: The URL's host as `webhooks.target` writes it: one text for all
+    #: spellings of a host. NULL if the URL can't be called.
     host = models.TextField(null=True)
     method = models.TextField(db_default="POST")
-    #: Of the creator; NULL when there are none.
+    #: The creator's headers; NULL when there are none.
     headers = models.JSONField(null=True)
     #: The bytes to send; NULL stands for the default body, or none.
     body = models.BinaryField(null=True)
     #: A `webhooks.retry.RetryPolicy`, field by field; NULL: no retries.
     retry = models.JSONField(null=True)
-    #: How long after `due_at` (`replayed_at`) the call may still begin.
+    #: How long after `due_at` (or `replayed_at`) the call may still begin.
     max_lateness = models.DurationField(null=True)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
@@ -62,10 +62,10 @@ class Timer(models.Model):
     #: when its worker died.
     at_least_once = models.BooleanField(db_default=False)
 
-    #: The claims that ended before those that `claims` counts; together
-    #: they number the attempts.
+    #: How many claims ended before those that `claims` counts; the sum of
+    #: both numbers the attempts.
     attempts = models.IntegerField(db_default=0)
-    #: The attempts that failed and were to be retried, by `retry`.
+    #: How many attempts failed and were to be retried, by `retry`.
     retries = models.IntegerField(db_default=0)
     #: How often in a row the receiver could not even be connected to, and
     #: until when that is tried again (set by the first failure).
@@ -75,7 +75,7 @@ class Timer(models.Model):
     replayed_at = models.DateTimeField(null=True)
 
     #: When the last request's last byte left. If that was after `next_at`,
-    #: it is not sent again, unless that is asked for.
+    #: the request is not sent again, unless the timer asks for that.
     sent_at = models.DateTimeField(null=True)
     #: The status of an answer that is not recorded yet.
     answered = models.SmallIntegerField(null=True)
@@ -85,7 +85,7 @@ class Timer(models.Model):
     error = models.TextField(null=True)
 
     class Meta:
-        """Six small partial indexes; a sleeper is in one of them only.
+        """Six small partial indexes; a far timer is in only one of them.
 
         docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
         """
@@ -135,7 +135,7 @@ class Timer(models.Model):
 
 
 class Attempt(models.Model):
-    """One try to call a timer's URL: also those that sent nothing."""
+    """One attempt to call a timer's URL, even if it sent nothing."""
 
     pk = models.CompositePrimaryKey("timer_id", "number")
     timer_id = models.UUIDField()
@@ -144,7 +144,7 @@ class Attempt(models.Model):
     due_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     status_code = models.SmallIntegerField(null=True)
-    #: As a timer's.
+    #: Like a timer's `error`.
     error = models.TextField(null=True)
     #: From before the name was resolved; NULL if the worker died.
     duration = models.DurationField(null=True)

@@ -46,7 +46,7 @@ class StoreUnavailable(Exception):
 
 @contextmanager
 def _reaching_postgres() -> Iterator[None]:
-    """Raise StoreUnavailable for whatever says that it can't be reached."""
+    """Raise StoreUnavailable when Postgres is away or does not answer."""
     try:
         yield
     except (*UNAVAILABLE, TimeoutError) as error:
@@ -124,7 +124,7 @@ def get_attempts(timer_id: UUID) -> list[Attempt] | None:
 
 
 class NotGivenUp(Exception):
-    """The timer has not ended, or not in a way to be replayed."""
+    """The timer has not ended, or ended in a way that can't be replayed."""
 
 
 class TriedTooOften(Exception):
@@ -132,17 +132,17 @@ class TriedTooOften(Exception):
 
 
 class UnknownPlace(Exception):
-    """There is no timer to go on after."""
+    """The timer that a list should go on after does not exist."""
 
 
 class ListTooSlow(Exception):
-    """The list asks for too much, or too many are made at once."""
+    """The list asks for too much, or too many lists are read at once."""
 
 
 def list_failed(
     of: GaveUpFilter, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
-    """Return timers that gave up, and after which there are more, if any.
+    """Return timers that gave up, and the last one's id if there are more.
 
     Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
@@ -158,9 +158,9 @@ def list_failed(
 
 
 def replay_timer(timer_id: UUID) -> StoredTimer | None:
-    """Have a timer that gave up fire again, now; None if there is none.
+    """Replay a timer that gave up, and return it; None if there is none.
 
-    It keeps its id, and so its webhooks' id. Raises NotGivenUp,
+    It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
     TriedTooOften, RowUnwritable, or StoreUnavailable.
     """
     with _reaching_postgres():
@@ -195,9 +195,9 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
 def replay_failed(of: GaveUpFilter, limit: int) -> tuple[int, UUID | None]:
     """Replay the first timers of a set, up to `limit`.
 
-    Returns how many, and after which there are more, if any: so what gave
-    up once more meanwhile is not in the way of those. Raises UnknownPlace,
-    ListTooSlow or StoreUnavailable.
+    Returns how many, and the id after which there are more, if any. Timers
+    that gave up once more meanwhile come before that id, so they are not in
+    the way. Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
     found, after = list_failed(of, limit)
     others = replay_timers([timer.id for timer in found])

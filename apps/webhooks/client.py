@@ -1,7 +1,7 @@
 """The webhook client: one call, to checked addresses, by one deadline.
 
-It follows no redirect, keeps no cookie, repeats nothing that may have been
-received, and takes neither proxies nor credentials from the environment.
+It follows no redirect, keeps no cookie, and repeats no request that may have
+been received. It takes no proxies and no credentials from the environment.
 """
 
 import os
@@ -70,11 +70,11 @@ class Result:
     status_code  None if no whole head of an answer came by the deadline
     failure      None if there is a status code
     detail       about the failure: one printable line of <= 200 characters
-    sent         whether the last byte of the request has left. A request
-                 cut off half-way has not, though failure.unsent is False.
+    sent         whether the last byte of the request has left. If it was
+                 cut off half-way, this and failure.unsent are both False.
     body         the first bytes of the answer's body, <= 1 KiB, not decoded
     duration     seconds, from before the name was resolved
-    hung         whether it failed by the deadline, not by anything else
+    hung         whether it failed because the deadline passed
     retry_after  the answer's header of that name, if it has one
     """
 
@@ -102,7 +102,7 @@ class WebhookClient:
         """Load the certificates to trust.
 
         Raises OSError if ca_file can't be loaded, InvalidURL (a ValueError)
-        for a proxy that is none.
+        if the proxy's URL is invalid.
         """
         proxy = None if policy.proxy is None else parse_target(policy.proxy)
         dialer = Dialer(
@@ -127,15 +127,16 @@ class WebhookClient:
 
         headers      Host, Content-Length, Transfer-Encoding, Connection and
                      Accept-Encoding are the client's own; ValueError for
-                     what can't stand in a header
-        body         a Content-Length of 0 says that there is none where one
-                     is expected (RFC 9110, section 8.6)
+                     a name or value that can't be sent
+        body         where one is expected and there is none, a
+                     Content-Length of 0 says so (RFC 9110, section 8.6)
         deadline     a value of time.monotonic(), for all of the exchange. If
                      the head of the answer came in time, but the body did
                      not, then the status is the answer.
-        before_dial  called with the address that is to be connected to, the
-                     first of several; not with a proxy, which alone knows
-                     it. `Abort` from it ends the call as `aborted`.
+        before_dial  called with the address to connect to, the first one if
+                     there are several. Not called with a proxy: only the
+                     proxy knows the address. `Abort` from it ends the call
+                     as `aborted`.
         before_send  called when connected, right before the first byte.
                      `Abort` from it ends the call unsent, as `aborted`. It is
                      called once more if the connection had to be replaced.
@@ -143,10 +144,10 @@ class WebhookClient:
         on_answer    called with the status if the body is not complete 20 ms
                      after the head; must not raise
 
-        No failure of network, resolver or receiver raises; what else a hook
-        raises does. Only a request
-        of which the receiver's TCP had not one byte is sent again, once: it
-        had crossed with the end of a kept-alive connection.
+        Failures of network, resolver or receiver do not raise. Exceptions of
+        hooks other than `Abort` do. A request is sent again, once, only if
+        the receiver's TCP had not one byte of it: it had crossed with the
+        end of a kept-alive connection.
         """
         started = time.monotonic()
         request = _prepared(target, method, headers, body)
@@ -187,7 +188,7 @@ def _prepared(
     headers: Mapping[str, str],
     body: bytes | None,
 ) -> PreparedRequest:
-    """Return a request for the adapter, with nothing changed in it."""
+    """Return a request for the adapter; `requests` changes nothing in it."""
     own = {"Host": target.host_header, "Accept-Encoding": "identity"}
     if body or method in WITH_BODY:
         own["Content-Length"] = str(len(body or b""))
@@ -200,7 +201,7 @@ def _prepared(
 
 
 def printable(text: str) -> str:
-    """Return one bounded line of what may be a receiver's words."""
+    """Return a text, perhaps a receiver's, as one printable, bounded line."""
     return "".join(
         char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]
     )

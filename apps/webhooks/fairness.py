@@ -1,22 +1,21 @@
 """Which destination may be called now, so that none takes all slots.
 
 A worker process has a number of slots for calls. A destination may take one
-more while it has few and many are free. What it may not take comes back when
-there should be room. One that hangs is called by one probe at a time, until
-one is answered.
+more while it has few and many are free. A call that gets no slot comes back
+when there should be room. A destination that hangs is called by one probe at
+a time, until one is answered.
 
-The share is a dynamic threshold, as in switches whose ports have a memory
-in common (Choudhury and Hahne, "Dynamic queue length thresholds
-for shared-memory packet switches", 1998): it needs no
-history, so it holds in the first instant too, and a destination that is
-alone gets most slots. That it falls with the square of the free slots
-keeps some free however many destinations want all that they can get.
+The share is a dynamic threshold, as in switches whose ports share a memory
+(Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
+packet switches", 1998). It needs no history, so it holds from the first
+instant. A destination that is alone gets most slots. The threshold falls
+with the square of the free slots, which keeps some free however many
+destinations want all that they can get.
 
-Names cost nothing, so they alone are no measure. All destinations that are
-slow, or have not answered yet, have half of the slots together, and those
-of them that lead to one address have one share of it. Names that answer
-quickly have shares of their own: they may be at the address of a thousand
-others.
+Names cost nothing, so a share for each name is not enough. All destinations
+that are slow, or have not answered yet, have half of the slots together.
+Those of them at one address have one share of that half. Names that answer
+quickly have shares of their own: a thousand names may be at one address.
 """
 
 import math
@@ -38,18 +37,18 @@ PATIENCE = 0.1
 to a fast receiver is not worth a detour over Postgres."""
 
 QUICK = 1.0
-"""A destination whose calls take this long is slow, in seconds."""
+"""A destination is slow if its calls take this long, in seconds."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
-"""Bounds of what a deferral asks for, in seconds."""
+"""Bounds of a deferral's wait, in seconds."""
 
 LONGEST_NEW = 10.0
-"""The same bound for a host that was never called."""
+"""The longest wait for a host that was never called, in seconds."""
 
-#: Factors of the threshold: of 64 slots, a destination alone gets 57, or 54
-#: when others wait that were deferred; of 8 or fewer, all. One that is slow
-#: gets 30. One that has never answered, or does not now, begins slowly, as
-#: TCP does, with 9.
+#: Factors of the threshold. Of 64 slots, a destination alone gets 57, or 54
+#: while deferred calls wait. Of 8 or fewer slots, it gets all. A slow one gets
+#: 30. One that has never answered, or does not now, begins slowly, as TCP
+#: does, with 9.
 _LIVELY, _AWAITED, _SILENT = 64, 32, 1 / 4
 #: A sixteenth of the slots is kept from destinations that have no call under
 #: way and have not answered in the last 60 s.
@@ -58,11 +57,11 @@ _RESERVED, _RECENT = 16, 60.0
 _FOR_FAST = 10
 #: Beside the slow ones' half, an eighth of the slots is for first calls.
 _FOR_NEW = 8
-#: Destinations without calls under way that are remembered.
+#: How many destinations without calls under way are remembered.
 _MOST_IDLE = 10_000
 _SMOOTHING = 1 / 8
-#: How many quick answers in a row a new one needs to count as fast, and a
-#: slow one to be slow no more.
+#: How many quick answers in a row a new destination needs to count as fast,
+#: and a slow one needs to be slow no more.
 _PROVEN, _CURED = 5, 10
 
 
@@ -71,8 +70,8 @@ class Deferral:
     """A call that may not go out now.
 
     wait     seconds until it makes sense to ask again
-    hanging  whether that is since the destination answers nothing
-    reason   for whoever looks at the timer
+    hanging  whether the reason is that the destination answers nothing
+    reason   the reason in words, for people who look at the timer
     """
 
     wait: float
@@ -96,7 +95,7 @@ class Destinations:
         self._change = threading.Condition(threading.Lock())
         self._calling: dict[Origin, _Destination] = {}
         self._idle: OrderedDict[Origin, _Destination] = OrderedDict()
-        #: Where those queue of whose calls nothing is known.
+        #: The queue of destinations about whose calls nothing is known.
         self._strangers = _Destination(("", 0))
 
     def enter(
@@ -104,9 +103,9 @@ class Destinations:
     ) -> Deferral | None:
         """Take a slot for a call, which leave() must give back.
 
-        None: the call may go out now. `returning` says that it has been
-        deferred before: newcomers leave room to such. It takes PATIENCE at
-        most, and that only where a slot should be free by then.
+        Returns None if the call may go out now. `returning` says that it was
+        deferred before: newcomers leave room for such calls. This waits for
+        PATIENCE at most, and only where a slot should be free by then.
         """
         with self._change:
             began = self._clock()
@@ -129,11 +128,11 @@ class Destinations:
     def locate(
         self, origin: Origin, address: str, *, returning: bool = False
     ) -> Deferral | None:
-        """Tell where a call leads that has a slot; it is not connected yet.
+        """Note the address of a call that has a slot and is not connected.
 
-        None: it may go on. Else the slow names at this address have what
-        they may have, and the call must leave(). The address also counts
-        for the name's next calls.
+        Returns None if it may go on. Otherwise the slow names at this address
+        have all that they may have, and the call must leave(). The address
+        also counts for the name's next calls.
         """
         with self._change:
             now = self._clock()
@@ -153,9 +152,9 @@ class Destinations:
     def leave(self, origin: Origin, *, hung: bool | None) -> None:
         """Give back a slot; due after every enter() that returned None.
 
-        hung  the call had no answer by its deadline, be it of connecting,
-              TLS or the answer itself. Whatever else came of it shows that
-              there is somebody; None if there was no call after all.
+        hung  whether the call had no answer by its deadline: to connecting,
+              to TLS or to the request. Any other outcome shows that somebody
+              is there. None if there was no call after all.
         """
         with self._change:
             destination = self._calling[origin]
@@ -188,13 +187,13 @@ class Destinations:
         if free <= 0:
             return False
         if not count and not destination.hung:
-            # The last are for those that answer: however many others come,
-            # each with but one call, they leave some.
+            # The last slots are for destinations that answer. The others
+            # leave some, however many come with one call each.
             return (
                 now - destination.answered_at <= _RECENT
                 or self._free * _RESERVED > self._slots
             )
-        # A name at an address of slow ones need not be like them.
+        # A new name at the address of slow ones need not be slow.
         is_trial = destination.is_new and not destination.starts
         if not is_trial and not destination.is_lively(now):
             return (count / _SILENT + 1) * self._slots <= free**2
@@ -207,10 +206,10 @@ class Destinations:
     ) -> tuple[int, int]:
         """Return what the threshold compares: calls and free slots.
 
-        Of one that is slow, the calls are those of all slow ones at its
-        address; and it sees twice what is free of the half that all slow
-        ones have together, which is less than nothing when new ones have
-        more than it.
+        For a slow destination, the calls are those of all slow ones at its
+        address. Its free slots are twice what is free of the half that all
+        slow ones have together. That is negative while new ones have more
+        than that half.
         """
         count = len(destination.starts)
         if destination.is_fast(now):
@@ -231,7 +230,7 @@ class Destinations:
         return count, min(self._free, 2 * room)
 
     def _defer(self, destination: "_Destination", now: float) -> Deferral:
-        """Return when a call may come again that may not go out now."""
+        """Return when a call that may not go out now may come again."""
         if destination.is_open:
             return destination.wait_for_probe(now)
         if destination.is_slow(now) and not destination.starts:
@@ -254,9 +253,9 @@ class Destinations:
     def _share(self, destination: "_Destination", now: float) -> int:
         """Return about how many slots it will have if others keep theirs.
 
-        That is the largest n with n * slots <= factor * free ** 2, free
-        being what is left before the n-th. As long as none hung, one that
-        is silent is taken for one that will answer.
+        That is the largest n with n * slots <= factor * free ** 2, where
+        free is what is left before the n-th. As long as no call hung, a
+        silent destination counts as one that will answer.
         """
         half = self._slots / (_SILENT if destination.hung else _LIVELY) / 2
         free = float(self._free)
@@ -268,7 +267,7 @@ class Destinations:
         return max(1, int(share))
 
     def _pace_of_slow(self, now: float) -> float:
-        """Return how long it takes until a slow or new call ends, about.
+        """Return about how many seconds pass until a slow or new call ends.
 
         Calls that are under way have lasted half of their time, on average.
         """
@@ -283,8 +282,8 @@ class Destinations:
     def _keep(self, destination: "_Destination") -> None:
         """Remember one without calls under way, for as long as there's room.
 
-        The others are forgotten in the order in which they were last asked
-        for: one that hangs is asked for as long as timers wait for it.
+        Those that were asked for longest ago are forgotten first. One that
+        hangs is asked for as long as timers wait for it.
         """
         self._idle[destination.origin] = destination
         if len(self._idle) > _MOST_IDLE:
@@ -311,8 +310,8 @@ class _Destination:
         self.origin = origin
         #: Where the last call was to go; None through a proxy.
         self.address: str | None = None
-        #: Of the calls under way. Who leaves counts as the first that came:
-        #: the sum of the durations, and so their mean, is right all the same.
+        #: When the calls under way started. One that ends counts as the first
+        #: that started: the durations' sum and mean are right all the same.
         self.starts: list[float] = []
         #: How long a call takes, a moving average; 0 before the first ended.
         self.duration = 0.0
@@ -320,20 +319,20 @@ class _Destination:
         #: How many quick answers came in a row, up to _PROVEN. A slow one
         #: sets it to -_CURED.
         self.credit = 0
-        #: How many calls in a row hung; enough of them: it is open.
+        #: How many calls in a row hung. It is open once there are enough.
         self.hung = 0
         self.opened_at = self.probe_at = float("-inf")
-        #: When there is room for the next that is deferred.
+        #: When there is room for the next deferred call.
         self.booked_until = float("-inf")
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing but a probe may be sent."""
+        """Whether only a probe may be sent."""
         return self.hung >= HUNG_IN_A_ROW
 
     @property
     def is_new(self) -> bool:
-        """Whether none of its calls has ended with an answer, or hung."""
+        """Whether no call of it has been answered, and none has hung."""
         return not self.hung and self.answered_at == float("-inf")
 
     @property
@@ -343,7 +342,7 @@ class _Destination:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def is_lively(self, now: float) -> bool:
-        """Tell whether it has answered, and is not overdue to again."""
+        """Tell whether it has answered, and its next answer is not late."""
         if self.hung or self.answered_at == float("-inf"):
             return False
         if not self.starts:
@@ -354,8 +353,8 @@ class _Destination:
     def estimate(self, now: float) -> float:
         """Return how long a call takes, in seconds.
 
-        The age of those under way shows that it may hang, long before the
-        first of them has timed out.
+        The age of the calls under way shows that it may hang, long before
+        the first of them has timed out.
         """
         if self.is_lively(now) or not self.starts:
             return self.duration
@@ -393,7 +392,7 @@ class _Destination:
         else:
             self.duration = took
         if not hung:
-            if self.is_open:  # what was learnt is no longer so
+            if self.is_open:  # what was learnt no longer holds
                 self.duration, self.booked_until = took, now
             self.hung, self.answered_at = 0, now
         elif start > self.answered_at:
@@ -404,11 +403,11 @@ class _Destination:
                 self.probe_at = now + max(1.0, self.backoff(now))
 
     def backoff(self, now: float) -> float:
-        """Return for how long it has hung, bounded: it about doubles."""
+        """Return the seconds it has hung, bounded: so waits about double."""
         return min(now - self.opened_at, LONGEST_WAIT / 2)
 
     def book(self, now: float, pace: float) -> float:
-        """Return when there should be room for the next that is deferred."""
+        """Return when there should be room for the next deferred call."""
         until = max(now, self.booked_until) + pace
         self.booked_until = min(until, now + LONGEST_WAIT)
         return self.booked_until
@@ -416,8 +415,8 @@ class _Destination:
     def wait_for_probe(self, now: float) -> Deferral:
         """Return when the next probe may have been answered.
 
-        All are spread over as long again as it has hung, at least over the
-        time that a probe takes.
+        Deferred calls are spread over as long again as it has hung, and at
+        least over the time that a probe takes.
         """
         longest = LONGEST_WAIT / 2
         probe = min(self.duration, longest)

@@ -1,7 +1,8 @@
 """Which hosts may be called: public ones, and those that are allowed.
 
-It sees a URL's host when a timer is set, so that its user hears of it, and
-host and addresses when one is dialled: a public name may lead anywhere.
+It judges a URL's host when a timer is set, so that the user hears of a
+refusal. It judges host and addresses when a call is dialled: a public name may
+lead anywhere.
 
 Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries, and IANA's
 IPv6 Address Space (only 2000::/3 is global unicast). The tables stand here
@@ -61,7 +62,7 @@ _IPV4_AT_THE_END = (
 )
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
-# They hand out credentials to whoever asks; one of them is public.
+# They give credentials to anybody who asks; one is a public address.
 _METADATA = frozenset(
     map(
         ip_address,
@@ -84,9 +85,9 @@ _METADATA_NAME = re.compile(
     r"|platformequinix\.com)"
     r"|api\.metadata\.cloud\.ibm\.com|instance-data\.ec2\.internal"
 )
-# Single labels, and what no public DNS has: RFC 6761's registry (IANA's
-# Special-Use Domain Names), RFC 6762, appendix G, what ICANN reserved or will
-# not delegate (internal, corp, home, mail), what clusters have of their own.
+# Single labels, and names that no public DNS has: RFC 6761's registry (IANA's
+# Special-Use Domain Names), RFC 6762, appendix G, names that ICANN reserved or
+# will not delegate (internal, corp, home, mail), and clusters' own names.
 _PRIVATE_NAME = re.compile(
     r"[^.]+|(.+\.)?(alt|corp|example|home|home\.arpa|internal|intranet|invalid"
     r"|lan|local|localdomain6?|mail|onion|private|svc|test)"
@@ -96,7 +97,7 @@ _PRIVATE_NAME = re.compile(
 class Refused(Exception):
     """The host must not be called; the text names it and says why.
 
-    allowed_by  what would have to be among the allowed networks
+    allowed_by  the network that would have to be allowed
     """
 
     def __init__(self, reason: str, allowed_by: str = "its network") -> None:
@@ -113,9 +114,10 @@ class Guard:
     def check_host(self, host: str) -> None:
         """Raise Refused for a Target's host that can't be public.
 
-        An address is judged as by check(). Of names, single labels and those
-        of private use need some allowed network, `localhost` one with a
-        loopback address, a cloud's metadata names one metadata address.
+        An address is judged as by check(). Single labels and names for
+        private use need some allowed network. `localhost` needs one with a
+        loopback address, a cloud's metadata name one that is exactly a
+        metadata address.
         """
         if is_ip_literal(host):
             self.check(host)
@@ -146,8 +148,8 @@ class Guard:
         It may be if it lies in an allowed network, or if it is a public
         unicast address and not one of this machine's own. An IPv4 address
         inside an IPv6 one (mapped, compatible, translated, NAT64, 6to4,
-        Teredo, ISATAP) must pass by itself as well; a mapped one is nothing
-        but its IPv4 address. A cloud metadata address passes only if an
+        Teredo, ISATAP) must pass by itself as well; a mapped one is judged
+        only as its IPv4 address. A cloud metadata address passes only if an
         allowed network names exactly that address.
         """
         try:
@@ -187,13 +189,13 @@ def _unmapped(address: Address) -> Address:
 
 
 def _embedded(address: Address) -> Iterator[IPv4Address]:
-    """Give the IPv4 addresses that packets to an IPv6 one would end at."""
+    """Yield the IPv4 addresses where packets to an IPv6 one would end."""
     if isinstance(address, IPv4Address):
         return
     number = int(address)
     if number > 1 and (
         any(address in network for network in _IPV4_AT_THE_END)
-        # RFC 5214, ISATAP: its interface identifier, in whatever network.
+        # RFC 5214, ISATAP: its interface identifier, in any network.
         or number >> 32 & 0xFDFFFFFF == 0x5EFE
     ):
         yield IPv4Address(number & 0xFFFFFFFF)

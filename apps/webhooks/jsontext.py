@@ -1,7 +1,7 @@
 """JSON (RFC 8259) that says the same after it was read and written again.
 
-Python reads 1e400 as infinity, 1.10 as 1.1 and -0 as 0, and takes its time
-over a million digits. Here such numbers stay the text that they are.
+Python reads 1e400 as infinity, 1.10 as 1.1 and -0 as 0, and is slow with a
+million digits. This module keeps such numbers as text.
 """
 
 import json
@@ -15,12 +15,12 @@ _CONSTANTS = {None: "null", True: "true", False: "false"}
 
 
 class NotJSON(ValueError):
-    """The text is not JSON; the message says where it stops being it."""
+    """The text is not JSON; the message says where it goes wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that is no int of at most 18 digits, as it was written."""
+    """A number as it was written, if it is no int of at most 18 digits."""
 
     text: str
 
@@ -28,8 +28,8 @@ class Number:
 def loads(data: bytes) -> Any:
     """Read JSON in UTF-8, and nothing else, or raise NotJSON.
 
-    A name may stand in an object once. Halves of surrogate pairs, as
-    escapes, come through.
+    An object may have a name only once. Escaped halves of surrogate pairs
+    are accepted.
     """
     if data.startswith(BOM_UTF8):
         raise NotJSON("it begins with a byte order mark (BOM): leave it out")
@@ -63,7 +63,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# json.loads() would build one each time.
+# json.loads() would build a decoder each time.
 _DECODER = json.JSONDecoder(
     parse_int=_read_int,
     parse_float=Number,
@@ -75,7 +75,7 @@ _DECODER = json.JSONDecoder(
 def dumps(value: Any) -> str:
     """Write what `loads` has read, without a space and with few escapes.
 
-    Raises RecursionError for what is nested very deeply.
+    Raises RecursionError for a value that is nested very deeply.
     """
     if isinstance(value, str):
         return encode_basestring(value)

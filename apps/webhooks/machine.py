@@ -15,8 +15,8 @@ def is_own(address: str) -> bool:
     """Tell whether an interface of this machine has this IP address.
 
     The kernel is asked, and no packet leaves: a socket can be bound to the
-    machine's own addresses and to no others. Addresses that a NAT or a load
-    balancer leads here are not known.
+    machine's own addresses and to no others. It does not know of addresses
+    that a NAT or a load balancer leads here.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if not _can_bind(family, address):
@@ -39,7 +39,7 @@ def _can_bind(family: int, address: str) -> bool:
 def _is_its_own_source(family: int, address: str) -> bool:
     """Tell whether packets to `address` would come from it as well.
 
-    The answer is no for a second IPv4 address of one subnet, too.
+    It is also false for the machine's second IPv4 address in a subnet.
     """
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,4 +1,4 @@
-"""What a webhook's creator wants sent, and what of that can be.
+"""The request that a webhook's creator wants, and whether it can be sent.
 
 The terms and the grammar are HTTP's, RFC 9110.
 """
@@ -48,10 +48,10 @@ _REFUSED_PREFIXES = {
     "webhook-": "is set and signed by the service",
     "timer-": "is set by the service",
 }
-#: The service has these, unless the creator gives them, so written.
+#: The service sets these, unless the creator does, in this spelling.
 _REPLACED = frozenset({"content-type", "user-agent"})
-# CGI and what follows it (WSGI, Rack, PHP) read `webhook_id` and, some of
-# them, `webhook.id` as `webhook-id`.
+# CGI and what follows it (WSGI, Rack, PHP) read `webhook_id` as `webhook-id`.
+# Some of them also read `webhook.id` so.
 _READ_ALIKE = str.maketrans(dict.fromkeys("!#$%&'*+.^_`|~", "-"))
 
 
@@ -63,8 +63,8 @@ class InvalidRequest(ValueError):
 class WebhookRequest:
     """A request without its URL.
 
-    headers  as given, None when none are
-    body     the bytes to send; None stands for the default body, or none
+    headers  as given; None if none are given
+    body     the bytes to send; None stands for the default body, or no body
     """
 
     method: str = "POST"
@@ -73,7 +73,7 @@ class WebhookRequest:
 
 
 def merged(*parts: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of all parts; the last one to name one sets it.
+    """Return the headers of all parts; a later part replaces earlier ones.
 
     Names are compared without regard to case and go out as they are.
     """
@@ -88,7 +88,7 @@ def merged(*parts: Mapping[str, str]) -> dict[str, str]:
 def wrong_headers(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong: a header's name and a sentence about it.
 
-    The name is "" for what is wrong with all of them together, or with
+    The name is "" if the sentence is about all headers together, or about
     the name itself.
     """
     if len(headers) > MAX_HEADERS:
@@ -163,8 +163,8 @@ def encode_body(
     """Return the bytes to send for a body, which jsontext.loads has read.
 
     They are JSON, unless the headers have another content-type: then the
-    body must be text. None asks for the default body, which is JSON, or for
-    none, and is returned for both. Raises InvalidRequest.
+    body must be text. A body of None asks for the default body, which is JSON,
+    or for no body; it is returned as it is. Raises InvalidRequest.
     """
     content_type = _content_type(headers)
     media_type = content_type.partition(";")[0].rstrip()

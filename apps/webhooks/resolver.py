@@ -1,8 +1,8 @@
-"""Names to addresses, by a deadline that getaddrinfo() does not know.
+"""Resolves names by a deadline, which getaddrinfo() does not have.
 
-A lookup runs in a daemon thread of its own and is shared by all who ask for
-the same name meanwhile, so that a name whose servers hang costs one thread,
-however often it is called.
+A lookup runs in a daemon thread of its own. All threads that ask for the same
+name meanwhile share it. So a name whose servers hang costs one thread, however
+often it is called.
 """
 
 import socket
@@ -16,11 +16,11 @@ Lookup = Callable[[str], Sequence[str]]
 """Gives a name's addresses, best first; raises OSError if it has none."""
 
 CACHE_SECONDS = 5.0
-"""How long an answer is good for; its real TTL is not to be had."""
+"""How long an answer is good for, in seconds; its real TTL is unknown."""
 
 _MAX_CACHED = 1024
-# A call waits for a name for 10 s at most, while a resolver may well hang for
-# 30 s: 64 worker threads that call nothing but such names fill 192.
+# A call waits for a name for 10 s at most, but a resolver may hang for 30 s:
+# 64 worker threads that call only such names have 192 lookups under way.
 _MAX_LOOKUPS = 256
 
 
@@ -79,7 +79,7 @@ class Resolver:
         if not pending.done.wait(timeout):
             raise TimeoutError("the name was not resolved in time")
         if pending.error is not None:
-            # The one that is kept is shared by the threads that wait.
+            # Threads that wait share the stored error, so each raises its own.
             raise OSError(*pending.error.args)
         return pending.addresses
 

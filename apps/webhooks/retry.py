@@ -9,7 +9,7 @@ from typing import Any
 _LONGEST = 60.0  # seconds
 #: The longest pause that a receiver may ask for, in seconds.
 MOST_RETRY_AFTER = 3600.0
-#: What a stored policy may say at most; the API takes less.
+#: The largest number in a stored policy. The API's limits are lower.
 _MOST = 10**9
 
 
@@ -18,8 +18,8 @@ def backoff(
 ) -> float:
     """Return the seconds to wait after the n-th failure (n = 1, 2, …).
 
-    Doubling from `first` up to `longest`, less up to half of it at random,
-    so that those who failed together do not come back together.
+    They double from `first` up to `longest`. Up to half is taken off at
+    random: calls that failed together come back apart.
     """
     full = min(longest, first * 2.0 ** min(failures - 1, 30))
     return full * random.uniform(0.5, 1.0)
@@ -27,12 +27,12 @@ def backoff(
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a timer's creator wants failed calls repeated.
+    """How a timer's failed calls are repeated, as its creator asks.
 
     max_attempts  calls in all, the first one included
     min_delay     seconds before the second, doubled for each one after it
-    max_delay     seconds that are not exceeded by that
-    unanswered    whether also what left and was not answered is sent again
+    max_delay     the most seconds that this doubling leads to
+    unanswered    whether a call that left without an answer is repeated, too
     """
 
     max_attempts: int
@@ -42,9 +42,9 @@ class RetryPolicy:
 
     @classmethod
     def read(cls, value: Any) -> "RetryPolicy":
-        """Return the policy that was stored as such an object.
+        """Return the policy that was stored as this JSON object.
 
-        Raises ValueError for any other.
+        Raises ValueError for any other value.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(value, dict) or sorted(value) != sorted(names):
@@ -68,7 +68,7 @@ class RetryPolicy:
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """Read a Retry-After header (RFC 9110, section 10.2.3).
 
-    Seconds or a date; None for whatever else a receiver may say. A date
+    It holds seconds or a date. Returns None for anything else. A date
     without a zone is in UTC.
     """
     if value is None:

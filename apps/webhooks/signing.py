@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 #: What a serialized secret starts with; base64 of the key follows.
 PREFIX = "whsec_"
-#: Bytes that a key may have.
+#: How many bytes a key may have.
 LEAST, MOST = 24, 64
-#: The same of a private and of a public key.
+#: What a serialized private key and a serialized public key start with.
 PRIVATE_PREFIX, PUBLIC_PREFIX = "whsk_", "whpk_"
-#: Bytes of a private key, as RFC 8032 has it, and of its public key.
+#: How many bytes a private key (RFC 8032) and its public key have each.
 _HALF = 32
 
 
@@ -50,7 +50,7 @@ def parse_private_key(text: str) -> "Ed25519PrivateKey":
     It is 32 bytes, or 64: the public key may follow, as in Svix's keys.
     Raises ValueError, whose text tells nothing of the key.
     """
-    # Only who signs with such a key pays for this import.
+    # Only a process that signs with such a key pays for this import.
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
     raw = _decoded(text, "private key", PRIVATE_PREFIX)
@@ -67,7 +67,7 @@ def parse_private_key(text: str) -> "Ed25519PrivateKey":
 
 
 def public_key(key: "Ed25519PrivateKey") -> str:
-    """Return what receivers verify the private key's signatures with."""
+    """Return the public key, with which receivers verify signatures."""
     raw = key.public_key().public_bytes_raw()
     return PUBLIC_PREFIX + base64.b64encode(raw).decode()
 

@@ -19,7 +19,7 @@ _URL = re.compile(r"(https?)://([^/?#]*)([^#]*)", re.ASCII | re.IGNORECASE)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x21-\x7e]")
 _PORT = re.compile(r"[0-9]{1,5}")
-# Underscores are no host name's (RFC 952), but names of services have them.
+# Host names have no underscores (RFC 952), but names of services do.
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -33,9 +33,9 @@ class Target:
     """Where a call goes and what stands on its request line.
 
     scheme          "http" or "https"
-    host            lower case: an ASCII name (punycode for an IDN, a final
-                    dot kept: it spares the resolver's search list), a dotted
-                    quad, or an IPv6 address without brackets
+    host            lower case: an ASCII name (punycode for an IDN; a final
+                    dot stays, and spares the resolver's search list), a
+                    dotted quad, or an IPv6 address without brackets
     port            1-65535
     request_target  path and query byte for byte as given, printable ASCII
     host_header     the value of the Host header: IPv6 in brackets, the port
@@ -84,7 +84,7 @@ def parse_target(url: str) -> Target:
 def host_of(url: str) -> str | None:
     """Return the host of a Target of this URL; None if it can't be called.
 
-    It does not check what is not needed for that.
+    It checks only what is needed for that.
     """
     match = _URL.match(url)
     if match is None:
@@ -96,9 +96,9 @@ def host_of(url: str) -> str | None:
 
 
 def is_ip_literal(host: str) -> bool:
-    """Tell a Target's address from a name, without parsing it again.
+    """Tell whether a Target's host is an address, without parsing it again.
 
-    parse_target() takes a last label of digits in a dotted quad only.
+    parse_target() accepts a last label of digits only in a dotted quad.
     """
     return ":" in host or host.rpartition(".")[2].isdigit()
 
@@ -188,7 +188,7 @@ def _punycode(name: str) -> str:
 
 
 def _ipv4(host: str) -> str:
-    """Take the one spelling that every resolver reads alike.
+    """Accept only the spelling that every resolver reads alike.
 
     inet_aton() also takes 127.1, 2130706433, 0x7f.1 and 0177.0.0.1.
     """

@@ -44,7 +44,7 @@ right_version() {
     return 1
 }
 
-# Debian packs venv and ensurepip apart from Python.
+# Debian has venv and ensurepip in a package of their own.
 makes_venv() {
     "$1" -c 'import ensurepip, venv' 2> /dev/null
 }

@@ -15,9 +15,9 @@ import psutil  # type: ignore[import-untyped]
 
 from deploy.local.processes import MARK, LocalError, check_ours
 
-# Below the ranges that Linux (32768) and macOS (49152) take outgoing ports
-# from: there a client that keeps trying a closed port can meet itself, and
-# then the server can't have the port back.
+# Below the ranges of outgoing ports, which begin at 32768 (Linux) and 49152
+# (macOS). In such a range a client that keeps trying a closed port can connect
+# to itself, and then the server can't have the port back.
 PORTS = range(20_000, 30_000)
 
 # Seconds that the tether of a killed supervisor may take to end its children.
@@ -26,11 +26,11 @@ LEFT_BEHIND = 15.0
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[int]:
-    """Make `directory` ours alone; yields the lock's file descriptor.
+    """Lock `directory` for us alone; yield the lock's file descriptor.
 
-    A supervisor that was killed leaves the lock to its tether: that is
-    waited for. One that lives is not: LocalError. So it is if `directory`
-    is another account's.
+    The tether of a killed supervisor holds the lock for a while; this waits
+    for it. LocalError if a living supervisor holds the lock, or if
+    `directory` is another account's.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,8 +69,8 @@ def _lock(file: int, directory: Path) -> None:
 def end_leftovers(directory: Path) -> None:
     """Kill what an earlier supervisor of `directory` left running.
 
-    There is nothing unless its tether was killed as well. PostgreSQL is not
-    among it: deploy/local/postgres.py stops that with more care.
+    Something is left only if its tether was killed as well. This spares
+    PostgreSQL: deploy/local/postgres.py stops that with more care.
     """
     left = []
     for process in psutil.process_iter():
@@ -85,7 +85,7 @@ def end_leftovers(directory: Path) -> None:
 def secret(
     path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(48)
 ) -> str:
-    """Return the secret kept in `path`, made at random at first."""
+    """Return the secret kept in `path`; make it if there is none."""
     with contextlib.suppress(FileNotFoundError):
         if kept := path.read_text().strip():
             return kept
@@ -95,7 +95,7 @@ def secret(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path`, whole or not at all, readable by its owner alone."""
+    """Replace `path` whole or not at all; only its owner can read it."""
     new = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()

@@ -1,4 +1,4 @@
-"""Runs pytest in two halves, and says what came of both together."""
+"""Runs pytest in two halves, and prints the results of both together."""
 
 import contextlib
 import json
@@ -21,8 +21,8 @@ from deploy.local.pytest_halves import (
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
 
-# What a run adds to pytest's arguments. Its own come later, and so may change
-# these: `-n 0` is one by one.
+# A run adds these to pytest's arguments. The caller's own come later and may
+# change them: `-n 0` runs the tests one by one.
 WORKERS = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 DURATIONS = "--durations=25"
 
@@ -51,8 +51,9 @@ class Halves:
     def run(self, to_install: str | None) -> int:
         """Run both; return pytest's exit status of the two together.
 
-        Without RabbitMQ, `to_install` is how to get it; that and the number
-        of tests that were skipped for it come before the last line.
+        If RabbitMQ is missing, `to_install` is the command that installs it.
+        It is printed before the last line, with the number of tests that were
+        skipped.
         """
         self._run(TOGETHER)
         left = (self._notes / pytest_halves.LEFT).exists()
@@ -66,7 +67,7 @@ class Halves:
         return max(ended, default=NO_TESTS)
 
     def _run(self, half: str) -> None:
-        """Run one half in our own process group: the terminal is its own."""
+        """Run one half in our process group, so that it has the terminal."""
         command = [
             sys.executable, "-m", "pytest",
             "-p", pytest_halves.__name__, DURATIONS, *WORKERS,
@@ -79,8 +80,8 @@ class Halves:
             while process.poll() is None:
                 self._supervisor.pause(1.0)
         except Stopping:
-            # Of Ctrl-C the terminal has told it; of the others we do. Either
-            # way it leaves its fixtures before it ends.
+            # The terminal sends it Ctrl-C; we send it SIGINT for the other
+            # signals. Either way it leaves its fixtures before it ends.
             if self._supervisor.stop_signal != signal.SIGINT:
                 process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -95,7 +96,7 @@ class Halves:
             counts.unlink()
 
     def _tell(self, to_install: str | None) -> None:
-        """Count both halves in a line like pytest's own, the last one."""
+        """Print the last line, which counts both halves as pytest does."""
         skipped = self._counts[WITHOUT_RABBITMQ]
         if to_install and skipped:
             print(
@@ -107,7 +108,7 @@ class Halves:
 
 
 def summary(counts: Mapping[str, int], seconds: float) -> str:
-    """Return pytest's last line for such numbers of tests."""
+    """Return a last line like pytest's for these numbers of tests."""
     parts = []
     for name, plural in CATEGORIES.items():
         if count := counts[name]:

@@ -1,7 +1,7 @@
 """What a machine needs beyond Python, and the commands that install it.
 
-Standard library only, and no third-party import behind it: ``make`` asks
-before there is an environment.
+It imports only the standard library, and modules that do the same: ``make``
+runs it before there is an environment.
 """
 
 import os
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# Debian's and RabbitMQ's own packages put a wrapper on the PATH that refuses
-# every user but root and rabbitmq; the script behind it does not.
+# Debian's and RabbitMQ's own packages put a wrapper on the PATH, which refuses
+# every user except root and rabbitmq. The script behind it does not.
 RABBITMQ_SERVERS = (
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "/opt/homebrew/sbin/rabbitmq-server",
@@ -40,7 +40,7 @@ def rabbitmq_server() -> Path | None:
 def program(*names: str) -> str | None:
     """Return the first of these programs that is installed.
 
-    Debian has servers where only root looks for programs.
+    Debian has servers in /usr/sbin, which is on root's PATH only.
     """
     path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
     for name in names:
@@ -97,7 +97,7 @@ def install_nginx() -> str:
 
 
 def missing(shape: str, environ: Mapping[str, str]) -> str | None:
-    """Say what `shape` lacks here, and the remedy; None when all is there."""
+    """Say what `shape` lacks here, and the remedy; None if nothing."""
     if shape != "stack" or environ.get("RABBITMQ_URL") or rabbitmq_server():
         return None
     return (

@@ -83,7 +83,7 @@ def to_terminal(*, as_json: bool) -> Output:
 
 
 def _encoded(text: str) -> bytes:
-    """Return text as bytes; what the locale made of a path's bytes too."""
+    """Return text as bytes, and restore a path's bytes that are no text."""
     return text.encode(errors="surrogateescape")
 
 

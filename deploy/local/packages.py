@@ -1,4 +1,4 @@
-"""What tests use of the machine; root on Debian installs what is missing."""
+"""Programs that tests use; root on Debian installs the missing ones."""
 
 import contextlib
 import os
@@ -19,9 +19,9 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 class Package:
     """A Debian package, whether it is there, and how it is installed.
 
-    Tests that need it are skipped without it, unless it is `required`, by
-    REQUIRE_RABBITMQ=1. Debian starts a `service` at boot, which we don't
-    want.
+    Without it, tests that need it are skipped. With REQUIRE_RABBITMQ=1 a
+    `required` one must be there. Debian starts a `service` at boot, which we
+    don't want.
     """
 
     name: str
@@ -54,13 +54,16 @@ OTHERS = (
 
 
 def wanted(environ: Mapping[str, str]) -> list[Package]:
-    """Return what the tests use: RabbitMQ unless another's URL is given."""
+    """Return what the tests use; no RabbitMQ if RABBITMQ_URL names one."""
     own = () if environ.get("RABBITMQ_URL") else (RABBITMQ,)
     return [*own, *OTHERS]
 
 
 def provide(output: Output, environ: Mapping[str, str]) -> list[Package]:
-    """Install what is missing, as root on Debian; return what still is."""
+    """Install what is missing; return what is still missing.
+
+    It installs only as root on Debian.
+    """
     missing = [each for each in wanted(environ) if not each.find()]
     is_debian = platform.system() == "Linux" and shutil.which("apt-get")
     if missing and os.geteuid() == 0 and is_debian:
@@ -103,7 +106,7 @@ def _run(
 def _no_services() -> Iterator[None]:
     """Keep packages from starting services while they are installed.
 
-    invoke-rc.d(8): 101 from /usr/sbin/policy-rc.d forbids what it asks for.
+    invoke-rc.d(8) starts nothing if /usr/sbin/policy-rc.d returns 101.
     """
     if POLICY.exists():
         yield

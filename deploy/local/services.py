@@ -25,7 +25,7 @@ class Options:
     web_workers: int
     worker_processes: int
     worker_threads: int
-    secret_file: Path | None        # of the webhooks'; None: WEBHOOK_SECRET
+    secret_file: Path | None    # the webhooks'; None if WEBHOOK_SECRET is set
 
     @classmethod
     def read(cls, shape: str, environ: Mapping[str, str]) -> "Options":
@@ -75,15 +75,15 @@ def environment(
 
 
 def migration(env: Mapping[str, str]) -> Service:
-    """Return what is run to its end before all else."""
+    """Return the migration, which ends before all else starts."""
     return Service("migrate", commands.MIGRATE, env, directory=ROOT)
 
 
 def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """Return the processes to keep running, in the order of their start.
 
-    They are stopped in the opposite order. Recovery, which ends by itself,
-    goes on beside them: neither creating nor firing waits for a backlog.
+    They are stopped in the opposite order. Recovery runs beside them and ends
+    by itself: creating and firing do not wait for a backlog.
     """
     worker = commands.worker(options.worker_processes, options.worker_threads)
     web = commands.web(HOST, options.port, options.web_workers)

@@ -19,8 +19,9 @@ from deploy.local.processes import (
 )
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds until a service that ended starts again: doubled each time up to
-# the second figure, forgotten once the service ran for the third.
+# Seconds until a service that ended starts again. The delay is doubled each
+# time, up to LONGEST_DELAY. It is FIRST_DELAY again once the service ran for
+# STEADY.
 FIRST_DELAY, LONGEST_DELAY, STEADY = 0.5, 10.0, 30.0
 
 
@@ -29,10 +30,10 @@ class Stopping(BaseException):
 
 
 class Supervisor:
-    """Runs services as children; a context that ends with all of them.
+    """Runs services as children; leaving its context stops them all.
 
-    Single-threaded but for the forwarding of output. `Stopping` comes out of
-    every wait once a stop signal arrived, or once the `make` that started us
+    Only the forwarding of output has threads of its own. Every wait raises
+    `Stopping` once a stop signal has come, or once the `make` that started us
     is gone.
     """
 
@@ -103,7 +104,7 @@ class Supervisor:
             self.pause(min(max(wait - time.monotonic(), 0.01), 1.0))
 
     def _ended(self) -> list[Child]:
-        """Return what has ended and should not have; forget what may."""
+        """Return what should not have ended; forget what was run once."""
         ended = [c for c in self._children.values() if c.has_ended()]
         for child in ended:
             if child.service.once:
@@ -113,7 +114,7 @@ class Supervisor:
         return [child for child in ended if not child.service.once]
 
     def pause(self, seconds: float) -> None:
-        """Wait; shorter when a child ends. Stopping when told to stop."""
+        """Wait, at most until a child ends; raise Stopping if told to stop."""
         if self.stop_signal is None:
             select.select([self._waking], [], [], seconds)
             with contextlib.suppress(BlockingIOError):
@@ -128,7 +129,7 @@ class Supervisor:
                 self._tether.hold(child)
 
     def hold_pid(self, pid: int) -> None:
-        """Let the single process `pid`, a child too, not outlive us."""
+        """End the single process `pid`, our child, when we are gone."""
         self._tether.hold_pid(pid)
 
     def release_pid(self, pid: int) -> None:

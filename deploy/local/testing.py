@@ -63,7 +63,7 @@ def _run(
     if postgres:
         env["DATABASE_URL"] = postgres.url
     status = int(signal.SIGTERM) + 128
-    # pytest has the last word.
+    # The supervisor prints nothing, so that pytest's line is the last.
     with (
         open(os.devnull, "wb") as nowhere,
         contextlib.suppress(Stopping),
@@ -108,11 +108,11 @@ def _start_servers(
     rabbitmq: RabbitMQ | None,
     args: Sequence[str],
 ) -> None:
-    """Start our servers, collect meanwhile, and wait for all of it."""
+    """Start our servers, collect meanwhile, and wait for all of them."""
     if postgres:
         server = postgres.service()
         if not _measures(args):
-            # No test pulls the plug, and each of them commits.
+            # No test cuts the power, and every test commits.
             command = [*server.command, "--fsync=off"]
             server = replace(server, command=command)
         supervisor.start(server)
@@ -128,9 +128,9 @@ def _start_servers(
 
 
 def _measures(args: Sequence[str]) -> bool:
-    """Tell whether tests may run that measure, commits included.
+    """Tell whether `args` allow tests that measure, commits included.
 
-    As for pytest, the last `-m` counts.
+    The last `-m` counts, as in pytest.
     """
     chosen = [value for flag, value in pairwise(args) if flag == "-m"]
     return loads(chosen[-1] if chosen else "")

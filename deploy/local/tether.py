@@ -2,13 +2,13 @@
 
 usage: tether.py FD
 
-FD is the reading end of a pipe that nobody but the supervisor can write to,
-so its end of file means that the supervisor has ended, however that came
-about. The supervisor writes ``+ PID SIGNAL STAGE`` for a child it starts and
-``- PID`` for one that ended. This process is in a session of its own: what
-is sent to the supervisor's process group does not reach it.
+FD is the reading end of a pipe. Only the supervisor can write to it, so its
+end of file means that the supervisor has ended, for whatever reason. The
+supervisor writes ``+ PID SIGNAL STAGE`` for a child it starts and ``- PID``
+for one that ended. This process is in a session of its own: signals to the
+supervisor's process group do not reach it.
 
-Run as a file, with the standard library alone.
+It is run as a file, and uses only the standard library.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def is_running(pid: int) -> bool:
 
 
 def end(children: dict[int, int]) -> None:
-    """Send each child (pid to signal) its signal, and in time kill all.
+    """Send each child (pid to signal) its signal; kill all after GRACE.
 
     Only the head of a process group gets the signal: Dramatiq's master hands
     it on, and a second one would kill its workers. What is left of a group

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv hold what requirements/KIND.lock names. Quick when it does;
-# repairs what an interrupted run left; follows a changed lock, a moved clone
-# and a Python that was removed.
+# Installs what requirements/KIND.lock names into .venv. It is quick if all is
+# there. It repairs what an interrupted run left, and .venv after a change of
+# the lock, a move of the clone or the removal of its Python.
 #
 # usage: [PYTHON=python3.x] venv.sh standalone|dev|bench [stack]
 set -eu
@@ -20,7 +20,7 @@ identity() {
         2> /dev/null
 }
 
-# Whole, of this clone, and of the Python that was asked for.
+# True if .venv is whole, and is of this clone and of the Python asked for.
 usable() {
     [ ! -e .venv/.unfinished ] || return 1
     grep -qF "$here/.venv/bin/" .venv/bin/pip 2> /dev/null || return 1

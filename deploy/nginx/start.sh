@@ -1,7 +1,7 @@
 #!/bin/sh
-# Start nginx, and have it look `web` up again when its addresses change: by
-# itself it does so only when it reads its configuration. (From nginx 1.27.3
-# on an upstream's `resolve` does the same.)
+# Start nginx, and reload it when the addresses of `web` change: it looks them
+# up only when it reads its configuration. (From nginx 1.27.3 on an upstream's
+# `resolve` does the same.)
 set -eu
 
 addresses() {

@@ -1,6 +1,6 @@
-"""What the fields of a timer may hold, said so that a mistake can be mended.
+"""What the fields of a timer may hold, with errors that name the fix.
 
-JSON has been read by jsontext, so that a number may be a Number.
+jsontext has read the JSON, so a number may be a Number.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def whole_number(
 
     def check(value: Any) -> int:
         if isinstance(value, Number) and value.text.isdecimal():
-            value = 10**18  # or more: it is too much for all of them
+            value = 10**18  # or more: too much for any field
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
@@ -79,7 +79,7 @@ def wrong(sentence: str) -> PydanticCustomError:
 
 
 def wrong_parts(*parts: tuple[str, str]) -> ValidationError:
-    """Return errors within a field: for each a name, or "", and a sentence.
+    """Return errors within a field, each from a name (or "") and a sentence.
 
     pydantic puts the field before the names.
     """

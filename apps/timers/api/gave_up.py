@@ -45,7 +45,7 @@ def _host(value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    """Take a time that is one moment; pydantic also takes numbers."""
+    """Take only a time with its offset; pydantic would also take numbers."""
     with suppress(TypeError, ValueError):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
@@ -91,7 +91,7 @@ class FailedIn(BaseModel):
     )
 
     def gave_up_filter(self) -> GaveUpFilter:
-        """Return what is meant, for the store."""
+        """Return the filter that the store takes."""
         host, port = host_and_port(self.host) if self.host else (None, None)
         return GaveUpFilter(
             [Outcome(status) for status in self.status],

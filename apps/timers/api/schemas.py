@@ -101,7 +101,7 @@ class RetryIn(BaseModel):
 
     @classmethod
     def of(cls, policy: RetryPolicy) -> "RetryIn":
-        """Return what asks for a policy, also for one beyond the bounds."""
+        """Return the fields that ask for a policy, even one out of bounds."""
         return cls.model_construct(
             max_attempts=policy.max_attempts,
             min_delay=policy.min_delay,

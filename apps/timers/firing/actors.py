@@ -1,8 +1,8 @@
 """The two Dramatiq actors: shells around `fire.fire`.
 
-They differ in their queue and in nothing else. A priority belongs to an
-actor and a prefetch to a queue, so a backlog of overdue timers needs both
-of its own, not to delay the timers that are on time.
+They differ only in their queue and priority. A priority belongs to an actor,
+and a prefetch to a queue. So overdue timers have an actor and a queue of their
+own: a backlog of them must not delay the timers that are on time.
 """
 
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""One call under one claim: what is checked before it, and kept of it."""
+"""One call under one claim: the checks before it, and what is kept of it."""
 
 import logging
 import time
@@ -26,8 +26,8 @@ from apps.webhooks.target import Target
 
 logger = logging.getLogger(__name__)
 
-#: A request that has not left this many seconds after its claim was asked
-#: for (DNS, connect, TLS) is not sent before the claim was renewed.
+#: How old a claim may be when its request leaves, in seconds. If DNS, connect
+#: and TLS take longer, the claim is renewed first.
 _RENEW_AFTER = 0.25
 
 
@@ -39,7 +39,7 @@ def client() -> WebhookClient:
 
 @PerProcess
 def destinations() -> Destinations:
-    """Return who is being called by this process, and how that goes."""
+    """Return the destinations that this process calls, and how they answer."""
     return Destinations(settings.WORKER_THREADS)
 
 
@@ -48,7 +48,7 @@ class TooLate(Abort):
 
 
 class Deferred(Abort):
-    """The address of a call has as many calls as it may have."""
+    """The address already has as many calls as it may have."""
 
 
 class Call:
@@ -67,8 +67,8 @@ class Call:
     def make(self) -> Decision | None:
         """Call, and return what follows from that.
 
-        None when no call was made since the claim may not outlive it: the
-        timer fires again when its lease has ended.
+        None if no call was made because the claim could end first. The timer
+        then fires again when its lease has ended.
         """
         hung = None
         try:
@@ -102,7 +102,7 @@ class Call:
 
     def _before_dial(self, address: str) -> None:
         """Ask whether the address has room for the call."""
-        # A request that is sent once more has its place already.
+        # A request that is sent a second time already has its place.
         if self._sent_at is None:
             self._deferral = destinations().locate(
                 self._origin, address, returning=self._claim.waited
@@ -171,7 +171,7 @@ class Call:
     ) -> Decision:
         """Return what follows when this service failed, and log that.
 
-        Without a record the lease would end, and the call be repeated.
+        Without a record the lease would end, and the call would be repeated.
         """
         claim = self._claim
         logger.exception("a call went wrong", extra={"timer": claim.id})

@@ -1,6 +1,6 @@
 """A worker's claims: how it gets them, renews them and ends them.
 
-What a worker writes is idempotent, and repeated while Postgres is away.
+A worker's writes are idempotent. They are repeated while Postgres is away.
 """
 
 import logging
@@ -34,15 +34,15 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Written = TypeVar("Written", Report, Postponement)
 
-#: Set when the process is to end: nothing then waits for Postgres, but
-#: leaves its message to whoever is there when Postgres is back.
+#: Set when the process is to end. Then no thread waits for Postgres: it leaves
+#: its message to a worker that is there when Postgres is back.
 stopping = threading.Event()
 
 #: How long one write may take before it is tried again, in seconds.
 _WRITE_TIMEOUT = 5.0
-#: How long a process that is to stop still tries to write what came of a
-#: call, in seconds: what is not written may be called again. Together with a
-#: call it must stay below what a worker is given to stop.
+#: How long a stopping process still tries to write what came of a call, in
+#: seconds. A timer may be called again if that is not written. This time and
+#: a call's, added, must be less than the time that a worker has to stop.
 _LAST_WORD = 8.0
 
 _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
@@ -58,8 +58,8 @@ class ClaimLost(Abort):
 def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
     """Ask for a timer; return the answer and when it was asked for.
 
-    The answer is None when the timer is not for this worker to call. The
-    lease runs from before the question, on the lease clock.
+    The answer is None when this worker is not to call the timer. The time is
+    read on the lease clock before the question: the lease counts from it.
     """
     request = ClaimRequest(timer_id, uuid4())
 
@@ -96,9 +96,9 @@ def until_done(
 ) -> Answer:
     """Repeat an idempotent write until it works or the process stops.
 
-    Then it has `patience` seconds more. Raises LeaveUnacknowledged when they
-    are over: anything else would reject the message, and an outage of
-    Postgres would empty the queue into the dead letters.
+    After a stop it goes on for `patience` seconds, then raises
+    LeaveUnacknowledged. Any other exception would reject the message, and an
+    outage of Postgres would move the whole queue to the dead letters.
     """
     give_up_at = None
     while True:
@@ -120,7 +120,7 @@ def _write(
     write: Callable[[Sequence[Written]], list[bool]],
     ended: Sequence[tuple[Claim, Written]],
 ) -> list[bool]:
-    """Write what came of timers, also when the process is to stop."""
+    """Write what came of timers, even when the process is to stop."""
     items = [item for _, item in ended]
     try:
         written = until_done(lambda: write(items), patience=_LAST_WORD)
@@ -138,7 +138,7 @@ def _write(
 
 
 def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
-    """Keep how timers ended, and log it."""
+    """Record how timers ended, and log it."""
     written = _write(store.record, ended)
     for (claim, report), is_written in zip(ended, written, strict=True):
         details = decisions.details(claim, report.attempt, report.error)
@@ -148,7 +148,7 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
 
 
 def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
-    """Have timers tried again later, and log it."""
+    """Postpone timers, and log it."""
     written = _write(store.postpone, tried)
     for (claim, later), is_written in zip(tried, written, strict=True):
         details = decisions.details(claim, later.attempt, later.error)

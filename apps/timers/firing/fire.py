@@ -25,7 +25,7 @@ _EARLY = Repeated(logger, "timer came early; it waits on")
 
 
 def fire(timer_id: UUID) -> None:
-    """Call the timer's URL, unless that is not for this worker to do.
+    """Call the timer's URL, if this worker gets the claim.
 
     The message that led here may be late, early or one of many; only a
     granted claim lets the call go out. Raises LeaveUnacknowledged when the
@@ -43,9 +43,9 @@ def fire(timer_id: UUID) -> None:
 
 
 def _send_back(timer_id: UUID, wait: float) -> None:
-    """Have a timer wait on that was delivered before its time.
+    """Send back a timer that was delivered before its time.
 
-    A rung of the ladder may be missing, or RabbitMQ's clock be fast.
+    A rung of the ladder may be missing, or RabbitMQ's clock may be fast.
     """
     _EARLY.note(timer=timer_id, early_s=round(wait, 3))
     timer = DueMessage(timer_id, time.monotonic() + wait)
@@ -55,7 +55,7 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 def _try(claim: Claim, asked_at: float) -> Decision | None:
     """Call when the time has come; return what follows from that.
 
-    None when no call was made since the claim may not outlive it.
+    None if no call was made because the claim could end first.
     """
     try:
         target = parse_target(claim.url)
@@ -81,11 +81,11 @@ def _wait_for(claim: Claim) -> None:
 def prepare() -> None:
     """Make what the first call would have to wait for.
 
-    Raises OSError when SSL_CERT_FILE can't be loaded, ImproperlyConfigured
-    when there is no secret to sign with: receivers that verify would refuse
-    what is not signed, and under `once` that is the end of a timer. One
-    that waits for a worker is only late. The same is raised when a call
-    could outlive the claim that it is made under.
+    Raises OSError when SSL_CERT_FILE can't be loaded. Raises
+    ImproperlyConfigured when a call could outlive its claim, or when there is
+    no secret to sign with. Receivers that verify would refuse unsigned calls,
+    and under `once` that ends a timer. A timer that waits for a worker is only
+    late.
     """
     longest = store.LEASE.total_seconds() / 2
     if longest < settings.WEBHOOK_TIMEOUT:

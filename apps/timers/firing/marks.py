@@ -1,8 +1,8 @@
-"""Marks: noting that a request has left, or what it was answered.
+"""Marks: they note that a request has left, or its answer's status.
 
-Should the worker die before the answer is recorded, the mark is what
-keeps another worker from sending the request again. If it has the answer's
-status, the timer ends by that.
+If the worker dies before the answer is recorded, the mark keeps another worker
+from sending the request again. If the mark has the answer's status, that
+status decides what follows.
 """
 
 import logging
@@ -31,7 +31,7 @@ class MarkWriter:
 
     def __init__(self) -> None:
         self._pending: dict[UUID, Mark] = {}
-        #: Those of requests that were answered, and since when, in order.
+        #: The marks of answered requests, and since when they wait, in order.
         self._answered: dict[UUID, tuple[float, Mark]] = {}
         self._news = threading.Condition()
         self._stopping = False
@@ -41,7 +41,7 @@ class MarkWriter:
         self._thread.start()
 
     def add(self, mark: Mark) -> None:
-        """Have the mark written, unless it is discarded before."""
+        """Write the mark soon, unless it is discarded before."""
         with self._news:
             self._pending[mark.token] = mark
             self._news.notify()
@@ -49,7 +49,7 @@ class MarkWriter:
     def answered(self, mark: Mark) -> None:
         """Let the mark wait a little: the answer should be recorded soon.
 
-        It takes the place of one that is not written yet.
+        It replaces the claim's earlier mark, if that is not written yet.
         """
         with self._news:
             self._pending.pop(mark.token, None)
@@ -109,7 +109,7 @@ class MarkWriter:
         return True
 
     def _put_back(self, marks: list[Mark]) -> None:
-        """Keep marks for when Postgres is back, newer ones unchanged."""
+        """Keep marks until Postgres is back; leave newer ones unchanged."""
         with self._news:
             for mark in marks:
                 if mark.token not in self._answered:

@@ -13,7 +13,7 @@ from apps.webhooks.signing import sign
 def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of one try, which begins `now`.
 
-    Only it has this time and signature.
+    Each try has a timestamp and a signature of its own.
     """
     request = claim.request
     body = request.body

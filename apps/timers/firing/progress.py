@@ -1,4 +1,4 @@
-"""Whether a worker's threads get on: those that call, and its consumers."""
+"""Whether a worker's threads make progress: its callers and consumers."""
 
 import time
 from collections.abc import Iterable
@@ -11,20 +11,20 @@ from apps.core.outages import POSTGRES
 from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign
 
-#: How much longer than a call a thread takes for one message, in seconds.
+#: How much longer than a call a thread may take for a message, in seconds.
 _BEYOND_A_CALL = 5.0
 
 
 class Progress:
-    """When a thread of a worker last began or ended with a message."""
+    """When a thread of a worker last began or finished a message."""
 
     def __init__(self, worker: dramatiq.Worker) -> None:
-        # Messages that were fetched, and that no thread has begun with.
+        # Fetched messages that no thread has begun.
         self._waiting = worker.work_queue
         self._moved_at = self._idle_at = time.monotonic()
 
     def moved(self) -> None:
-        """Note that a thread begins or ends with a message."""
+        """Note that a thread begins or finishes a message."""
         self._moved_at = time.monotonic()
 
     def sign(self) -> Sign:
@@ -45,7 +45,7 @@ class Progress:
 class Consuming:
     """When a worker's consumers last looked for messages.
 
-    They do so each second, whether there are any or RabbitMQ is away.
+    They look each second, even if there are none or RabbitMQ is away.
     """
 
     def __init__(self, broker: TimerBroker, queues: Iterable[str]) -> None:

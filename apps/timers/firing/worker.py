@@ -1,4 +1,4 @@
-"""What a worker process starts with, and ends with."""
+"""What a worker process does when it starts, and when it stops."""
 
 import logging
 import threading
@@ -41,7 +41,7 @@ class WorkerLifecycle(dramatiq.Middleware):
     def after_worker_boot(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
     ) -> None:
-        """Begin to show how it is, and to feed where there is need."""
+        """Begin to show how the worker is and, in standalone, to feed it."""
         end_with_parent()
         self._progress = Progress(worker)
         self._consuming = Consuming(
@@ -56,7 +56,7 @@ class WorkerLifecycle(dramatiq.Middleware):
     def before_process_message(
         self, broker: dramatiq.Broker, message: MessageProxy
     ) -> None:
-        """Note that a thread gets on."""
+        """Note that a thread makes progress."""
         if self._progress is not None:
             self._progress.moved()
 
@@ -68,14 +68,14 @@ class WorkerLifecycle(dramatiq.Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        """Note that a thread gets on."""
+        """Note that a thread makes progress."""
         if self._progress is not None:
             self._progress.moved()
 
     def sign(self) -> Sign:
         """Return how the worker is: threads, consumers, feeder, all else.
 
-        What it leaves undone when it stops is others' to do.
+        A worker that stops is well: others do what it leaves undone.
         """
         if claims.stopping.is_set():
             return Sign()
@@ -101,9 +101,9 @@ class WorkerLifecycle(dramatiq.Middleware):
     ) -> None:
         """Wait for the calls under way; write what is left to write.
 
-        Dramatiq's own wait may have ended too early: for each thread it
-        takes all the time since its beginning off its time-out, so that with
-        64 threads a third of a second uses up 20 s.
+        Dramatiq's own wait may have ended too early. For each thread, it
+        subtracts the whole time since the wait began from the time-out. With
+        64 threads, a third of a second uses up 20 s.
         """
         for thread in worker.workers:
             thread.join(max(0.0, self._stop_at - time.monotonic()))

@@ -1,9 +1,8 @@
 """The dispatcher: moves timers to RabbitMQ as they come near.
 
-One pass does everything that is to be done at that moment, in bounded
-batches; `recover_timers` runs one, `dispatch_timers` one after another.
-Any number of dispatchers may run: rows that one is marking are skipped by
-the others.
+One pass does everything that is due at that moment, in bounded batches.
+`recover_timers` runs one pass, `dispatch_timers` runs one after another. Any
+number of dispatchers may run: each skips the rows that another is marking.
 """
 
 import logging
@@ -39,13 +38,13 @@ class Pass:
     near: int = 0
     lost: int = 0
     taken_over: int = 0
-    #: Whether overdue timers were left for a later pass: there is enough.
+    #: Whether overdue timers were left for a later pass: RabbitMQ has enough.
     more: bool = False
     #: Nothing was queued: RabbitMQ is away.
     rabbitmq_away: bool = False
-    #: It was over before everything was done: the next one goes on at once.
+    #: It was over before everything was done: the next pass begins at once.
     unfinished: bool = False
-    #: The steps that failed, and with what; the others were done.
+    #: The steps that failed, each with its error; the others were done.
     failed: dict[str, str] = field(default_factory=dict)
     #: How many timers RabbitMQ did not take.
     unsent: int = field(default=0, compare=False)
@@ -69,9 +68,9 @@ class Pass:
 def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     """Do one pass and return what it did.
 
-    Each step does one batch at least, whatever becomes of the others; once
-    `is_over()` none does another. Raises `database.UNAVAILABLE` when
-    Postgres is away. While RabbitMQ is away nothing is marked as queued.
+    Each step does one batch at least, even if others fail. Once `is_over()`,
+    no step does another batch. Raises `database.UNAVAILABLE` when Postgres is
+    away. While RabbitMQ is away nothing is marked as queued.
     """
     done = Pass()
     steps = Steps("a step of the dispatcher failed; it does the others")
@@ -119,7 +118,7 @@ def _promote(
         left = {
             name: step for name, step in left.items() if steps.run(name, step)
         }
-        # What RabbitMQ did not take is unmarked again, and it has trouble.
+        # RabbitMQ has trouble: what it did not take is unmarked again.
         if done.unsent:
             return
         if is_over():
@@ -138,7 +137,7 @@ def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
     while True:
         lost = store.lost(idle=idle, limit=_BATCH)
         if lost:
-            # Whatever lost the messages may have lost queues as well.
+            # Where messages were lost, queues may be lost as well.
             get_broker().forget_topology()
         sent = _publish(done, lost)
         done.lost += sent
@@ -150,11 +149,12 @@ def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
 
 
 def take_over(is_over: Callable[[], bool] = without_end) -> int:
-    """End or open again every claim whose lease has ended; count them.
+    """Take over every claim whose lease has ended; return how many.
 
-    None soon after this process could not reach Postgres, or had no answer
-    from it for long: it may be that nobody had, and then marks and answers
-    are still on their way. Once `is_over()` the others are left.
+    It takes over none soon after this process could not reach Postgres, or
+    waited long for an answer. Other processes may have had the same trouble:
+    then their marks and answers are still on their way. Once `is_over()`, the
+    rest is left.
     """
     count = 0
     left = [_take_over_unanswered, _take_over_answered]
@@ -179,7 +179,7 @@ def _take_over_unanswered() -> int:
 
 
 def _take_over_answered() -> int:
-    """Do what dead workers would have done about answers."""
+    """Do what dead workers would have done with their answers."""
     found = [
         decisions.of_the_dead(each) for each in store.answered(limit=_BATCH)
     ]

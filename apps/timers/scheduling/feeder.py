@@ -1,7 +1,7 @@
 """The feeder: in standalone, a worker feeds itself from Postgres.
 
-It takes only what is due within two seconds and leaves it unmarked, so a
-killed process hides nothing: who starts next reads the same rows again.
+It takes only timers that are due within two seconds, and leaves them unmarked.
+So a killed process hides nothing: the next one reads the same rows again.
 """
 
 import threading
@@ -25,8 +25,8 @@ _AHEAD = timedelta(seconds=2)
 _POLL = 1.0  # seconds
 #: How many timers of a kind are held in memory at most.
 _MOST = 5_000
-#: How many times as long as a pass the pause after it is. So news cannot keep
-#: the feeder, and Postgres, busy.
+#: The pause after a pass is this many times as long as the pass. So news can't
+#: keep the feeder, and Postgres, busy.
 _REST = 2
 
 
@@ -54,8 +54,8 @@ class Feeder:
     def run_once(self) -> int:
         """Feed what is near and what is overdue; return how many.
 
-        Each step is done whatever becomes of the others. Raises
-        `database.UNAVAILABLE` when Postgres is away.
+        Each step is done even if others fail. Raises `database.UNAVAILABLE`
+        when Postgres is away.
         """
         steps = Steps("feeding failed; trying again")
         turn = Turn(self._stopping)
@@ -92,7 +92,7 @@ class Feeder:
         wakeups.close()
 
     def _pass(self) -> None:
-        """Do one pass, which this thread must outlive."""
+        """Do one pass; if it fails, this thread still goes on."""
         try:
             self.run_once()
             POSTGRES.worked()

@@ -1,4 +1,4 @@
-"""The messages that have a worker fire a timer."""
+"""The messages that make a worker fire a timer."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ FIRE_OVERDUE_TIMER = "fire_overdue_timer"
 
 
 def message_for(timer_id: UUID, *, overdue: bool = False) -> Message[None]:
-    """Return the message that has a worker fire the timer."""
+    """Return the message that makes a worker fire the timer."""
     return Message(
         queue_name=OVERDUE if overdue else ON_TIME,
         actor_name=FIRE_OVERDUE_TIMER if overdue else FIRE_TIMER,

@@ -25,7 +25,7 @@ _BATCH = 500
 
 
 def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
-    """Return each timer's message and its delay in ms, half the lead less."""
+    """Return each timer's message and its delay in ms, minus half the lead."""
     now = time.monotonic()
     lead = store.LEAD.total_seconds() / 2
     return [
@@ -41,8 +41,8 @@ def publish(timers: Sequence[DueMessage]) -> int:
     """Publish timers that are marked as queued; return how many went out.
 
     A timer whose message was not confirmed loses its mark, so that the
-    dispatcher queues it again. Should that fail too, the sweep finds it.
-    What the broker raises is raised again, once all have lost theirs.
+    dispatcher queues it again. If that fails too, the sweep finds it. If the
+    broker raises, all timers lose their marks, and its error is raised again.
     """
     if not timers:
         return 0
@@ -64,7 +64,7 @@ def publish(timers: Sequence[DueMessage]) -> int:
 
 
 def send_back(timer: DueMessage) -> None:
-    """Publish a timer again that was delivered before its time."""
+    """Publish again a timer that was delivered before its time."""
     if timer.at - time.monotonic() > store.HORIZON.total_seconds():
         store.unqueue([timer.id])
     else:
@@ -88,8 +88,8 @@ def _give_back(timer_ids: Sequence[UUID]) -> None:
 class Publisher:
     """One thread that publishes what was submitted, in batches.
 
-    Nothing that a caller does waits for RabbitMQ. What does not fit, or
-    is still unpublished at the end, loses its queue mark instead.
+    A caller never waits for RabbitMQ. A timer that does not fit, or is still
+    unpublished at the end, loses its queue mark instead.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Publisher:
         self._thread.start()
 
     def submit(self, timer: DueMessage) -> None:
-        """Have a stored timer, marked as queued, published soon."""
+        """Take a stored timer that is marked as queued, to publish it soon."""
         with self._news:
             accepted = (
                 len(self._waiting) < MOST_WAITING and not self._stopping

@@ -1,4 +1,4 @@
-"""A pass's steps, each by itself: one that fails costs the others nothing."""
+"""A pass's steps, each run by itself: if one fails, the others still run."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ from apps.core.outages import TROUBLES, describe
 
 T = TypeVar("T")
 
-#: What psycopg counts as operational, though it concerns one statement:
-#: a time limit, a lock that did not come, a conflict with somebody else.
+#: Errors of one statement that psycopg counts as operational: a time limit, a
+#: lock that did not come, a conflict with another transaction.
 _ONE_STATEMENT = (
     errors.QueryCanceled,
     errors.LockNotAvailable,
@@ -44,7 +44,7 @@ def without_end() -> bool:
 
 
 class Steps:
-    """Runs the steps of one pass and keeps which failed, and with what."""
+    """Runs the steps of one pass, and keeps the errors of those that fail."""
 
     def __init__(self, sentence: str) -> None:
         """Take the sentence to log when a step fails."""
@@ -55,8 +55,8 @@ class Steps:
         """Run a step and return what it returns, None if it failed.
 
         Raises `database.UNAVAILABLE` when Postgres is away, since the other
-        steps would only wait for it as well. What else fails is logged,
-        once a minute for each step.
+        steps would only wait for it as well. Any other error is logged, once
+        a minute for each step.
         """
         TROUBLES.begins(name)
         try:

@@ -20,9 +20,8 @@ _SENTENCE = "news can't be listened for; timers are looked for as often"
 class Wakeups:
     """Listens on a connection of its own for near timers being stored.
 
-    Where nothing can be listened to (Postgres is away, or DATABASE_POOLER
-    says that a pooler is in between) it waits the whole while: news are a
-    short cut, not needed.
+    If it can't listen (Postgres is away, or DATABASE_POOLER says that a pooler
+    is in between), it waits the whole time: news is a short cut, not needed.
     """
 
     def __init__(self, stopping: threading.Event) -> None:
@@ -40,12 +39,12 @@ class Wakeups:
     def _listen(self, seconds: float) -> bool:
         """Wait for these seconds at most; return whether there may be news.
 
-        News are not needed: what goes wrong costs no more than the wait.
+        News is not needed: a failure costs no more than the wait.
         """
         try:
             heard = self._heard(seconds)
         except Exception as error:
-            if not isinstance(error, UNAVAILABLE):  # others tell of that
+            if not isinstance(error, UNAVAILABLE):  # others report that
                 TROUBLES.note("listening for news", _SENTENCE, error)
             self.close()
             self._stopping.wait(seconds)

@@ -1,6 +1,6 @@
 """What to do when one row makes a statement, or its reading, fail.
 
-Such a row may cost only itself. A group is divided until the bad row stands
+Such a row must harm no other. A group is divided until the bad row stands
 alone; all others go on.
 """
 
@@ -33,8 +33,7 @@ Answer = TypeVar("Answer")
 Held = TypeVar("Held", ClaimRequest, Mark, Report, Postponement)
 
 #: Errors that a row, or a value that is written to it, can cause. Errors
-#: that say that the schema is another one are left out: then no row is to
-#: blame.
+#: about another schema are left out: then no row is to blame.
 ROW_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -45,7 +44,7 @@ ROW_ERRORS = (
     RecursionError,
 )
 
-#: How long a row is left alone that can't even be set aside, in seconds.
+#: How long a row that can't even be set aside is left alone, in seconds.
 _PAUSE = 60.0
 #: How many such rows are remembered.
 _MOST = 1_000
@@ -80,7 +79,7 @@ def reason(error: Exception) -> str:
 
 
 def _plain(error: Exception) -> str:
-    """Return an error's text without details: there Postgres repeats rows."""
+    """Return an error's text without details, where Postgres repeats rows."""
     text = str(error)
     if isinstance(error, psycopg.Error):
         text = error.diag.message_primary or text
@@ -103,7 +102,7 @@ def writing_one() -> Iterator[None]:
 
 
 class Skipped:
-    """Rows that nothing can be done with; each is left alone for a minute."""
+    """Rows that can't be used at all; each is left alone for a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -111,7 +110,7 @@ class Skipped:
         self._until: dict[UUID, float] = {}
 
     def add(self, timer_id: UUID, why: str) -> None:
-        """Skip a row for a minute, and say so at most once in each."""
+        """Skip a row for a minute, and log that once a minute at most."""
         with self._lock:
             self._forget_old()
             if timer_id in self._until or len(self._until) >= _MOST:
@@ -159,7 +158,7 @@ def set_aside(
 
     It ends as failed, or as unknown if its request had left, unless an
     `outcome` is given. It must be held by the token or, if `free`, by
-    nobody. If not even this can be done, it is skipped for a minute.
+    nobody. If it can't even be set aside, it is skipped for a minute.
     """
     why = reason(error)
     values = {
@@ -188,9 +187,10 @@ def matched(
     columns: Callable[[Sequence[Held]], dict[str, Any]],
     outcome: Callable[[Held], Outcome | None] = lambda _: None,
 ) -> list[bool]:
-    """Tell which claims a query found; it returns their tokens.
+    """Tell which claims a query found; the query returns their tokens.
 
-    A claim on which it fails is set aside, with what `outcome` returns.
+    A claim that makes the query fail is set aside, with the outcome that
+    `outcome` returns for it.
     """
 
     def run(some: Sequence[Held]) -> list[bool]:
@@ -214,7 +214,7 @@ def matched(
 
 
 def bad_free(timer_id: UUID, error: Exception) -> list[Any]:
-    """Set a row aside that nobody holds, and leave it out."""
+    """Set aside a row that nobody holds, and leave it out."""
     set_aside(timer_id, error)
     return []
 
@@ -224,7 +224,7 @@ def found(
 ) -> list[tuple[Any, ...]]:
     """Run a query that finds its timers itself; leave out what it fails on.
 
-    `ids` finds their ids alone.
+    `ids` is a query that finds only their ids.
     """
     values["skipped"] = skipped.ids()
     try:

@@ -1,8 +1,8 @@
 """How migrations run beside traffic, and beside one another.
 
-An ALTER TABLE that waits for a lock has everybody else wait behind it; so
-it waits briefly, and is tried again. What builds an index concurrently is in
-nobody's way, and waits as long as it takes. Both say what they wait for.
+An ALTER TABLE that waits for a lock makes everybody else wait behind it. So
+it waits briefly, and is tried again. A concurrent index build is in nobody's
+way, so it waits as long as it takes. Both say what they wait for.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ from apps.core.database import (
 )
 
 #: How long everybody else may have to wait behind a migration, in seconds:
-#: less than a request does for its timer.
+#: less than a request waits for Postgres.
 LOCK_SECONDS = 2.0
-#: Between two tries, for those that were held up.
+#: The pause between two tries, for those that were held up.
 PAUSE_SECONDS = 3.0
 #: Ten minutes, with the pauses.
 TRIES = 120
-#: How often it is said again what is waited for.
+#: How often a migration says again what it waits for, in seconds.
 SAY_AGAIN = 10.0
 
-#: By it the sessions of migrations are told from others.
+#: The application name that tells migrations' sessions from others.
 _NAME = "timer-service migrate"
 #: The advisory lock of this service's migrations: any number does.
 _KEY = 7_263_548_190
-#: What can't run in a transaction.
+#: Statements that can't run in a transaction.
 _CONCURRENT = re.compile(r"\s*(CREATE|DROP) .*\bCONCURRENTLY\b", re.I)
 _BUILD = re.compile(
     r'\s*CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?'
@@ -60,7 +60,7 @@ ORDER BY 1
 
 @contextlib.contextmanager
 def careful(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Have a connection's statements run in a way that suits migrations."""
+    """Run a connection's statements in a way that suits migrations."""
     connection.ensure_connection()
     connection.connection.execute(setting(TRACKED, local=False))
     with connection.execute_wrapper(_run_statement):
@@ -92,8 +92,8 @@ def _run_statement(
     with contextlib.ExitStack() as stack:
         if not connection.in_atomic_block:
             stack.enter_context(transaction.atomic(connection.alias))
-        # The first comes before any query of the transaction, when it may
-        # still be made one that writes.
+        # The first setting comes before any query: a transaction that has run
+        # a query can no longer be made one that writes.
         _set(
             connection, "SET LOCAL", transaction_read_only="off",
             **_settings(LOCK_SECONDS),
@@ -117,7 +117,7 @@ def _set(connection: BaseDatabaseWrapper, how: str, **values: str) -> None:
 
 @contextlib.contextmanager
 def _session(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Set what a statement that can't be in a transaction relies on."""
+    """Set, for the session, what a statement outside a transaction needs."""
     values = {"default_transaction_read_only": "off", **_settings(0)}
     _set(connection, "SET", **values)
     try:
@@ -140,9 +140,9 @@ def had_to_wait(error: OperationalError) -> bool:
 def alone(say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other migration runs, and keep others waiting.
 
-    The lock is a transaction's, which a pooler keeps on one session. It is
-    at rest: an index that is built concurrently does not wait for it, as it
-    would for one that waits in a statement.
+    The lock is a transaction's, which a pooler keeps on one session. The
+    transaction is at rest, so a concurrent index build does not wait for it.
+    It would wait for a transaction that waits in a statement.
     """
     said_at = float("-inf")
     with psycopg.connect(**connection_arguments()) as connection:
@@ -161,7 +161,7 @@ def _try_lock(connection: psycopg.Connection[Any]) -> bool:
     if connection.info.server_version >= 17_00_00:
         connection.execute("SET LOCAL transaction_timeout = 0")
     # Without parameters: after a statement that has some, Postgres keeps the
-    # snapshot, for which the building of an index would wait.
+    # snapshot, and an index build would wait for that.
     row = connection.execute(
         f"SELECT pg_try_advisory_xact_lock({_KEY})"
     ).fetchone()
@@ -184,7 +184,7 @@ def watched(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _watch(over: threading.Event, say: Callable[[str], None]) -> None:
-    """Ask twice a second; a Postgres that is away is not news here."""
+    """Ask twice a second; say nothing while Postgres is away."""
     told: dict[int, float] = {}
     while not over.wait(0.5):
         with contextlib.suppress(psycopg.Error), connect() as connection:

@@ -1,6 +1,6 @@
 """Reading rows: into records, or as far as they can be read.
 
-Whatever wrote a row (an older version, or somebody's SQL), reading it raises
+An older version, or somebody's SQL, may have written a row. Reading it raises
 one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 """
 
@@ -42,7 +42,7 @@ _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 def claim_answer(
     row: tuple[Any, ...], clock: ClockReading
 ) -> tuple[UUID, Claim | Early]:
-    """Return the token, and what was answered to it.
+    """Return the token of a claim, and the answer to it.
 
     Raises ValueError for a claimed row that can't be called.
     """
@@ -64,7 +64,7 @@ def claim(row: Sequence[Any], clock: ClockReading) -> Claim:
 
 
 def _check_counters(claim: Claim) -> None:
-    """Raise ValueError for those with which a timer might never end."""
+    """Raise ValueError for counters with which a timer might never end."""
     if not 1 <= claim.attempt <= _MOST_ATTEMPTS:
         raise ValueError(f"attempts would be {claim.attempt}")
     for name in ("claims", "retries", "connect_failures"):
@@ -122,19 +122,19 @@ def attempts(
 
 
 class _Unreadable:
-    """A value that Python has none for, as Postgres writes it."""
+    """A value that Python can't hold, as Postgres writes it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def nearest(self) -> datetime:
-        """Return the moment that comes nearest to this one."""
+        """Return the moment nearest to this one that Python can hold."""
         is_past = self.text.startswith("-") or self.text.endswith("BC")
         return _FIRST if is_past else _LAST
 
 
 def _lenient(loader: type[Loader]) -> type[Loader]:
-    """Return a loader that raises nothing for what it can't load."""
+    """Return a loader that returns _Unreadable for what it can't load."""
 
     class Lenient(loader):  # type: ignore[valid-type, misc]
         def load(self, data: Buffer) -> Any:
@@ -182,7 +182,7 @@ def _as_far_as_readable(
 
 
 def _mend(values: dict[str, Any]) -> list[str]:
-    """Make what the API can show of columns; return what was wrong."""
+    """Replace what the API can't show of a row; return what was wrong."""
     problems = []
     try:
         values["retry"] = _policy(values["retry"])

@@ -32,8 +32,8 @@ class NewTimer:
 class ClockReading:
     """Postgres's clock beside this process's `time.monotonic()`.
 
-    `monotonic` was read when the answer `database` had arrived, so what
-    is derived from the two is late by half a round trip, and never early.
+    `monotonic` was read when the answer `database` had arrived. So a time
+    derived from the two is late by half a round trip, and never early.
     """
 
     database: datetime
@@ -69,7 +69,7 @@ class ClaimRequest:
 class Claim:
     """A claim that was granted; `clock` was read after its commit.
 
-    latest_at  after which the call may not begin; None: whenever
+    latest_at  when the call may begin at the latest; None: no limit
     called     whether a request left before, in another claim
     The counters are the row's, see `models.Timer`.
     """
@@ -93,7 +93,7 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """The number of this try, from 1: also those that sent nothing."""
+        """The number of this try, from 1; unsent tries count as well."""
         return self.attempts + self.claims
 
     @property
@@ -145,7 +145,7 @@ class Report:
 class Postponement:
     """A claimed timer that is to be tried again after `delay`.
 
-    Without an attempt if none was made; the counters are those to be kept.
+    Without an attempt if none was made. The counters are those to store.
     """
 
     id: UUID

@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 from apps.timers.models import GAVE_UP, Outcome
 
-#: Listened to by whoever feeds timers to the workers.
+#: Dispatchers and feeders listen here.
 CHANNEL = "timers_near"
 
 _WAITING = "fired_at IS NULL AND outcome IS NULL"
 
-# Statements that find their rows themselves leave out those that nothing
-# can be done with.
+# Statements that find their rows themselves leave out the skipped ones
+# (`aside.Skipped`).
 _NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"
 
 
@@ -28,7 +28,7 @@ def among(finding: str) -> str:
 
 
 def _ids(where: str, order: str = "next_at") -> str:
-    """Return a query for the ids alone of what such a statement finds."""
+    """Return a query for only the ids of the rows such a statement finds."""
     return f"""
     SELECT id FROM timer WHERE {where} AND {_NOT_SKIPPED}
     ORDER BY {order} LIMIT %(limit)s
@@ -58,8 +58,8 @@ stored AS (
 SELECT now FROM clock
 """
 
-#: What the API shows of a timer: `records.StoredTimer`, in its order. It
-#: can be computed of whatever a row may hold.
+#: What the API shows of a timer: `records.StoredTimer`, in its order. It can
+#: be computed whatever a row holds.
 _SHOWN = """
     retry, id, url, method,
     greatest(0, ceil(extract(
@@ -81,9 +81,10 @@ _CLAIM = """
 """
 
 # A repeated claim with the same token succeeds again: its answer may have
-# been lost. Of two requests for one free timer in a group, an UPDATE takes
-# one. The clock is read once: the statement may wait for a lock, and what
-# comes due meanwhile would be neither claimed nor early, that is, dropped.
+# been lost. If a group has two requests for one free timer, the UPDATE takes
+# one of them. The clock is read once: the statement may wait for a lock, and
+# a timer that comes due meanwhile would be dropped, as not claimed and not
+# early.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() + %(lead)s AS within
@@ -128,10 +129,10 @@ def _by_holder(
     ended_too: bool = False,
     then: str = "",
 ) -> str:
-    """Return the UPDATE of claims that their holders' tokens still match.
+    """Return an UPDATE of the claims whose tokens still match.
 
-    `given` are the names and types of what is given for each claim, besides
-    its id and token; `then` is what else is done for the claims that are
+    `given` has the names and types of the values that come with each claim,
+    besides its id and token. `then` is more SQL, for the claims that are
     `held`. The statement returns their tokens.
     """
     arrays = "".join(f", %({name})b::{kind}[]" for name, kind in given.items())
@@ -183,7 +184,7 @@ _LAST_ATTEMPT = """
     sent_at = coalesce(given.sent_at, timer.sent_at),
     answered = NULL
 """
-# A late record also corrects what was presumed of its attempt.
+# A late record also corrects what was assumed about its attempt.
 _KEEP_ATTEMPT = f""",
     kept AS (
         INSERT INTO attempt (timer_id, {", ".join(_ATTEMPT)})
@@ -203,11 +204,11 @@ _END = f"""
 _REPORT = {"outcome": "text", **_ATTEMPT}
 
 RECORD = _by_holder(_END, _REPORT, ended_too=True, then=_KEEP_ATTEMPT)
-# What the worker itself has recorded meanwhile says more.
+# The worker's own record, if it came meanwhile, says more and stays.
 RECORD_FOR_THE_DEAD = _by_holder(_END, _REPORT, then=_KEEP_ATTEMPT)
 
-# `claims` are the workers that died before this one, and this one, which
-# counts if it tried.
+# `claims` counts the workers that died before this one, and this one. This one
+# counts as an attempt only if it tried.
 POSTPONE = _by_holder(
     f"""
     fired_at = NULL, claim_token = NULL, leased_until = NULL,
@@ -227,7 +228,8 @@ POSTPONE = _by_holder(
     then=_KEEP_ATTEMPT,
 )
 
-# What is to be retried may have been called, and is not called again.
+# A timer that is to be retried may have been called. It can be cancelled all
+# the same: it is not called again.
 CANCEL = f"""
 UPDATE timer
 SET outcome = '{Outcome.CANCELLED.value}', queued_at = NULL
@@ -243,13 +245,13 @@ WITH unsent AS MATERIALIZED (
 UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
 """
 
-# What is overdue and what is ahead are asked for apart, so that a backlog
-# of the one never stands before the other.
+# Overdue timers and near timers are asked for separately: a backlog of one
+# kind never delays the other.
 _OVERDUE = "next_at < now() - %(overdue_after)s"
 _AHEAD = (
     "next_at >= now() - %(overdue_after)s AND next_at < now() + %(ahead)s"
 )
-# Python has no moment for '-infinity', nor for any before Christ.
+# Python has no moment for '-infinity' or for any time before Christ.
 _SINCE_1970 = "greatest(next_at, 'epoch')"
 
 
@@ -284,7 +286,7 @@ UNQUEUED_IDS = {
 PROMOTE = {True: _promote_sql(_OVERDUE), False: _promote_sql(_AHEAD)}
 DUE = {True: _due_sql(_OVERDUE), False: _due_sql(_AHEAD)}
 
-# A mark of the future is that of a clock that was set back since.
+# A mark is in the future if the clock was set back since.
 _LOST = f"""
     {_WAITING} AND queued_at IS NOT NULL
     AND next_at < now() - %(lost_after)s
@@ -306,17 +308,17 @@ RETURNING timer.id, {_SINCE_1970}
 
 _LEASE_ENDED = "leased_until < now() AND outcome IS NULL"
 LEASED_IDS = _ids(_LEASE_ENDED, "leased_until")
-#: Not soon after a start of Postgres, nor during a stall.
+#: No claim is taken over soon after a start of Postgres, or during a stall.
 _TO_TAKE_OVER = f"""
     {_LEASE_ENDED}
       AND now() - pg_postmaster_start_time() > %(settle)s
       AND now() - %(asked)s < %(stall)s
       AND {_NOT_SKIPPED}
 """
-#: When the request left that this claim is for; NULL if that is not known.
+#: When this claim's request left; NULL if that is not known.
 _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
 
-# Claims of dead workers that know an answer. Its status decides what follows.
+# Claims of dead workers that got an answer. Its status decides what follows.
 ANSWERED = f"""
 SELECT id, answered, {_LEFT_AT}, {_CLAIM}
 FROM timer
@@ -324,13 +326,12 @@ WHERE {_TO_TAKE_OVER} AND answered IS NOT NULL
 ORDER BY leased_until LIMIT %(limit)s
 """
 
-# Each CASE reads the state that the lock protects. A timer that gave up
-# or may have been sent keeps its token, so that a late record still finds
-# it; one that is opened again does not, so that a late record does not.
-# It keeps its `sent_at`, though: it can't be cancelled any more, and if
-# it gives up later, it may have been received. A `sent_at` of before
-# `next_at` is that of an attempt whose answer is known, unless it was asked
-# for more (at least once).
+# Each CASE reads the state that the lock protects. A timer that gave up or may
+# have been sent keeps its token: a late record still finds it. A timer that is
+# opened again loses its token: a late record does not find it. It keeps its
+# `sent_at`, though: it can't be cancelled any more, and if it gives up later,
+# it may have been received. A `sent_at` before `next_at` belongs to an attempt
+# whose answer is known, unless the timer asks for more (at least once).
 TAKE_OVER = f"""
 WITH ended AS MATERIALIZED (
     SELECT id,
@@ -379,16 +380,16 @@ kept AS (
 SELECT id, decision FROM over
 """
 
-# Only SQL by hand makes such rows. `timer_unleased` is empty otherwise. With
-# parameters instead of '1 min' and 500 Postgres plans this each time anew,
+# Only SQL by hand makes such rows; otherwise `timer_unleased` is empty. With
+# parameters instead of '1 min' and 500, Postgres plans this anew each time,
 # which takes ten times as long.
 _NEVER_DUE = f"{_WAITING} AND next_at > '9999-12-30T00:00Z'"
 _UNLEASED = (
     "fired_at IS NOT NULL AND outcome IS NULL AND leased_until IS NULL"
 )
 _LEASED_TOO_LONG = "leased_until > now() + interval '1 min'"
-#: Rows that no other statement would find again, each search by an index;
-#: and whether their lease is what is wrong.
+#: Rows that no other statement would find again, and whether their lease is
+#: what is wrong. Each search uses an index.
 STUCK = " UNION ALL ".join(
     f"""
     (SELECT id, {is_leased} FROM timer WHERE {where} AND {_NOT_SKIPPED}
@@ -417,8 +418,8 @@ SET leased_until = CASE WHEN fired_at IS NOT NULL AND outcome IS NULL
 FROM wrong WHERE timer.id = wrong.id
 """
 
-# What a bad row ends with, if nobody else has claimed it meanwhile. After
-# its mark it may have been received.
+# Ends a bad row's timer, if nobody else has claimed it meanwhile. A marked one
+# may have been received.
 SET_ASIDE = f"""
 UPDATE timer
 SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
@@ -453,9 +454,9 @@ _GAVE_UP = "outcome IN ({})".format(
 )
 
 
-# A bound that is not given is one that all keep, not an OR, which no index
-# could serve. A bare pattern is taken for one that next to nothing matches,
-# and to find that, all that sleep would be read.
+# A missing bound becomes one that all timers meet: no index could serve an OR.
+# Postgres takes a bare pattern for one that matches next to nothing, and would
+# read all sleeping timers to find that.
 def _failed_sql(host: str = "") -> str:
     return f"""
     SELECT {_SHOWN} FROM timer
@@ -480,7 +481,7 @@ FAILED_AT_HOST = _failed_sql(
 
 
 def port_pattern(port: int | None) -> str:
-    """Return what URLs of a port match, in any case: all match None."""
+    """Return a pattern for URLs with a port, in any case; None: all match."""
     if port is None:
         return ""
     host = r"(\[[^]]*]|[^][/?#:]*)"
@@ -491,8 +492,8 @@ def port_pattern(port: int | None) -> str:
     return f"^({'|'.join(ways)})([/?#]|$)"
 
 
-# The numbers of the attempts go on. A late record, or mark, is that of a
-# lost claim from now on: the token is gone.
+# The numbers of the attempts go on. From now on, a late record or mark belongs
+# to a lost claim: the token is gone.
 REPLAY = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')

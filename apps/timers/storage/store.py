@@ -65,24 +65,24 @@ MOST_REOPENINGS = 5
 OVERDUE_AFTER = timedelta(seconds=1)
 #: A waiting timer is looked for again when overdue by this.
 LOST_AFTER = timedelta(seconds=2)
-#: How long after it was last queued that is at the earliest: while RabbitMQ's
-#: queues are empty, and while they are not.
+#: How long after it was last queued such a timer is queued again, at the
+#: earliest: while RabbitMQ's queues are empty, and while they are not.
 REQUEUE_IDLE = timedelta(seconds=5)
 REQUEUE_BUSY = timedelta(seconds=60)
 #: Nothing is taken over this soon after Postgres's own start, or after it
-#: was out of reach: workers that were kept from reporting are to report
-#: first.
+#: was out of reach: workers that could not report by then must be able to
+#: report first.
 SETTLE = timedelta(seconds=10)
-#: A timer with this many attempts is not replayed. Whoever replays it in a
-#: loop would call its receiver for ever.
+#: A timer with this many attempts is not replayed. Replays in a loop would
+#: call its receiver for ever.
 MOST_ATTEMPTS = 1_000
 
 
 def _read_clock(connection: Connection) -> ClockReading:
     """Read Postgres's clock.
 
-    What a statement returned of it is a commit old, by the time that the
-    answer is here; and a commit may take longer than a rung of the ladder.
+    A time that a writing statement returns is a commit old when the answer
+    arrives, and a commit may take longer than a rung of the ladder.
     """
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
@@ -92,10 +92,9 @@ def _read_clock(connection: Connection) -> ClockReading:
 def create(timers: Sequence[NewTimer]) -> list[float]:
     """Store timers; return when each is due, on `time.monotonic()`.
 
-    If none of them is queued, nobody needs that, and the moment before they
-    were stored is taken for the one that they count from. Whoever feeds the
-    workers is woken when there is need: when a near timer is not queued by
-    who creates it.
+    If none of them is queued, nobody needs exact times: the delays count from
+    the moment before the timers were stored. Dispatchers and feeders are woken
+    if a near timer is not queued by its creator.
     """
     with pool().connection() as connection:
         began = time.monotonic()
@@ -131,7 +130,7 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
 
 
 def _given(values: Iterable[Any]) -> list[Any] | None:
-    """Return a column, None if it has no values: unnest() fills it up."""
+    """Return a column, None if it has no values: unnest() fills in NULLs."""
     column = list(values)
     return column if any(value is not None for value in column) else None
 
@@ -143,7 +142,7 @@ def _json(value: Mapping[str, Any] | None) -> str | None:
 def get(timer_id: UUID) -> StoredTimer | None:
     """Return a timer, or None when there is none of that id.
 
-    Of a row that can't be read it is what can be, and `error` says so.
+    If parts of its row can't be read, the rest is returned; `error` says so.
     """
     with pool().connection() as connection:
         timers = reading.stored_timers(connection, sql.GET, {"id": timer_id})
@@ -201,8 +200,8 @@ def _attempts(items: Sequence[Report | Postponement]) -> dict[str, Any]:
 def record(reports: Sequence[Report]) -> list[bool]:
     """Record how timers ended; False where the claim was lost by then.
 
-    Repeating a record is harmless, and a late one turns the `unknown` of
-    its own claim into the answer.
+    Repeating a record is harmless. A late record replaces the `unknown` of
+    its own claim with the answer.
     """
     return matched(sql.RECORD, reports, _report_columns, _outcome)
 
@@ -227,7 +226,7 @@ def _report_columns(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def postpone(timers: Sequence[Postponement]) -> list[bool]:
-    """Open claimed timers again, for a later try; False where lost.
+    """Open claimed timers again for a later try; False for lost claims.
 
     Their `next_at` moves, so that nothing takes them for overdue.
     """
@@ -247,12 +246,12 @@ def _postponement_columns(timers: Sequence[Postponement]) -> dict[str, Any]:
 def cancel(timer_id: UUID) -> bool:
     """Cancel a waiting timer; False when it isn't waiting any more.
 
-    One whose call failed, and is to be retried, is not called again. One
-    that was called once, and is sent again only since its worker died (at
+    A timer whose call failed, and is to be retried, is not called again. A
+    timer that was called, and is sent again only because its worker died (at
     least once), can't be cancelled: it may have been received.
 
-    The claim re-checks `outcome` under the row's lock, so of a cancel and
-    a claim at the same time exactly one succeeds. Raises RowUnwritable.
+    The claim re-checks `outcome` under the row's lock. So if a cancel and a
+    claim come at the same time, exactly one succeeds. Raises RowUnwritable.
     """
     with writing_one(), pool().connection() as connection:
         return bool(connection.execute(sql.CANCEL, [timer_id]).rowcount)
@@ -261,7 +260,7 @@ def cancel(timer_id: UUID) -> bool:
 def mark_sent(marks: Sequence[Mark]) -> None:
     """Note that requests have left, or were answered.
 
-    Without effect once that is recorded.
+    It has no effect once what came of them is recorded.
     """
     matched(
         sql.MARK_SENT,
@@ -304,8 +303,8 @@ def _near(
 def promote(*, overdue: bool, limit: int) -> list[DueMessage]:
     """Mark waiting timers as queued and return them, to be published.
 
-    Either those whose time has passed or those due within the horizon;
-    what another dispatcher is just marking is skipped.
+    Either those whose time has passed or those due within the horizon. Timers
+    that another dispatcher is marking are skipped.
     """
     return _near(
         sql.PROMOTE[overdue], sql.UNQUEUED_IDS[overdue], overdue,
@@ -322,11 +321,11 @@ def due(*, overdue: bool, ahead: timedelta, limit: int) -> list[DueMessage]:
 
 
 def lost(*, idle: bool, limit: int) -> list[DueMessage]:
-    """Mark anew, and return, timers whose message seems to be lost.
+    """Mark again, and return, timers whose message seems to be lost.
 
-    They are overdue by 2 s though queued. While RabbitMQ's queues stand
-    empty (`idle`) that is a loss; while they do not it may be a backlog,
-    and a timer is queued again only after a minute.
+    They are queued, and overdue by 2 s. While RabbitMQ's queues are empty
+    (`idle`), that is a loss. While they are not, it may be a backlog, and a
+    timer is queued again only after a minute.
     """
     return _near(
         sql.LOST, sql.LOST_IDS, True, idle=idle, lost_after=LOST_AFTER,
@@ -335,11 +334,11 @@ def lost(*, idle: bool, limit: int) -> list[DueMessage]:
 
 
 def take_over(*, limit: int) -> list[tuple[UUID, Outcome | None]]:
-    """End or open again the claims whose lease has ended.
+    """Take over the claims whose lease has ended.
 
-    A request that had left is not sent again (`unknown`), unless the
-    timer asks for that. One that had not is: the timer is open again
-    (None), up to five times. What is `answered` is left as it is.
+    A request that had left is not sent again (`unknown`), unless the timer
+    asks for that. If it had not left, the timer is open again (None), up to
+    five times. Claims that are `answered` are left as they are.
     """
     rows, _ = _lease_ended(sql.TAKE_OVER, limit)
     return [
@@ -368,8 +367,8 @@ def _lease_ended(
 ) -> tuple[list[tuple[Any, ...]], ClockReading]:
     """Run a query for claims whose lease has ended.
 
-    Nothing is done by a statement that was held up on its way: marks may
-    have been, too.
+    A statement that was held up on its way does nothing: marks may have been
+    held up, too.
     """
     began = time.monotonic()
     with pool().connection() as connection:
@@ -392,7 +391,7 @@ def _lease_ended(
 def count_near() -> tuple[int, int]:
     """Return how many waiting timers are overdue and how many are near.
 
-    That takes its time where there are many millions.
+    That takes long if there are many millions.
     """
     with connect() as connection:
         row = connection.execute(sql.COUNT, {"ahead": HORIZON}).fetchone()
@@ -401,7 +400,7 @@ def count_near() -> tuple[int, int]:
 
 
 def notify() -> None:
-    """Wake whoever feeds timers to the workers."""
+    """Wake the dispatchers and feeders."""
     with pool().connection() as connection:
         connection.execute("SELECT pg_notify(%s, '')", [sql.CHANNEL])
 
@@ -427,10 +426,11 @@ def failed(of: GaveUpFilter, *, limit: int) -> list[StoredTimer]:
 
 
 def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Open timers again that gave up, due now; return which did.
+    """Open again timers that gave up, due now; return which were opened.
 
-    Of two at the same time one has a timer. One that has MOST_ATTEMPTS
-    behind it stays as it is, and so does one whose row can't be written.
+    If two calls replay a timer at the same time, one of them gets it. A timer
+    with MOST_ATTEMPTS attempts stays as it is, and so does one whose row can't
+    be written.
     """
 
     def bad(timer_id: UUID, error: Exception) -> list[UUID]:
@@ -441,7 +441,7 @@ def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
 
 
 def replay_one(timer_id: UUID) -> bool:
-    """Do the same for one timer; tell whether it did.
+    """Replay one timer; tell whether it was opened again.
 
     Raises RowUnwritable.
     """

@@ -1,4 +1,4 @@
-"""Rows whose times would keep them for ever; only SQL by hand writes such."""
+"""Rows that their times would keep for ever; only SQL by hand writes them."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -16,10 +16,11 @@ from apps.timers.storage.aside import (
 def free_stuck() -> None:
     """Free rows that nothing else would find again, 500 of a kind.
 
-    What waits for a time that never comes ends as failed. A lease that is
-    missing, or ends in more than a minute (Postgres's clock may have been
-    set back), becomes one of `store.LEASE`: its worker may yet report, else
-    the timer is taken over. One that an ended timer still has is removed.
+    A timer that waits for a time that never comes ends as failed. A lease
+    that is missing, or ends in more than a minute (Postgres's clock may have
+    been set back), becomes one of `store.LEASE`: its worker may still report,
+    else the timer is taken over. A lease that an ended timer still has is
+    removed.
     """
     values = {"skipped": skipped.ids()}
     with pool().connection() as connection:

@@ -24,8 +24,8 @@ from apps.webhooks.http.idle import IdleConnections
 
 #: How long the body may take once the status is known, in seconds.
 BODY_SECONDS = 0.5
-#: How long the body takes as a rule when it is sent apart from the head, in
-#: seconds. Only after that is the status told before the body has come.
+#: How long a body that is sent apart from the head usually takes, in seconds.
+#: After that, the status is told although the body has not come.
 _BODY_FOLLOWS = 0.02
 
 _MAX_SESSIONS = 1024
@@ -37,7 +37,7 @@ _CERTIFICATE_REQUIRED = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
 class WebhookAdapter(BaseAdapter):
-    """Sends a request byte for byte, over an address that was checked.
+    """Sends a request byte for byte, to an address that was checked.
 
     It follows no redirect, keeps no cookie and reads no environment.
     """
@@ -46,9 +46,9 @@ class WebhookAdapter(BaseAdapter):
         super().__init__()
         self._dialer = dialer
         self._context = context
-        #: TLS sessions to resume, by host, port and checked address. To
-        #: resume one skips the check of the certificate, so that it must
-        #: lead to where it came from.
+        #: TLS sessions to resume, by host, port and checked address. Resuming
+        #: one skips the check of the certificate, so it must go to where it
+        #: came from.
         self._sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
         self._idle = IdleConnections()
 
@@ -66,8 +66,8 @@ class WebhookAdapter(BaseAdapter):
         """Perform the exchange and return the answer; raise Failed.
 
         The answer has a status, a Retry-After and the body's first KiB. The
-        exchange says where to and by when; what `requests` would say of that
-        is not looked at.
+        exchange says where to and by when; what `requests` says of that is
+        ignored.
         """
         assert exchange is not None
         data = _encoded(request, self._request_target(exchange))
@@ -152,7 +152,7 @@ class WebhookAdapter(BaseAdapter):
     ) -> Answer:
         """Read the answer; raise Failed if no whole head of one comes.
 
-        Once there is a status, that is the answer. What happens to the body
+        Once there is a status, that is the answer. A failure of the body
         afterwards only costs the connection.
         """
         answer = Answer()
@@ -179,8 +179,8 @@ class WebhookAdapter(BaseAdapter):
     ) -> None:
         """Keep the TLS session of a new connection, if it has TLS.
 
-        With TLS 1.3 its ticket comes before the answer, and after the
-        handshake.
+        With TLS 1.3 its ticket comes after the handshake and before the
+        answer.
         """
         session = connection.tls_session
         if session is not None:
@@ -218,7 +218,7 @@ def _encoded(request: PreparedRequest, request_target: str) -> bytes:
 
 
 def _open_tunnel(exchange: Exchange, connection: Connection) -> None:
-    """Have the proxy connect to the target (RFC 9110, section 9.3.6)."""
+    """Ask the proxy to connect to the target (RFC 9110, section 9.3.6)."""
     target = exchange.target
     host = f"[{target.host}]" if ":" in target.host else target.host
     place = f"{host}:{target.port}"
@@ -237,7 +237,7 @@ def _open_tunnel(exchange: Exchange, connection: Connection) -> None:
 
 
 def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> int:
-    """Send the request; return what the peer had confirmed before, in bytes.
+    """Send the request; return how many bytes the peer had confirmed before.
 
     A broken connection is no failure yet: the peer may have answered before
     it closed. `exchange.sent` then stays False. The number is 0 for a new
@@ -265,7 +265,7 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> int:
 def _read_body(
     exchange: Exchange, connection: Connection, answer: Answer
 ) -> None:
-    """Read the body's rest, if it comes soon; else tell the status."""
+    """Read the rest of the body; tell the status if it does not come soon."""
     known_at = time.monotonic()
 
     def read_until(until: float) -> None:
@@ -305,7 +305,7 @@ def _failure(
     if isinstance(error, ssl.SSLError) and not has_begun and (
         error.reason == _CERTIFICATE_REQUIRED
     ):
-        # The handshake's last part, which TLS 1.3 has after the request left.
+        # The handshake's last part: in TLS 1.3 it follows the request.
         exchange.sent = False
         return Failed(FailureKind.tls, error)
     if connection.idle_since is None or has_begun:

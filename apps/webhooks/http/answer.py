@@ -1,4 +1,4 @@
-"""An answer while it is read: its status, what it asks for, its start.
+"""An answer while it is read: status, Retry-After, start of the body.
 
 httptools (llhttp, Node.js's parser) reads it. llhttp refuses a whole answer
 for one header line that is wrong. The status must survive that, so such a
@@ -29,7 +29,7 @@ class Answer:
     status       its status code; None until its head is complete
     retry_after  the header of that name, without the spaces around it
     body         the first bytes of its body, not decoded
-    is_complete  whether its end has come, or all of it that is read
+    is_complete  whether it has ended, or no more of it is read
     reusable     whether its connection may serve another call
     """
 
@@ -48,9 +48,9 @@ class Answer:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take what came next, nothing being the end of the connection.
+        """Take the next bytes; none mean that the connection has ended.
 
-        Raises Failed if that can be no answer.
+        Raises Failed if they can't be an answer.
         """
         if not data:
             self._feed_end()
@@ -64,7 +64,7 @@ class Answer:
             self._end()
 
     def _feed_end(self) -> None:
-        """End; a head that lacks only the empty line at its end counts."""
+        """End the answer; a head may lack the empty line at its end."""
         if self.status is None:
             self._read_lines(self._head + b"\r\n\r\n")
         if self.status is None:
@@ -100,8 +100,8 @@ class Answer:
     def _read_lines(self, head: bytes) -> None:
         """Read heads that llhttp refuses, as far as they have come.
 
-        What follows the last one is body, up to the connection's end.
-        Raises Failed if one has no status line.
+        All bytes after the last head, up to the connection's end, are the
+        body. Raises Failed if a head has no status line.
         """
         while end := _END_OF_HEAD.search(head):
             first = _STATUS_LINE.match(head)
@@ -157,5 +157,5 @@ class Answer:
 
 
 def _is_final(status: int) -> bool:
-    """Tell an answer from those that only announce it (RFC 9110, 15.2)."""
+    """Tell whether the status is final, not interim (RFC 9110, 15.2)."""
     return status == 101 or status >= 200

@@ -1,8 +1,8 @@
 """A connection that keeps to a call's deadline at every read and write.
 
 TLS runs in memory (`ssl.MemoryBIO`), so that each raw byte passes through
-here. OpenSSL reads a socket for as long as records without data come in, and
-a receiver could keep it busy far beyond any deadline.
+here. On a socket, OpenSSL would read for as long as records without data come
+in: a receiver could keep it busy far beyond any deadline.
 """
 
 import select
@@ -18,7 +18,7 @@ from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
 
 #: The most that is received for one call, in raw bytes.
 MAX_RECEIVED = 128 * 1024
-#: The most that is received without data of the answer in it: TLS records
+#: The most that is received in a row without data of the answer: TLS records
 #: that carry tickets, new keys or nothing.
 MAX_WITHOUT_DATA = 32 * 1024
 _PIECE = 16 * 1024
@@ -46,7 +46,7 @@ class Connection:
         self._without_data = 0
 
     def begin_call(self) -> None:
-        """Count from now on what is received for another call."""
+        """Begin to count what is received for the next call."""
         self._received = self._without_data = 0
 
     def close(self) -> None:
@@ -62,10 +62,10 @@ class Connection:
     def bytes_acked(self) -> int:
         """Return how many bytes the peer's TCP has confirmed, 0 if unknown.
 
-        Only Linux says so. The segment that closes a connection confirms
-        what had come until then: if that is nothing of a request, the peer
-        closed before it had any of it. (A reset proves nothing of the kind:
-        confirmations that are due get lost with it.)
+        Only Linux tells. The segment that closes a connection confirms all
+        bytes that came before it. If none of a request are among them, the
+        peer closed before it had any of the request. (A reset proves no such
+        thing: pending confirmations get lost with it.)
         """
         if sys.platform != "linux":
             return 0
@@ -83,7 +83,7 @@ class Connection:
         context: ssl.SSLContext,
         session: ssl.SSLSession | None,
     ) -> None:
-        """Shake hands, and check the certificate; raise Failed.
+        """Shake hands and check the certificate; raise Failed if that fails.
 
         A session of this very host, port and address may be resumed.
         """
@@ -105,7 +105,7 @@ class Connection:
 
     @property
     def tls_session(self) -> ssl.SSLSession | None:
-        """The session to resume, once an answer has begun; None without."""
+        """The session to resume, once an answer began; None without TLS."""
         return None if self._tls is None else self._tls.session
 
     def send(self, exchange: Exchange, data: bytes) -> None:
@@ -121,9 +121,8 @@ class Connection:
     def receive(self, exchange: Exchange, until: float) -> bytes:
         """Return the next bytes of the answer, none at its end.
 
-        Raises TimeoutError when none came until then (time.monotonic()),
-        another OSError when the connection broke, Failed when there are too
-        many.
+        Raises TimeoutError when none came by `until` (time.monotonic()),
+        another OSError when the connection broke, Failed when too many came.
         """
         if self._tls is None:
             return self._receive_raw(until)
@@ -155,7 +154,7 @@ class Connection:
         return False
 
     def _take(self, raw: bytes) -> None:
-        """Give what was received to TLS, which may be data or not."""
+        """Give received bytes to TLS; they may hold data or none."""
         if not raw:
             self._incoming.write_eof()
             return

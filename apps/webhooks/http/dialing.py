@@ -38,7 +38,7 @@ class Dialer:
     """Opens connections to addresses that the guard has passed, to no other.
 
     With a proxy, connections go to the proxy, which resolves the names; the
-    guard then sees the target's host and no address of it.
+    guard then sees the target's host, but none of its addresses.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Dialer:
         return passed
 
     def _in_order(self, host: str, addresses: Sequence[str]) -> list[str]:
-        """Put the address that answered last first, then the families."""
+        """Start with the address that answered last; families take turns."""
         ordered = in_turn(addresses)
         good, until = self._good.get(host, ("", 0.0))
         if good in ordered and time.monotonic() < until:
@@ -107,7 +107,7 @@ class Dialer:
 
 
 def _announce(exchange: Exchange, address: str) -> None:
-    """Say where the call leads; raise Failed if it is not to be made."""
+    """Call before_dial with the address; raise Failed if it says no."""
     if exchange.before_dial is not None:
         try:
             exchange.before_dial(address)
@@ -118,7 +118,7 @@ def _announce(exchange: Exchange, address: str) -> None:
 def in_turn(addresses: Sequence[str]) -> list[str]:
     """Return IPv6 and IPv4 addresses in turn (RFC 8305, section 4).
 
-    The resolver's first address decides which of them begins.
+    The family of the resolver's first address begins.
     """
     is_ipv6 = ":" in addresses[0]
     first = [a for a in addresses if (":" in a) is is_ipv6]
@@ -141,7 +141,7 @@ class _Race:
     ) -> tuple[socket.socket, str]:
         """Return the socket and its address; raise Failed if none answers.
 
-        The last failure counts. Those that lose are closed unsent.
+        The last failure counts. Sockets that lose are closed unused.
         """
         waiting = list(addresses)
         try:

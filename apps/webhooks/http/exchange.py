@@ -12,7 +12,7 @@ class FailureKind(StrEnum):
     """Why a call brought no answer."""
 
     dns = "dns"  # no address for the name
-    blocked = "blocked"  # the guard let neither host nor addresses pass
+    blocked = "blocked"  # the guard refused the host or all addresses
     refused = "refused"
     connect_timeout = "connect_timeout"
     unreachable = "unreachable"

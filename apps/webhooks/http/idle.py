@@ -1,4 +1,4 @@
-"""Connections that wait for another call to where they lead."""
+"""Idle connections, which wait for another call to the same origin."""
 
 import threading
 import time
@@ -8,15 +8,15 @@ from apps.webhooks.http.connection import Connection
 from apps.webhooks.target import Target
 
 MAX_IDLE_SECONDS = 0.5
-"""Receivers close idle connections, some after 1 s, and a request that
-crosses with that is lost: stay well away from it."""
+"""Receivers close idle connections, some after 1 s. A request that crosses
+with the close is lost, so stay well below that."""
 
 MIN_IDLE_SECONDS = 0.05
-"""Some close after an answer without having said so: give them the time.
+"""Some receivers close after an answer without notice: give them time.
 
 A request that comes before the close is lost unread, with a reset that
 proves nothing. That happened to one call in 10 to a receiver that closes
-after each answer; it costs rate * MIN_IDLE_SECONDS more connections.
+after each answer. The wait costs rate * MIN_IDLE_SECONDS more connections.
 """
 
 _MAX_IDLE = 256
@@ -30,13 +30,13 @@ class IdleConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        #: Since when each has waited, in that order.
+        #: Since when each connection has waited; the oldest comes first.
         self._waiting: deque[tuple[float, _Origin, Connection]] = deque()
 
     def take(self, target: Target) -> Connection | None:
         """Return the connection that has waited longest, if one may serve.
 
-        It must have waited neither too long nor too short, and be open.
+        It is open, and has waited from MIN_ to MAX_IDLE_SECONDS.
         """
         origin = _origin(target)
         while (connection := self._remove_first(origin)) is not None:
@@ -54,7 +54,7 @@ class IdleConnections:
         self._close_old()
 
     def close(self) -> None:
-        """Close all, and from now on whatever is put."""
+        """Close all connections, and from now on each that is put."""
         self._closed = True
         self._close_old()
 

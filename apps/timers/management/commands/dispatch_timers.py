@@ -64,7 +64,7 @@ def _run(stopping: threading.Event) -> None:
 
 
 def _pass(stopping: threading.Event, health: Health) -> bool:
-    """Do one pass, which the loop must outlive; tell if the next is due."""
+    """Do one pass, and raise nothing; tell if the next is due at once."""
     try:
         done = dispatcher.run_once(Turn(stopping).is_over)
         POSTGRES.worked()

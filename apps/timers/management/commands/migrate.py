@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's own, beside traffic and beside itself."""
+"""`manage.py migrate`: Django's own, beside traffic and other migrations."""
 
 import time
 from typing import Any
@@ -13,10 +13,10 @@ from apps.timers.storage import migrating
 
 
 class Command(migrate.Command):
-    """Migrate, one at a time, without having requests wait for long."""
+    """Migrate, one at a time, and don't make requests wait for long."""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what Django does, again while somebody's lock is in the way."""
+        """Do what Django does; repeat it while a lock is in the way."""
         if options["plan"] or options["check_unapplied"]:
             super().handle(*args, **options)
             return

@@ -50,7 +50,7 @@ def _queue() -> str:
 
 
 def _failures(done: dispatcher.Pass) -> str:
-    """Return what failed: no reason not to start what tries it again."""
+    """Return what failed; the dispatcher starts anyway, and tries it again."""
     if not done.failed:
         return ""
     found = "; ".join(f"{name}: {e}" for name, e in done.failed.items())
@@ -58,7 +58,7 @@ def _failures(done: dispatcher.Pass) -> str:
 
 
 def _wake() -> str:
-    """Without RabbitMQ there is nothing to queue: workers feed themselves."""
+    """Wake the workers: without RabbitMQ, they feed themselves."""
     overdue, near = store.count_near()
     store.notify()
     return (

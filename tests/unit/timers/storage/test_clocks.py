@@ -1,13 +1,10 @@
 """Two clocks side by side, and the clock of a lease."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core import clock
 from apps.core.clock import lease_clock
 from apps.timers.storage.records import ClockReading
 
@@ -34,10 +31,6 @@ def test_the_clocks_run_at_the_same_pace() -> None:
     assert reading.to_database(101.5) == later
 
 
-def test_the_lease_clock_advances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_clock_advances() -> None:
     first = lease_clock()
     assert 0 <= lease_clock() - first < 1
-
-    # And where there is none that runs on in suspend, it is monotonic
-    monkeypatch.setattr(clock, "_BOOT_TIME", None)
-    assert abs(lease_clock() - time.monotonic()) < 1
