@@ -2,8 +2,8 @@
 
 import time
 
-# A lease goes on while a machine is suspended. Linux's CLOCK_MONOTONIC stands
-# still then, and its CLOCK_BOOTTIME does not; macOS's CLOCK_MONOTONIC does not.
+# A lease goes on while a machine is suspended. On Linux CLOCK_MONOTONIC stands
+# still then, and CLOCK_BOOTTIME does not. On macOS CLOCK_MONOTONIC does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
