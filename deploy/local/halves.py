@@ -10,16 +10,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.local import pytest_halves
-from deploy.local.pytest_halves import (
-    CATEGORIES,
-    QUIET,
-    STOPPED,
-    TOGETHER,
-    WITHOUT_RABBITMQ,
-)
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
+
+# The plugin that keeps one half's tests. It needs pytest, and this module,
+# which `make run` imports as well, must not.
+PLUGIN = "deploy.local.pytest_halves"
+TOGETHER, QUIET = "together", "quiet"
+MARKS_OF_QUIET = ("quiet", "chaos", "load")
+# Files in the directory of notes.
+COUNTS, LEFT = "counts.json", "left.json"
+# pytest's categories, in its order, with their plurals.
+CATEGORIES = {
+    "failed": "failed", "passed": "passed", "skipped": "skipped",
+    "xfailed": "xfailed", "xpassed": "xpassed", "error": "errors",
+}
+# Also noted: skipped broker tests, and whether -x or the like stopped the run.
+WITHOUT_RABBITMQ, STOPPED = "without RabbitMQ", "stopped"
 
 # A run adds these to pytest's arguments. The caller's own come later and may
 # change them: `-n 0` runs the tests one by one.
@@ -56,7 +63,7 @@ class Halves:
         skipped.
         """
         self._run(TOGETHER)
-        left = (self._notes / pytest_halves.LEFT).exists()
+        left = (self._notes / LEFT).exists()
         if left and not self._counts[STOPPED] and self._statuses[0] in (
             0, 1, NO_TESTS
         ):
@@ -70,7 +77,7 @@ class Halves:
         """Run one half in our process group, so that it has the terminal."""
         command = [
             sys.executable, "-m", "pytest",
-            "-p", pytest_halves.__name__, DURATIONS, *WORKERS,
+            "-p", PLUGIN, DURATIONS, *WORKERS,
             *self._args,
             f"--half={half}", f"--notes={self._notes}",
         ]
@@ -91,7 +98,7 @@ class Halves:
         self._supervisor.release_pid(process.pid)
         self._statuses.append(process.returncode)
         with contextlib.suppress(FileNotFoundError):
-            counts = self._notes / pytest_halves.COUNTS
+            counts = self._notes / COUNTS
             self._counts.update(json.loads(counts.read_text()))
             counts.unlink()
 
@@ -105,6 +112,11 @@ class Halves:
             )
         seconds = time.monotonic() - self._began
         print(summary(self._counts, seconds), flush=True)
+
+
+def loads(markexpr: str) -> bool:
+    """Tell whether a `-m` selects tests that load or break the machine."""
+    return "not load" not in markexpr
 
 
 def summary(counts: Mapping[str, int], seconds: float) -> str:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-TOGETHER, QUIET = "together", "quiet"
-MARKS_OF_QUIET = ("quiet", "chaos", "load")
-# Files in the directory of notes.
-COUNTS, LEFT = "counts.json", "left.json"
-# pytest's categories, in its order, with their plurals.
-CATEGORIES = {
-    "failed": "failed", "passed": "passed", "skipped": "skipped",
-    "xfailed": "xfailed", "xpassed": "xpassed", "error": "errors",
-}
-# Also noted: skipped broker tests, and whether -x or the like stopped the run.
-WITHOUT_RABBITMQ, STOPPED = "without RabbitMQ", "stopped"
+from deploy.local.halves import (
+    CATEGORIES,
+    COUNTS,
+    LEFT,
+    MARKS_OF_QUIET,
+    QUIET,
+    STOPPED,
+    TOGETHER,
+    WITHOUT_RABBITMQ,
+    loads,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,11 +43,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if config.option.half == QUIET:
         return 0 if loads(config.option.markexpr) else 3
     return 2 * min(os.cpu_count() or 1, 3) + 1
-
-
-def loads(markexpr: str) -> bool:
-    """Tell whether a `-m` selects tests that load or break the machine."""
-    return "not load" not in markexpr
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,12 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from deploy.local import packages
-from deploy.local.halves import Halves
+from deploy.local.halves import Halves, loads
 from deploy.local.output import Output, to_terminal
 from deploy.local.packages import Package
 from deploy.local.postgres import Postgres
 from deploy.local.processes import MARK, LocalError, Service
-from deploy.local.pytest_halves import loads
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.services import ROOT
 from deploy.local.supervisor import Stopping, Supervisor
