@@ -1,7 +1,7 @@
-"""The commands that the service's processes run, in every shape of it.
+"""The commands of the service's processes, under `make` and in containers.
 
-`make` starts them under its supervisor; in a container one of them takes
-this one's place, and so gets its signals:
+`make` starts them under its supervisor. In a container the command replaces
+this program, so that it gets the container's signals:
 
 usage: python -m deploy.commands migrate|web|worker|dispatcher
 """

@@ -38,7 +38,8 @@ ON CONFLICT (id) DO UPDATE
 SET seen_at = excluded.seen_at, good_at = excluded.good_at,
     trouble = excluded.trouble
 """
-# Of processes that were killed, and were the last of their role.
+# A killed process leaves its row, and `judge` overlooks it once another of its
+# role runs. Rows that nobody replaced go after a day.
 _SWEEP = "DELETE FROM process WHERE seen_at < now() - interval '1 day'"
 _WITHDRAW = "DELETE FROM process WHERE id = %(id)s"
 _READ = """

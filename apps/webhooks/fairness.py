@@ -206,10 +206,10 @@ class Destinations:
     ) -> tuple[int, int]:
         """Return what the threshold compares: calls and free slots.
 
-        For a slow destination, the calls are those of all slow ones at its
-        address. Its free slots are twice what is free of the half that all
-        slow ones have together. That is negative while new ones have more
-        than that half.
+        Unless the destination is fast, the calls are those of all at its
+        address that are not. The free slots of a slow one are twice what is
+        free of the half that all slow ones have together. That is negative
+        while new ones have more than that half.
         """
         count = len(destination.starts)
         if destination.is_fast(now):

@@ -45,8 +45,8 @@ def create_timer(
 ) -> Status[TimerCreated]:
     """Set a timer: when it expires, its URL is called, once.
 
-    201 means that it is stored durably. A 503 may have been stored all
-    the same.
+    201 means that it is stored durably. After a 503 it may have been stored
+    as well.
     """
     timer_id = services.create_timer(
         body.url,
@@ -118,9 +118,9 @@ def list_failed(
 def replay_timer(
     request: HttpRequest, timer_uuid: UUID
 ) -> Status[TimerOut]:
-    """Have it fire again, now, with the id that it has.
+    """Replay a timer that gave up: it fires again now, with the same id.
 
-    A receiver that deduplicates, and had it, takes no notice.
+    A receiver that deduplicates, and has received it before, ignores it.
     """
     timer = _existing(services.replay_timer(timer_uuid), timer_uuid)
     return Status(202, _timer_out(timer))
@@ -135,7 +135,7 @@ def replay_timer(
     summary="Replay what gave up",
 )
 def replay_timers(request: HttpRequest, body: ReplayIn) -> Status[Replayed]:
-    """Have many timers that gave up fire again, now: by id, or by filter."""
+    """Replay many timers that gave up: by id, or by filter."""
     if body.ids is not None:
         others = services.replay_timers(body.ids)
         count = len(set(body.ids)) - len(others)

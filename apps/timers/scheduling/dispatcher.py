@@ -26,7 +26,8 @@ _BATCH = 500
 #: Queues with this many messages or fewer count as empty.
 _NEARLY_EMPTY = 50
 #: The most overdue timers that are in RabbitMQ at a time. These keep workers
-#: busy; more would compete with them, and can wait in Postgres as well.
+#: busy. To queue more would take processor time from the calls
+#: (docs/decisions/0012).
 _ENOUGH = 10_000
 
 

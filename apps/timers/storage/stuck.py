@@ -1,4 +1,7 @@
-"""Rows that their times would keep for ever; only SQL by hand writes them."""
+"""Rows whose times would keep them for ever, and how they are freed.
+
+Only SQL by hand, or a clock that was set back, makes such rows.
+"""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -18,7 +18,7 @@ class FailureKind(StrEnum):
     unreachable = "unreachable"
     proxy = "proxy"  # the egress proxy gave no tunnel
     tls = "tls"  # no handshake, or no certificate to trust
-    aborted = "aborted"  # before_send said no, or ran past the deadline
+    aborted = "aborted"  # a hook said no, or ran past the deadline
     timeout = "timeout"  # no whole head of an answer by the deadline
     reset = "reset"
     stale = "stale"  # a reset, without an answer, of a reused connection
