@@ -56,12 +56,16 @@ class Broker:
 
     def listening(self) -> list[str]:
         """Return the addresses that its processes listen on."""
-        return [
-            connection.laddr.ip
-            for process in self.processes()
-            for connection in process.net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        ]
+        found = []
+        for process in self.processes():
+            # Its helpers come and go.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [
+                    connection.laddr.ip
+                    for connection in process.net_connections()
+                    if connection.status == psutil.CONN_LISTEN
+                ]
+        return found
 
     def stop(self) -> None:
         for child in reversed(self.children):
