@@ -392,7 +392,8 @@ class _Destination:
         else:
             self.duration = took
         if not hung:
-            if self.is_open:  # what was learnt no longer holds
+            # What its calls took before it hung says nothing of it now.
+            if self.is_open:
                 self.duration, self.booked_until = took, now
             self.hung, self.answered_at = 0, now
         elif start > self.answered_at:

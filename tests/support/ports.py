@@ -6,9 +6,10 @@ import random
 
 from deploy.local.data import can_bind
 
-# Below the ports that the system lends to outgoing connections, which may
-# take a port between its choice and the server's start; and below those that
-# `deploy.local` chooses from. Each of pytest-xdist's processes has its own.
+# These ports are below those that the system lends to outgoing connections. A
+# connection could take such a port before the server starts. They are below
+# those that `deploy.local` chooses from, too. Each process of pytest-xdist has
+# ports of its own.
 _EACH = 500
 _NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20
 _PORTS = range(10_000 + _NUMBER * _EACH, 10_000 + (_NUMBER + 1) * _EACH)

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-#: A busy machine may take this many times as long; a test that passes does
-#: not wait.
+#: How many times as long a busy machine may take. A test that passes does not
+#: wait.
 _PATIENCE = 3
 
 

@@ -388,8 +388,8 @@ _UNLEASED = (
     "fired_at IS NOT NULL AND outcome IS NULL AND leased_until IS NULL"
 )
 _LEASED_TOO_LONG = "leased_until > now() + interval '1 min'"
-#: Rows that no other statement would find again, and whether their lease is
-#: what is wrong. Each search uses an index.
+#: Rows that no other statement would find again, and whether the fault is in
+#: their lease. Each part is an index scan.
 STUCK = " UNION ALL ".join(
     f"""
     (SELECT id, {is_leased} FROM timer WHERE {where} AND {_NOT_SKIPPED}
