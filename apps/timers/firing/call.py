@@ -12,7 +12,7 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import claims, payload
 from apps.timers.firing.marks import mark_writer
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.client import (
     Abort,
@@ -122,7 +122,7 @@ class Call:
 
     def _check_lease(self) -> None:
         used = lease_clock() - self._asked_at
-        left = store.LEASE.total_seconds() - used
+        left = claiming.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
             raise claims.ClaimLost(f"the claim is {used:.1f} s old")
 

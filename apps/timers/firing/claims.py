@@ -19,7 +19,7 @@ from apps.core.outages import POSTGRES
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing.marks import mark_writer
-from apps.timers.storage import store
+from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
@@ -46,9 +46,9 @@ _WRITE_TIMEOUT = 5.0
 _LAST_WORD = 8.0
 
 _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
-    store.claim
+    claiming.claim
 )
-_renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(store.renew)
+_renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(claiming.renew)
 
 
 class ClaimLost(Abort):
@@ -139,7 +139,7 @@ def _write(
 
 def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     """Record how timers ended, and log it."""
-    written = _write(store.record, ended)
+    written = _write(recording.record, ended)
     for (claim, report), is_written in zip(ended, written, strict=True):
         details = decisions.details(claim, report.attempt, report.error)
         if not is_written:
@@ -149,7 +149,7 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
 
 def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     """Postpone timers, and log it."""
-    written = _write(store.postpone, tried)
+    written = _write(recording.postpone, tried)
     for (claim, later), is_written in zip(tried, written, strict=True):
         details = decisions.details(claim, later.attempt, later.error)
         if is_written:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from apps.core.database import UNAVAILABLE
 from apps.core.per_process import PerProcess
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Mark
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class MarkWriter:
 
     def _write(self, marks: list[Mark]) -> bool:
         try:
-            store.mark_sent(marks)
+            claiming.mark_sent(marks)
         except UNAVAILABLE:
             return False
         except Exception:  # one bad write must not end the thread

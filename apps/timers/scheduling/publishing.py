@@ -14,7 +14,7 @@ from apps.broker.current import get_broker
 from apps.core.outages import PUBLISHING, TROUBLES
 from apps.core.per_process import PerProcess
 from apps.timers.scheduling.messages import message_for
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import DueMessage
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _BATCH = 500
 def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
     """Return each timer's message and its delay in ms, minus half the lead."""
     now = time.monotonic()
-    lead = store.LEAD.total_seconds() / 2
+    lead = claiming.LEAD.total_seconds() / 2
     return [
         (
             message_for(timer.id, overdue=timer.overdue),
@@ -65,8 +65,8 @@ def publish(timers: Sequence[DueMessage]) -> int:
 
 def send_back(timer: DueMessage) -> None:
     """Publish again a timer that was delivered before its time."""
-    if timer.at - time.monotonic() > store.HORIZON.total_seconds():
-        store.unqueue([timer.id])
+    if timer.at - time.monotonic() > queueing.HORIZON.total_seconds():
+        queueing.unqueue([timer.id])
     else:
         # A message comes early when a rung was missing.
         get_broker().forget_topology()
@@ -77,7 +77,7 @@ def _give_back(timer_ids: Sequence[UUID]) -> None:
     """Clear queue marks, if that can be done; never raise."""
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
-        store.unqueue(timer_ids)
+        queueing.unqueue(timer_ids)
     except Exception as error:  # the sweep needs no mark to be cleared
         logger.warning(
             "queue marks not cleared; the sweep will find the timers",

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from apps.timers.firing.marks import MarkWriter
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Mark
 from tests.support.waiting import eventually
 
@@ -35,7 +35,7 @@ class Store:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Store:
     fake = Store()
-    monkeypatch.setattr(store, "mark_sent", fake.mark_sent)
+    monkeypatch.setattr(claiming, "mark_sent", fake.mark_sent)
     return fake
 
 

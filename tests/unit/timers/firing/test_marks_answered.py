@@ -11,7 +11,7 @@ import pytest
 
 from apps.timers.firing import marks
 from apps.timers.firing.marks import MarkWriter
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Mark
 from tests.support.waiting import eventually
 
@@ -36,7 +36,7 @@ class Store:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Store:
     fake = Store()
-    monkeypatch.setattr(store, "mark_sent", fake.mark_sent)
+    monkeypatch.setattr(claiming, "mark_sent", fake.mark_sent)
     return fake
 
 
@@ -129,7 +129,7 @@ def test_a_mark_that_comes_after_the_end_is_written(
 ) -> None:
     # Given a process whose worker has shut down
     written: list[Mark] = []
-    monkeypatch.setattr(store, "mark_sent", written.extend)
+    monkeypatch.setattr(claiming, "mark_sent", written.extend)
     marks.mark_writer()
     marks.close_mark_writer()
 
