@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -101,9 +102,13 @@ class MemoryBroker(Broker):
     def forget_topology(self) -> None:
         """Do nothing: there is nothing to declare."""
 
-    def known(self, key: object) -> bool:
-        """Whether a message with this first argument waits or is worked on."""
-        return any(key in queue.keys for queue in self.queues.values())
+    def known(self, key: object, due: float = math.inf) -> bool:
+        """Whether a message with this first argument waits or is worked on.
+
+        One that waits counts only if it comes no later than `due`, on
+        `time.monotonic()`.
+        """
+        return any(queue.comes(key, due) for queue in self.queues.values())
 
     def outstanding(self) -> int:
         """Return how many messages wait or are worked on."""
@@ -127,13 +132,18 @@ class _Queue:
     """Messages in the order of their due times, on the monotonic clock."""
 
     def __init__(self) -> None:
-        #: The keys of all messages that wait or are worked on.
-        self.keys: set[object] = set()
+        #: The keys of all messages that wait or are worked on, with the time
+        #: at which the first message of each is due.
+        self.keys: dict[object, float] = {}
         self._changed = threading.Condition()
         # The count keeps messages with the same due time in order.
         self._heap: list[tuple[float, int, Message[Any]]] = []
         self._count = itertools.count()
         self._is_closed = False
+
+    def comes(self, key: object, due: float) -> bool:
+        known = self.keys.get(key)
+        return known is not None and known <= due
 
     def put(self, message: Message[Any], due: float) -> None:
         with self._changed:
@@ -142,9 +152,9 @@ class _Queue:
                     "The broker is closed"
                 )
             key = _key(message)
-            if key in self.keys:
+            if self.comes(key, due):
                 return
-            self.keys.add(key)
+            self.keys[key] = due
             heapq.heappush(self._heap, (due, next(self._count), message))
             self._changed.notify_all()
 
@@ -171,7 +181,7 @@ class _Queue:
 
     def done(self, message: MessageProxy) -> None:
         with self._changed:
-            self.keys.discard(_key(message))
+            self.keys.pop(_key(message), None)
             self._changed.notify_all()
 
     def depth(self) -> int:

@@ -3,7 +3,7 @@
 `{"detail": a sentence, "errors": [{"field": a name, "message": a sentence}]}`
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.http import HttpResponse, JsonResponse
 
@@ -23,9 +23,13 @@ def error_response(
     status: int,
     detail: str,
     errors: Iterable[tuple[str, str]] = (),
+    more: Mapping[str, str] | None = None,
     **headers: str,
 ) -> HttpResponse:
-    """Return an error; `errors` are names of fields and sentences."""
+    """Return an error; `errors` are names of fields and sentences.
+
+    `more` is what else a program may want to know.
+    """
     return JsonResponse(
         {
             "detail": cut(detail, _DETAIL),
@@ -33,6 +37,7 @@ def error_response(
                 {"field": field, "message": cut(message, _MESSAGE)}
                 for field, message in errors
             ],
+            **(more or {}),
         },
         status=status,
         headers={key.replace("_", "-"): value

@@ -45,11 +45,19 @@ class Timer(models.Model):
     retry = models.JSONField(null=True)
     #: How long after `due_at` (or `replayed_at`) the call may still begin.
     max_lateness = models.DurationField(null=True)
+    #: The caller's own name for it, and pairs to find it by.
+    key = models.TextField(null=True)
+    labels = models.JSONField(null=True)
+    #: Goes up by one with each change that a caller makes; its ETag.
+    version = models.IntegerField(db_default=1)
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
     next_at = models.DateTimeField()
     #: A message for it is on its way through RabbitMQ (the queue mark).
     queued_at = models.DateTimeField(null=True)
+    #: When the message comes that is to be sent back if it comes early. NULL
+    #: if the timer was never moved; infinity if no such message is on its way.
+    arrives_at = models.DateTimeField(null=True)
 
     #: Claimed: from here on no other worker may call the URL.
     fired_at = models.DateTimeField(null=True)
@@ -134,6 +142,81 @@ class Timer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} due {self.due_at:%Y-%m-%d %H:%M:%S.%f}"
+
+
+class Key(models.Model):
+    """Which timer has a key; the key is free once that timer has ended."""
+
+    key = models.TextField(primary_key=True)
+    timer_id = models.UUIDField()
+    #: The time beyond which `extend` does not move the timer.
+    latest_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """A table of its own: a unique constraint would bind the timers."""
+
+        db_table = "timer_key"
+
+    def __str__(self) -> str:
+        return f"key {self.key} of {self.timer_id}"
+
+
+class Label(models.Model):
+    """One label of a timer, where timers are found by it."""
+
+    pk = models.CompositePrimaryKey("name", "value", "due_at", "timer_id")
+    name = models.TextField()
+    value = models.TextField()
+    #: As the timer's: lists are in this order.
+    due_at = models.DateTimeField()
+    timer_id = models.UUIDField()
+
+    class Meta:
+        """The primary key is the index that lists read."""
+
+        db_table = "timer_label"
+
+    def __str__(self) -> str:
+        return f"label {self.name}:{self.value} of {self.timer_id}"
+
+
+class RequestKey(models.Model):
+    """A request's `Idempotency-Key`, and what was answered."""
+
+    key = models.TextField(primary_key=True)
+    #: SHA-256 of the request's body.
+    fingerprint = models.BinaryField()
+    timer_id = models.UUIDField()
+    time_left = models.BigIntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        """Written in the same statement as the timer."""
+
+        db_table = "request_key"
+
+    def __str__(self) -> str:
+        return f"request {self.key} made {self.timer_id}"
+
+
+class Event(models.Model):
+    """Something that a caller did with a timer; rows are only added."""
+
+    timer_id = models.UUIDField(db_index=True)
+    at = models.DateTimeField()
+    #: moved, changed, fired, cancelled or replayed.
+    what = models.TextField()
+    #: `due_at` before and after, if the timer was moved.
+    old_at = models.DateTimeField(null=True)
+    new_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """Written in the same statement as the change."""
+
+        db_table = "event"
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.timer_id} at {self.at}"
 
 
 class Attempt(models.Model):

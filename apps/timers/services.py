@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -18,13 +18,12 @@ from apps.timers.scheduling.publishing import publisher
 from apps.timers.storage import changing, creating, looking, queueing
 from apps.timers.storage.records import (
     Attempt,
+    Definition,
     DueMessage,
     GaveUpFilter,
     NewTimer,
     StoredTimer,
 )
-from apps.webhooks.request import WebhookRequest
-from apps.webhooks.retry import RetryPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,10 @@ _creates: GroupCommit[NewTimer, float] = GroupCommit(
 )
 
 
+#: The versions of a timer that a caller has read; None: any.
+Versions = frozenset[int] | None
+
+
 class StoreUnavailable(Exception):
     """Postgres can't be reached, or does not answer in time.
 
@@ -45,7 +48,7 @@ class StoreUnavailable(Exception):
 
 
 @contextmanager
-def _reaching_postgres() -> Iterator[None]:
+def reaching_postgres() -> Iterator[None]:
     """Raise StoreUnavailable when Postgres is away or does not answer."""
     try:
         yield
@@ -54,42 +57,46 @@ def _reaching_postgres() -> Iterator[None]:
         raise StoreUnavailable from error
 
 
-def create_timer(
-    url: str,
-    delay: timedelta,
-    *,
-    at_least_once: bool = False,
-    request: WebhookRequest | None = None,
-    retry: RetryPolicy | None = None,
-    max_lateness: timedelta | None = None,
-) -> UUID:
+def new_timer(
+    definition: Definition, delay: timedelta, due_at: datetime | None = None
+) -> NewTimer:
+    """Return a timer with an id, to be stored.
+
+    `delay` is an estimate if there is a `due_at`.
+    """
+    return NewTimer(
+        uuid_utils.compat.uuid7(),
+        definition,
+        delay,
+        queued=bool(settings.RABBITMQ_URL) and delay <= queueing.HORIZON,
+        due_at=due_at,
+    )
+
+
+def create_timer(timer: NewTimer) -> UUID:
     """Store a timer and return its id; once returned, it is durable.
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. The options are those of `records.NewTimer`. Raises
-    StoreUnavailable.
+    feeder. Raises StoreUnavailable.
     """
-    queued = bool(settings.RABBITMQ_URL) and delay <= queueing.HORIZON
-    timer = NewTimer(
-        uuid_utils.compat.uuid7(), url, delay, queued, at_least_once,
-        request or WebhookRequest(), retry, max_lateness,
-    )
-    with _reaching_postgres():
+    with reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)
     POSTGRES.worked()
     logger.debug(
         "timer set",
-        extra={"timer": timer.id, "seconds": int(delay.total_seconds())},
+        extra={
+            "timer": timer.id, "seconds": int(timer.delay.total_seconds()),
+        },
     )
-    if queued:
+    if timer.queued:
         publisher().submit(DueMessage(timer.id, due))
     return timer.id
 
 
 def get_timer(timer_id: UUID) -> StoredTimer | None:
     """Return the timer, None if there is none; raise StoreUnavailable."""
-    with _reaching_postgres():
+    with reaching_postgres():
         return looking.get(timer_id)
 
 
@@ -97,20 +104,42 @@ class AlreadyFired(Exception):
     """The timer was claimed, or has ended: it can't be cancelled."""
 
 
-def cancel_timer(timer_id: UUID) -> bool:
+class WrongVersion(Exception):
+    """The timer was changed since the caller read it."""
+
+
+def cancel_timer(timer_id: UUID, versions: Versions = None) -> bool:
     """Cancel a waiting timer: from now on no node calls its URL.
 
     False if there is none. Cancelling once more is fine. Raises
-    AlreadyFired, RowUnwritable, or StoreUnavailable.
+    AlreadyFired, WrongVersion, RowUnwritable, or StoreUnavailable.
     """
-    with _reaching_postgres():
-        if changing.cancel(timer_id):
+    with reaching_postgres():
+        version = wanted_version(timer_id, versions)
+        if changing.cancel(timer_id, version):
             logger.info("timer cancelled", extra={"timer": timer_id})
             return True
         timer = looking.get(timer_id)
-    if timer is not None and timer.outcome != Outcome.CANCELLED:
-        raise AlreadyFired
-    return timer is not None
+    if timer is None or timer.outcome == Outcome.CANCELLED:
+        return timer is not None
+    if timer.waits and version is not None and timer.version != version:
+        raise WrongVersion
+    raise AlreadyFired
+
+
+def wanted_version(timer_id: UUID, versions: Versions) -> int | None:
+    """Return the version that a timer must have, None if any will do.
+
+    Raises WrongVersion if it has none of those that the caller has read.
+    """
+    if versions is None or len(versions) == 1:
+        return next(iter(versions), None) if versions else None
+    timer = looking.get(timer_id)
+    if timer is None:
+        return None
+    if timer.version in versions:
+        return timer.version
+    raise WrongVersion
 
 
 def get_attempts(timer_id: UUID) -> list[Attempt] | None:
@@ -118,7 +147,7 @@ def get_attempts(timer_id: UUID) -> list[Attempt] | None:
 
     Raises StoreUnavailable.
     """
-    with _reaching_postgres():
+    with reaching_postgres():
         found = looking.attempts(timer_id)
         return found if found or looking.get(timer_id) else None
 
@@ -146,7 +175,7 @@ def list_failed(
 
     Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
-    with _reaching_postgres():
+    with reaching_postgres():
         if of.after is not None and looking.get(of.after) is None:
             raise UnknownPlace
         try:
@@ -163,7 +192,7 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
     TriedTooOften, RowUnwritable, or StoreUnavailable.
     """
-    with _reaching_postgres():
+    with reaching_postgres():
         replayed = changing.replay_one(timer_id)
         timer = looking.get(timer_id)
     if replayed:
@@ -186,7 +215,7 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     Those that were tried too often are among the others. Raises
     StoreUnavailable.
     """
-    with _reaching_postgres():
+    with reaching_postgres():
         replayed = changing.replay(timer_ids)
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]

@@ -168,7 +168,7 @@ def encode_body(
     """
     content_type = _content_type(headers)
     media_type = content_type.partition(";")[0].rstrip()
-    is_json = _JSON_TYPE.fullmatch(media_type) is not None
+    as_json = is_json(headers)
     if method not in WITH_BODY:
         if value is None:
             return None
@@ -176,14 +176,20 @@ def encode_body(
             f"is not sent with {method}: leave it out, or take the method"
             " POST, PUT or PATCH"
         )
-    if not is_json and not isinstance(value, str):
+    if not as_json and not isinstance(value, str):
         raise InvalidRequest(
             f"must be a string with the content-type {media_type[:80]}; the"
             " default body and other values are sent as application/json"
         )
     if value is None:
         return None
-    return _encoded(_as_json(value) if is_json else value, content_type)
+    return _encoded(_as_json(value) if as_json else value, content_type)
+
+
+def is_json(headers: Mapping[str, str] | None) -> bool:
+    """Tell whether a body is sent as JSON with these headers."""
+    media_type = _content_type(headers).partition(";")[0].rstrip()
+    return _JSON_TYPE.fullmatch(media_type) is not None
 
 
 def _content_type(headers: Mapping[str, str] | None) -> str:

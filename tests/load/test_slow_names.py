@@ -19,7 +19,7 @@ import pytest
 import uuid_utils.compat
 
 from apps.timers.storage import creating
-from apps.timers.storage.records import NewTimer
+from apps.timers.storage.records import Definition, NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.support.ports import free_port
 from tests.support.rabbitmq import virtual_host
@@ -105,10 +105,9 @@ def test_three_hundred_slow_names(
             creating.create([
                 NewTimer(
                     uuid_utils.compat.uuid7(),
-                    url,
+                    Definition(url, retry=_RETRIES),
                     timedelta(seconds=LEAD + random.uniform(0, SLOW_SPAN)),
-                    False,
-                    retry=_RETRIES,
+                    queued=False,
                 )
                 for url in urls
             ])

@@ -120,9 +120,10 @@ class Life:
     def of(cls, timer: NewTimer, now: float) -> "Life":
         """Return a life that begins now."""
         due = now + timer.delay.total_seconds()
-        life = cls(timer.id, timer.at_least_once, timer.retry, due)
-        if timer.max_lateness is not None:
-            life.latest = due + timer.max_lateness.total_seconds()
+        asked = timer.definition
+        life = cls(timer.id, asked.at_least_once, asked.retry, due)
+        if asked.max_lateness is not None:
+            life.latest = due + asked.max_lateness.total_seconds()
         return life
 
     @property

@@ -12,7 +12,7 @@ import uuid_utils.compat
 from hypothesis import strategies as st
 
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage.records import NewTimer
+from apps.timers.storage.records import Definition, NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.model.drain import drain
 from tests.model.life import Broken, Violation
@@ -37,18 +37,14 @@ _DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
 _DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
 #: Of the timers with these delays; the margin at the end counts.
 _LATENESS = [None, timedelta(seconds=5), timedelta(seconds=40)] + [None] * 3
-#: What creators ask for, and who marks a timer as queued at first.
-_KINDS: list[dict[str, Any]] = [
-    {"queued": False},
-    {"queued": False, "at_least_once": True},
-    {"queued": True},
-    {"queued": True, "at_least_once": True},
-    {"queued": False, "retry": RetryPolicy(3, 1, 60, False)},
-    {
-        "queued": False,
-        "at_least_once": True,
-        "retry": RetryPolicy(3, 2, 3, True),
-    },
+#: Whether the creator marks a timer as queued, and what it asks for.
+_KINDS: list[tuple[bool, dict[str, Any]]] = [
+    (False, {}),
+    (False, {"at_least_once": True}),
+    (True, {}),
+    (True, {"at_least_once": True}),
+    (False, {"retry": RetryPolicy(3, 1, 60, False)}),
+    (False, {"at_least_once": True, "retry": RetryPolicy(3, 2, 3, True)}),
 ]
 _URL = "http://127.0.0.1:9/"
 #: How far a worker comes in one move; a whole call takes ten steps.
@@ -108,13 +104,15 @@ class Scheduler:
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
         if len(self._unended()) < _MOST_OPEN:
+            queued, kind = _KINDS[how]
             self._world.create(
                 NewTimer(
                     uuid_utils.compat.uuid7(),
-                    _URL,
+                    Definition(
+                        _URL, max_lateness=_LATENESS[which], **kind
+                    ),
                     timedelta(seconds=_DELAYS[which]),
-                    max_lateness=_LATENESS[which],
-                    **_KINDS[how],
+                    queued,
                 )
             )
 

@@ -14,6 +14,7 @@ from apps.timers.storage.records import (
     Attempt,
     Claim,
     ClaimRequest,
+    Definition,
     NewTimer,
     Postponement,
     Report,
@@ -30,11 +31,12 @@ def new_timers(
 ) -> list[UUID]:
     """Store timers that are due in so many seconds, past or future.
 
-    `options` are NewTimer's.
+    `options` are Definition's.
     """
+    definition = Definition(url, **options)
     delay = timedelta(seconds=seconds)
     timers = [
-        NewTimer(uuid_utils.compat.uuid7(), url, delay, queued, **options)
+        NewTimer(uuid_utils.compat.uuid7(), definition, delay, queued)
         for _ in range(count)
     ]
     creating.create(timers)

@@ -13,7 +13,7 @@ from django.db import connection
 from pika.exceptions import ChannelClosedByBroker
 
 from apps.timers.storage import creating
-from apps.timers.storage.records import NewTimer
+from apps.timers.storage.records import Definition, NewTimer
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 
@@ -25,7 +25,10 @@ def store_timers(url: str, delays: Sequence[float]) -> set[str]:
     """
     timers = [
         NewTimer(
-            uuid_utils.compat.uuid7(), url, timedelta(seconds=delay), False
+            uuid_utils.compat.uuid7(),
+            Definition(url),
+            timedelta(seconds=delay),
+            queued=False,
         )
         for delay in delays
     ]

@@ -7,6 +7,11 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
 from apps.core.answers import error_response, not_valid
+from apps.timers.changes import (
+    KeyInUse,
+    NotChangeable,
+    RequestKeyReused,
+)
 from apps.timers.services import (
     AlreadyFired,
     ListTooSlow,
@@ -14,6 +19,7 @@ from apps.timers.services import (
     StoreUnavailable,
     TriedTooOften,
     UnknownPlace,
+    WrongVersion,
 )
 from apps.timers.storage import changing
 from apps.timers.storage.aside import RowUnwritable
@@ -53,6 +59,35 @@ def _already_fired(error: AlreadyFired) -> HttpResponse:
     return error_response(409, "The timer has fired; it can't be cancelled.")
 
 
+def _not_changeable(error: NotChangeable) -> HttpResponse:
+    return error_response(409, f"The timer {error}; it can't be changed.")
+
+
+def _wrong_version(error: WrongVersion) -> HttpResponse:
+    return error_response(
+        412,
+        "The timer was changed since: GET it, and use its new ETag as"
+        " If-Match.",
+    )
+
+
+def _key_in_use(error: KeyInUse) -> HttpResponse:
+    (timer_id,) = error.args
+    return error_response(
+        409,
+        f"The key belongs to timer {timer_id}, which has not ended. Change"
+        " that one, PUT by the key, or take another key.",
+        more={"id": str(timer_id)},
+    )
+
+
+def _request_key_reused(error: RequestKeyReused) -> HttpResponse:
+    return not_valid([
+        ("Idempotency-Key", "was used with another body in the last 24 hours;"
+         " take a new one for a new request")
+    ])
+
+
 def _row_unwritable(error: RowUnwritable) -> HttpResponse:
     return error_response(
         409,
@@ -87,6 +122,10 @@ _ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
     StoreUnavailable: _unavailable,
     ListTooSlow: _list_too_slow,
     AlreadyFired: _already_fired,
+    NotChangeable: _not_changeable,
+    WrongVersion: _wrong_version,
+    KeyInUse: _key_in_use,
+    RequestKeyReused: _request_key_reused,
     RowUnwritable: _row_unwritable,
     NotGivenUp: _not_given_up,
     TriedTooOften: _tried_too_often,

@@ -3,7 +3,9 @@
 jsontext has read the JSON, so a number may be a Number.
 """
 
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -15,6 +17,10 @@ from apps.webhooks.guard import Guard, Network, Refused
 from apps.webhooks.jsontext import Number
 from apps.webhooks.request import MAX_HEADERS, wrong_headers
 from apps.webhooks.target import InvalidURL, parse_target
+
+MOST_LABELS = 16
+LABEL_NAME = re.compile(r"[a-z0-9._-]{1,64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def whole_number(
@@ -108,10 +114,52 @@ def _lateness(value: int) -> int:
     return whole_number(1, settings.MAX_TIMER_DAYS * 86_400)(value)
 
 
+def _labels(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise wrong('must be an object such as {"user": "17"}')
+    if len(value) > MOST_LABELS:
+        raise wrong(f"may be {MOST_LABELS} at most; these are {len(value)}")
+    if found := list(_wrong_labels(value)):
+        raise wrong_parts(*found)
+    return value
+
+
+def _wrong_labels(labels: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in labels.items():
+        if not LABEL_NAME.fullmatch(name):
+            yield "", (
+                f"have the name {name[:80]!a}; a name is made of a-z, 0-9,"
+                " `.`, `_` and `-`, and has 1 to 64 characters"
+            )
+        elif not isinstance(value, str):
+            yield name, 'must be a string, such as "5" for a number'
+        elif len(value) > 255 or not is_storable(value):
+            yield name, "must have up to 255 characters, and no U+0000"
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can keep a text."""
+    return "\0" not in text and not _SURROGATE.search(text)
+
+
+def _key(value: Any) -> Any:
+    is_good = (
+        isinstance(value, str)
+        and 1 <= len(value) <= 255
+        and is_storable(value)
+        and not any(unicodedata.category(c) == "Cc" for c in value)
+    )
+    if not is_good:
+        raise wrong(
+            "must be a string of 1 to 255 characters, without control"
+            " characters"
+        )
+    return value
+
+
 # The bound stands next to its type, else the API's document has it wrong.
-Amount = Annotated[
-    int, Field(ge=0, strict=True), BeforeValidator(whole_number())
-]
 CallableURL = Annotated[
     str,
     BeforeValidator(_url),
@@ -132,6 +180,14 @@ Headers = Annotated[
     dict[str, str] | None,
     BeforeValidator(_headers),
     Field(json_schema_extra={"maxProperties": MAX_HEADERS}),
+]
+Labels = Annotated[
+    dict[str, str] | None,
+    BeforeValidator(_labels),
+    Field(json_schema_extra={"maxProperties": MOST_LABELS}),
+]
+Key = Annotated[
+    str, BeforeValidator(_key), Field(min_length=1, max_length=255)
 ]
 Lateness = Annotated[
     int, Field(ge=1, strict=True), BeforeValidator(_lateness)

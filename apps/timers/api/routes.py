@@ -1,12 +1,14 @@
 """The timer endpoints: parse, call a service, answer."""
 
-from typing import TypeVar, cast
+from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Query, Router, Status
 
-from apps.timers import services
+from apps.timers import changes, services
+from apps.timers.api.changing import PatchIn
 from apps.timers.api.gave_up import (
     AttemptsOut,
     FailedQuery,
@@ -15,15 +17,26 @@ from apps.timers.api.gave_up import (
     TimersOut,
     attempt_out,
 )
+from apps.timers.api.headers import (
+    IdempotencyKey,
+    IfMatch,
+    etag,
+    request_key,
+    versions,
+)
 from apps.timers.api.schemas import (
     ErrorOut,
-    RetryIn,
     TimerCreated,
     TimerIn,
     TimerOut,
-    TimerStatus,
+    timer_out,
 )
-from apps.timers.storage.records import StoredTimer
+from apps.timers.storage.records import (
+    Definition,
+    NamedTimer,
+    Repeated,
+    StoredTimer,
+)
 
 router = Router(tags=["timers"])
 Found = TypeVar("Found")
@@ -32,30 +45,39 @@ Found = TypeVar("Found")
 @router.post(
     "/timer",
     response={
-        201: TimerCreated,
-        frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
+        frozenset({200, 201}): TimerCreated,
+        frozenset({400, 403, 408, 409, 413, 422, 503}): ErrorOut,
     },
     summary="Set a timer",
 )
 def create_timer(
-    request: HttpRequest, body: TimerIn, response: HttpResponse
+    request: HttpRequest,
+    body: TimerIn,
+    response: HttpResponse,
+    idempotency_key: IdempotencyKey = None,
 ) -> Status[TimerCreated]:
     """Set a timer: when it expires, its URL is called, once.
 
     201 means that it is stored durably. After a 503 it may have been stored
-    as well.
+    as well: repeat the request with the same Idempotency-Key to find out.
     """
-    timer_id = services.create_timer(
-        body.url,
-        body.delay,
-        at_least_once=body.delivery == "at_least_once",
-        request=body.request,
-        retry=body.retry_policy,
-        max_lateness=body.lateness,
-    )
-    response["Location"] = f"/timer/{timer_id}"
-    created = TimerCreated(id=timer_id, time_left=body.total_seconds)
-    return Status(201, created)
+    when = body.when()
+    definition = body.definition
+    timer = services.new_timer(definition, when.delay, when.due_at)
+    created = TimerCreated(id=timer.id, time_left=when.time_left)
+    status = 201
+    if body.key or definition.labels or idempotency_key:
+        asked = request_key(request, idempotency_key, when.time_left)
+        answer = changes.create_named(NamedTimer(timer, body.key, asked))
+        if isinstance(answer, Repeated):
+            status = 200
+            created = TimerCreated(
+                id=answer.timer_id, time_left=answer.time_left
+            )
+    else:
+        services.create_timer(timer)
+    response["Location"] = f"/timer/{created.id}"
+    return Status(status, created)
 
 
 @router.get(
@@ -63,19 +85,84 @@ def create_timer(
     response={200: TimerOut, frozenset({404, 422, 503}): ErrorOut},
     summary="Look at a timer",
 )
-def get_timer(request: HttpRequest, timer_uuid: UUID) -> TimerOut:
+def get_timer(
+    request: HttpRequest, timer_uuid: UUID, response: HttpResponse
+) -> TimerOut:
     """Return the seconds left, 0 if expired, and what came of the call."""
-    return _timer_out(_existing(services.get_timer(timer_uuid), timer_uuid))
+    timer = _existing(services.get_timer(timer_uuid), timer_uuid)
+    return _shown(timer, response)
+
+
+@router.patch(
+    "/timer/{timer_uuid}",
+    response={
+        200: TimerOut,
+        frozenset({400, 403, 404, 408, 409, 412, 413, 422, 503}): ErrorOut,
+    },
+    summary="Change a timer",
+)
+def change_timer(
+    request: HttpRequest,
+    timer_uuid: UUID,
+    body: PatchIn,
+    response: HttpResponse,
+    if_match: IfMatch = None,
+) -> TimerOut:
+    """Change a timer that waits: its time, or what is called.
+
+    What is left out stays; null takes away. 409 once it is being called or
+    has ended.
+    """
+    when = body.when() if body.has_time else None
+    merge = None
+    if body.redefines:
+        def merge(old: Definition) -> Definition:
+            return body.merged_with(old, request.body)
+    timer = changes.change_timer(
+        timer_uuid,
+        "changed" if body.redefines else "moved",
+        delay=when and when.delay,
+        due_at=when and when.due_at,
+        merge=merge,
+        versions=versions(if_match),
+    )
+    return _shown(_existing(timer, timer_uuid), response)
+
+
+@router.post(
+    "/timer/{timer_uuid}/fire",
+    response={
+        202: TimerOut,
+        frozenset({403, 404, 409, 412, 422, 503}): ErrorOut,
+    },
+    summary="Fire a timer now",
+)
+def fire_timer(
+    request: HttpRequest,
+    timer_uuid: UUID,
+    response: HttpResponse,
+    if_match: IfMatch = None,
+) -> Status[TimerOut]:
+    """Move a timer that waits to now. 409 once it is called or has ended."""
+    timer = changes.change_timer(
+        timer_uuid, "fired", delay=timedelta(0), versions=versions(if_match)
+    )
+    return Status(202, _shown(_existing(timer, timer_uuid), response))
 
 
 @router.delete(
     "/timer/{timer_uuid}",
-    response={204: None, frozenset({403, 404, 409, 422, 503}): ErrorOut},
+    response={
+        204: None,
+        frozenset({403, 404, 409, 412, 422, 503}): ErrorOut,
+    },
     summary="Cancel a timer",
 )
-def cancel_timer(request: HttpRequest, timer_uuid: UUID) -> Status[None]:
+def cancel_timer(
+    request: HttpRequest, timer_uuid: UUID, if_match: IfMatch = None
+) -> Status[None]:
     """Cancel a timer that has not fired: it will not be called."""
-    if not services.cancel_timer(timer_uuid):
+    if not services.cancel_timer(timer_uuid, versions(if_match)):
         raise Http404(f"There is no timer {timer_uuid}.")
     return Status(204, None)
 
@@ -101,7 +188,7 @@ def list_failed(
 ) -> TimersOut:
     """Return timers that gave up, by `fire_at`, a page at a time."""
     timers, after = services.list_failed(which.gave_up_filter(), which.limit)
-    return TimersOut(timers=[_timer_out(each) for each in timers], next=after)
+    return TimersOut(timers=[timer_out(each) for each in timers], next=after)
 
 
 @router.post(
@@ -113,14 +200,14 @@ def list_failed(
     summary="Replay a timer that gave up",
 )
 def replay_timer(
-    request: HttpRequest, timer_uuid: UUID
+    request: HttpRequest, timer_uuid: UUID, response: HttpResponse
 ) -> Status[TimerOut]:
     """Replay a timer that gave up: it fires again now, with the same id.
 
     A receiver that deduplicates, and has received it before, ignores it.
     """
     timer = _existing(services.replay_timer(timer_uuid), timer_uuid)
-    return Status(202, _timer_out(timer))
+    return Status(202, _shown(timer, response))
 
 
 @router.post(
@@ -148,43 +235,7 @@ def _existing(found: Found | None, timer_uuid: UUID) -> Found:
     return found
 
 
-def _timer_out(timer: StoredTimer) -> TimerOut:
-    late_ms = None
-    if timer.sent_at is not None:
-        late = (timer.sent_at - timer.due_at).total_seconds()
-        late_ms = round(late * 1000, 3)
-    waits = timer.outcome is None and timer.fired_at is None
-    return TimerOut(
-        id=timer.id,
-        time_left=timer.time_left,
-        status=_status(timer),
-        url=timer.url,
-        method=timer.method,
-        delivery="at_least_once" if timer.at_least_once else "once",
-        retry=RetryIn.of(timer.retry) if timer.retry else None,
-        max_lateness=(
-            None
-            if timer.max_lateness is None
-            else int(timer.max_lateness.total_seconds())
-        ),
-        fire_at=timer.due_at,
-        next_at=timer.next_at if waits else None,
-        created_at=timer.created_at,
-        fired_at=timer.fired_at,
-        attempts=timer.attempts,
-        late_ms=late_ms,
-        status_code=timer.status_code,
-        error=timer.error,
-    )
-
-
-def _status(timer: StoredTimer) -> TimerStatus:
-    if timer.outcome is not None:
-        return cast(TimerStatus, timer.outcome)
-    if timer.fired_at is not None:
-        return "firing"
-    if timer.deferred:
-        return "deferred"
-    if timer.attempts or timer.sent_at is not None:
-        return "retrying"
-    return "scheduled"
+def _shown(timer: StoredTimer, response: HttpResponse) -> TimerOut:
+    """Return one timer, with its ETag."""
+    response["ETag"] = etag(timer.version)
+    return timer_out(timer)

@@ -1,257 +1,46 @@
-"""What the API takes and gives."""
+"""What the API takes and gives about one timer."""
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Any, Literal, cast
 from uuid import UUID
 
-from django.conf import settings
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from apps.timers.api.fields import (
-    Amount,
-    Attempts,
-    CallableURL,
-    Headers,
-    Lateness,
-    Pause,
-    wrong,
-    wrong_parts,
+from apps.timers.api.definition import (
+    DefinitionIn,
+    Delivery,
+    RetryIn,
 )
-from apps.webhooks.request import InvalidRequest, WebhookRequest, encode_body
-from apps.webhooks.retry import RetryPolicy
+from apps.timers.api.fields import Key
+from apps.timers.api.times import TimesIn
+from apps.timers.storage.records import StoredTimer
 
 TimerStatus = Literal[
     "scheduled", "deferred", "retrying", "firing",
     "delivered", "failed", "unknown", "missed", "cancelled",
 ]
-Delivery = Literal["once", "at_least_once"]
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Failure = Literal["status", "no_answer"]
+
+_EXAMPLE: dict[str, Any] = {
+    "hours": 0,
+    "minutes": 0,
+    "seconds": 5,
+    "url": "https://example.com/hook",
+}
 
 
-def _object(value: Any) -> Any:
-    if value is None or (isinstance(value, dict) and len(value) <= 20):
-        return value
-    raise wrong('must be an object such as {"max_attempts": 5}')
-
-
-class RetryIn(BaseModel):
-    """What is to be tried again, how often and when."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_attempts: Attempts = Field(
-        description="Calls in all, the first one included."
-    )
-    min_delay: Pause = Field(
-        default=10,
-        description="Seconds before the second call, doubled for each one"
-        " after it, less up to half of it at random.",
-    )
-    max_delay: Pause = Field(
-        default=3600,
-        validate_default=True,
-        description="Seconds that are not exceeded by that; a receiver's"
-        " Retry-After may ask for more, up to an hour.",
-    )
-    on: list[Failure] | None = Field(
-        default=None,
-        description="What is tried again. status, always: an answer that is"
-        " neither 2xx nor 410. no_answer: the request left, and no answer"
-        " came, or none that can be read; it needs `at_least_once`, where it"
-        " belongs to it unless `on` leaves it out.",
-        examples=[["status"]],
-        max_length=2,
-        json_schema_extra={"minItems": 1, "uniqueItems": True},
-    )
-
-    @field_validator("max_delay")
-    @classmethod
-    def _not_below_min_delay(cls, value: int, info: ValidationInfo) -> int:
-        least = info.data.get("min_delay", 0)
-        if value < least:
-            raise wrong(
-                f"is {value:,} (left out, it is 3,600); it must be min_delay,"
-                f" {least:,}, or more"
-            )
-        return value
-
-    @field_validator("on")
-    @classmethod
-    def _has_status_once(
-        cls, value: list[Failure] | None
-    ) -> list[Failure] | None:
-        if value is not None and (
-            "status" not in value or len(set(value)) < len(value)
-        ):
-            raise wrong(
-                'must be ["status"] or ["status", "no_answer"], or be left'
-                " out"
-            )
-        return value
-
-    @classmethod
-    def of(cls, policy: RetryPolicy) -> "RetryIn":
-        """Return the fields that ask for a policy, even one out of bounds."""
-        return cls.model_construct(
-            max_attempts=policy.max_attempts,
-            min_delay=policy.min_delay,
-            max_delay=policy.max_delay,
-            on=["status", "no_answer"] if policy.unanswered else ["status"],
-        )
-
-
-class TimerIn(BaseModel):
-    """A timer to be set: how long from now, and what to call then."""
+class TimerIn(DefinitionIn, TimesIn):
+    """A timer to be set: when, and what to call then."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "hours": 0,
-                "minutes": 0,
-                "seconds": 5,
-                "url": "https://example.com/hook",
-            }
-        },
+        extra="forbid", json_schema_extra={"example": _EXAMPLE}
     )
 
-    hours: Amount = Field(description="Added to minutes and seconds.")
-    minutes: Amount = Field(description="May exceed 59.")
-    seconds: Amount = Field(description="May exceed 59.")
-    url: CallableURL = Field(
-        description="Absolute http or https URL, called exactly as given:"
-        " at most 2,048 characters, no user:password, a public host (or one"
-        " in the server's WEBHOOK_ALLOWED_NETWORKS)."
-    )
-    delivery: Delivery = Field(
-        default="once",
-        description="at_least_once: should a worker die after the request"
-        " left and before the answer came, the request is sent again.",
-    )
-
-    method: Method = Field(
-        default="POST", description="Of the request that calls the URL."
-    )
-    headers: Headers = Field(
+    key: Key | None = Field(
         default=None,
-        description="Sent as given, names and values: at most 64, and 8 KiB"
-        " with their names, of printable ASCII. `content-type` and"
-        " `user-agent` replace the service's. Refused are those that are its"
-        " own: `host`, `content-length`, `accept-encoding`, `expect`, those"
-        " of the connection, `proxy-*`, `webhook-*` and `timer-*`, also with"
-        " `_` in place of `-`.",
-        examples=[{"authorization": "Bearer abc", "x-tenant": "7"}],
+        description="Your own name for it, unique among the timers that have"
+        " not ended: 1 to 255 characters, no control characters.",
+        examples=["order-17"],
     )
-    body: Any = Field(
-        default=None,
-        validate_default=True,
-        description="Sent instead of the default body with POST, PUT or"
-        " PATCH: any JSON, as compact JSON, its numbers digit for digit; or"
-        " a string, sent as it is, if `headers` have a `content-type` that is"
-        " not JSON. At most 64 KiB as sent, in UTF-8.",
-        examples=[{"order": 7}, "text, with a content-type such as text/csv"],
-    )
-    retry: Annotated[RetryIn | None, BeforeValidator(_object)] = Field(
-        default=None,
-        description="Left out, any answer is final. (A receiver that can't"
-        " be connected to got nothing, and is called again for some time"
-        " anyway.)",
-        examples=[{"max_attempts": 5, "min_delay": 10, "max_delay": 3600}],
-    )
-    max_lateness: Lateness | None = Field(
-        default=None,
-        description="Seconds. If the call can't begin within them after its"
-        " time, it is not made, and the timer ends as `missed`.",
-        examples=[300],
-    )
-
-    @field_validator("body")
-    @classmethod
-    def _encoded(cls, value: Any, info: ValidationInfo) -> bytes | None:
-        try:
-            return encode_body(
-                value,
-                info.data.get("method", "POST"),
-                info.data.get("headers"),
-            )
-        except InvalidRequest as error:
-            raise wrong(str(error)) from None
-
-    @field_validator("retry")
-    @classmethod
-    def _only_what_delivery_allows(
-        cls, value: RetryIn | None, info: ValidationInfo
-    ) -> RetryIn | None:
-        delivery = info.data.get("delivery")
-        if value and "no_answer" in (value.on or ()) and delivery == "once":
-            raise wrong_parts(
-                (
-                    "on",
-                    'has "no_answer", which needs "delivery":'
-                    ' "at_least_once": what left and was not answered may'
-                    " have been received",
-                )
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _not_too_far(self) -> "TimerIn":
-        most = settings.MAX_TIMER_DAYS
-        if self.total_seconds > most * 86_400:
-            raise PydanticCustomError(
-                "too_far",
-                "hours, minutes and seconds add up to more than {most}"
-                " days, the most that this server takes (MAX_TIMER_DAYS)",
-                {"most": most, "fields": ["hours", "minutes", "seconds"]},
-            )
-        return self
-
-    @property
-    def request(self) -> WebhookRequest:
-        """What is to be sent."""
-        return WebhookRequest(self.method, self.headers, self.body)
-
-    @property
-    def retry_policy(self) -> RetryPolicy | None:
-        """How failed calls are to be repeated, None if they are not."""
-        if self.retry is None:
-            return None
-        unanswered = self.delivery == "at_least_once"
-        if self.retry.on is not None:
-            unanswered = "no_answer" in self.retry.on
-        return RetryPolicy(
-            self.retry.max_attempts,
-            self.retry.min_delay,
-            self.retry.max_delay,
-            unanswered,
-        )
-
-    @property
-    def lateness(self) -> timedelta | None:
-        """How late the call may begin, None if that does not matter."""
-        if self.max_lateness is None:
-            return None
-        return timedelta(seconds=self.max_lateness)
-
-    @property
-    def total_seconds(self) -> int:
-        """The delay in seconds."""
-        return self.hours * 3600 + self.minutes * 60 + self.seconds
-
-    @property
-    def delay(self) -> timedelta:
-        """The delay."""
-        return timedelta(seconds=self.total_seconds)
 
 
 class TimerCreated(BaseModel):
@@ -277,6 +66,8 @@ class TimerOut(BaseModel):
         " worker died. missed: not called within `max_lateness`."
         " cancelled: by DELETE, before it fired, or before another retry."
     )
+    key: str | None
+    labels: dict[str, str] | None
     url: str
     method: str
     delivery: Delivery
@@ -317,3 +108,50 @@ class ErrorOut(BaseModel):
     errors: list[FieldError] = Field(
         default=[], description="Which fields are wrong, if any are."
     )
+    id: UUID | None = Field(
+        default=None, description="The timer that has the key."
+    )
+
+
+def timer_out(timer: StoredTimer) -> TimerOut:
+    """Return a timer as the API shows it."""
+    late_ms = None
+    if timer.sent_at is not None:
+        late = (timer.sent_at - timer.due_at).total_seconds()
+        late_ms = round(late * 1000, 3)
+    return TimerOut(
+        id=timer.id,
+        time_left=timer.time_left,
+        status=_status(timer),
+        key=timer.key,
+        labels=None if timer.labels is None else dict(timer.labels),
+        url=timer.url,
+        method=timer.method,
+        delivery="at_least_once" if timer.at_least_once else "once",
+        retry=RetryIn.of(timer.retry) if timer.retry else None,
+        max_lateness=(
+            None
+            if timer.max_lateness is None
+            else int(timer.max_lateness.total_seconds())
+        ),
+        fire_at=timer.due_at,
+        next_at=timer.next_at if timer.waits else None,
+        created_at=timer.created_at,
+        fired_at=timer.fired_at,
+        attempts=timer.attempts,
+        late_ms=late_ms,
+        status_code=timer.status_code,
+        error=timer.error,
+    )
+
+
+def _status(timer: StoredTimer) -> TimerStatus:
+    if timer.outcome is not None:
+        return cast(TimerStatus, timer.outcome)
+    if timer.fired_at is not None:
+        return "firing"
+    if timer.deferred:
+        return "deferred"
+    if timer.attempts or timer.sent_at is not None:
+        return "retrying"
+    return "scheduled"

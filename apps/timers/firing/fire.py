@@ -14,7 +14,7 @@ from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
 from apps.timers.firing.marks import mark_writer
 from apps.timers.scheduling import publishing
-from apps.timers.storage import claiming
+from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import Claim, DueMessage, Early
 from apps.webhooks.target import InvalidURL, parse_target
 
@@ -35,20 +35,26 @@ def fire(timer_id: UUID) -> None:
     if claim is None:
         return
     if isinstance(claim, Early):
-        _send_back(timer_id, claim.wait)
+        _send_back(timer_id, claim)
         return
     decision = _try(claim, asked_at)
     if decision is not None:
         claims.end(claim, decision)
 
 
-def _send_back(timer_id: UUID, wait: float) -> None:
+def _send_back(timer_id: UUID, early: Early) -> None:
     """Send back a timer that was delivered before its time.
 
-    A rung of the ladder may be missing, or RabbitMQ's clock may be fast.
+    A caller has moved it; or a rung of the ladder may be missing, or
+    RabbitMQ's clock may be fast.
     """
-    _EARLY.note(timer=timer_id, early_s=round(wait, 3))
-    timer = DueMessage(timer_id, time.monotonic() + wait)
+    timer = DueMessage(timer_id, time.monotonic() + early.wait)
+    if not early.moved:
+        _EARLY.note(timer=timer_id, early_s=round(early.wait, 3))
+    elif settings.RABBITMQ_URL and not claims.until_done(
+        lambda: queueing.take_back(timer_id, claiming.LEAD)
+    ):
+        return
     claims.until_done(lambda: publishing.send_back(timer))
 
 

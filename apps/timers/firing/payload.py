@@ -54,5 +54,6 @@ def _default(claim: Claim) -> dict[str, object]:
             "id": str(claim.id),
             "created_at": claim.created_at.isoformat(timespec="microseconds"),
             "fire_at": claim.due_at.isoformat(timespec="microseconds"),
+            **({"labels": claim.labels} if claim.labels else {}),
         },
     }

@@ -77,7 +77,11 @@ class Feeder:
         )
 
     def _feed(self, timers: Sequence[DueMessage]) -> int:
-        fresh = [t for t in timers if not self._broker.known(str(t.id))]
+        now = time.monotonic()
+        fresh = [
+            timer for timer in timers
+            if not self._broker.known(str(timer.id), max(timer.at, now))
+        ]
         for message, delay in outgoing(fresh):
             self._broker.enqueue(message, delay=delay)
         return len(fresh)

@@ -1,16 +1,23 @@
-"""What users change about a timer: they cancel it, or replay it."""
+"""What callers do with a timer: they change, move, cancel or replay it."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from apps.core.database import pool
+from django.conf import settings
+
+from apps.core.database import Connection, pool
+from apps.timers.storage import reading
 from apps.timers.storage.aside import (
     each_for_itself,
     reason,
     skipped,
     writing_one,
 )
-from apps.timers.storage.queueing import CHANNEL
+from apps.timers.storage.creating import definitions
+from apps.timers.storage.naming import rounds
+from apps.timers.storage.queueing import CHANNEL, HORIZON
+from apps.timers.storage.records import Change, ClockReading, Stored
+from apps.timers.storage.rows import Row, named, read_clock
 
 #: A timer with this many attempts is not replayed. Replays in a loop would
 #: call its receiver for ever.
@@ -19,39 +26,219 @@ MOST_ATTEMPTS = 1_000
 # A timer that is to be retried may have been called. It can be cancelled all
 # the same: it is not called again.
 CANCEL = """
-UPDATE timer
-SET outcome = 'cancelled', queued_at = NULL
-WHERE id = %s AND fired_at IS NULL AND outcome IS NULL
-  AND (sent_at IS NULL OR retries > 0)
+WITH cancelled AS (
+    UPDATE timer
+    SET outcome = 'cancelled', queued_at = NULL, version = version + 1
+    WHERE id = %(id)s AND fired_at IS NULL AND outcome IS NULL
+      AND (sent_at IS NULL OR retries > 0)
+      AND version = coalesce(%(version)s, version)
+    RETURNING id
+)
+INSERT INTO event (timer_id, at, what)
+SELECT id, clock_timestamp(), 'cancelled' FROM cancelled
 """
 
+# A timer stays as it is if another one has its key by now.
 # The numbers of the attempts go on. From now on, a late record or mark belongs
 # to a lost claim: the token is gone.
+LOCK_KEYS = """
+SELECT FROM timer_key
+WHERE key IN (SELECT key FROM timer WHERE id = ANY(%(ids)b))
+ORDER BY key
+FOR UPDATE
+"""
 REPLAY = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
 ),
+wanted AS MATERIALIZED (
+    SELECT id, key FROM timer WHERE id = ANY(%(ids)b)
+),
+without_key AS MATERIALIZED (
+    SELECT wanted.id FROM wanted JOIN timer_key USING (key)
+           JOIN timer AS holder ON holder.id = timer_key.timer_id
+    WHERE holder.outcome IS NULL
+),
 given_up AS MATERIALIZED (
-    SELECT id FROM timer
+    SELECT id, key FROM timer
     WHERE outcome IN ('failed', 'unknown', 'missed') AND id = ANY(%(ids)b)
       AND attempts::bigint + claims < %(most)s
+      AND id NOT IN (SELECT id FROM without_key)
     ORDER BY id
     FOR UPDATE
+),
+holding AS (
+    UPDATE timer_key SET timer_id = given_up.id
+    FROM given_up WHERE timer_key.key = given_up.key
+),
+opened AS (
+    UPDATE timer
+    SET outcome = NULL, error = NULL, status_code = NULL, deferred = false,
+        fired_at = NULL, claim_token = NULL, leased_until = NULL,
+        queued_at = NULL, sent_at = NULL, answered = NULL,
+        retries = 0, connect_failures = 0, retry_until = NULL,
+        attempts = attempts + claims, claims = 0,
+        next_at = now, replayed_at = now, version = version + 1
+    FROM clock, given_up WHERE timer.id = given_up.id
+    RETURNING timer.id
+),
+noted AS (
+    INSERT INTO event (timer_id, at, what)
+    SELECT id, now, 'replayed' FROM opened, clock
 )
-UPDATE timer
-SET outcome = NULL, error = NULL, status_code = NULL, deferred = false,
-    fired_at = NULL, claim_token = NULL, leased_until = NULL,
-    queued_at = NULL, sent_at = NULL, answered = NULL,
-    retries = 0, connect_failures = 0, retry_until = NULL,
-    attempts = attempts + claims, claims = 0,
-    next_at = now, replayed_at = now
-FROM clock, given_up WHERE timer.id = given_up.id
-RETURNING timer.id
+SELECT id FROM opened
+"""
+
+# A timer may be changed as long as it may be cancelled. If it is moved later,
+# its message comes early and is sent back (`take_back`). If it is moved
+# earlier, it needs another message.
+CHANGE = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+),
+asked AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(ids)b::uuid[], %(what)b::text[], %(versions)b::integer[],
+        %(delays)b::interval[], %(due_at)b::timestamptz[],
+        %(latest_at)b::timestamptz[], %(urls)b::text[], %(hosts)b::text[],
+        %(methods)b::text[], %(headers)b::jsonb[], %(bodies)b::bytea[],
+        %(retries)b::jsonb[], %(lateness)b::interval[], %(again)b::boolean[],
+        %(labels)b::jsonb[]
+    ) AS asked (timer_id, what, if_version, new_delay, at_time, latest,
+                new_url, new_host, new_method, new_headers, new_body,
+                new_retry, new_lateness, new_again, new_labels)
+),
+given AS MATERIALIZED (
+    SELECT asked.*, now, timer.due_at AS old_due, timer.next_at AS old_next,
+           timer.labels AS old_labels,
+           coalesce(at_time, now + new_delay) IS NOT NULL AS moves,
+           least(coalesce(at_time, now + new_delay, timer.due_at), latest)
+               AS new_due,
+           CASE WHEN queued_at IS NOT NULL
+                THEN least(arrives_at, next_at) END AS comes_at
+    FROM clock, asked JOIN timer ON timer.id = timer_id
+    WHERE fired_at IS NULL AND outcome IS NULL
+      AND (sent_at IS NULL OR retries > 0)
+      AND version = coalesce(if_version, version)
+    ORDER BY timer.id
+    FOR UPDATE OF timer
+),
+planned AS MATERIALIZED (
+    SELECT given.*, greatest(new_due, now) AS new_next,
+           greatest(new_due, now) <= now + %(horizon)s AS is_near,
+           coalesce(comes_at <= greatest(new_due, now), false) AS in_time
+    FROM given
+),
+changed AS (
+    UPDATE timer
+    SET version = version + 1,
+        url = CASE WHEN new_url IS NULL THEN url ELSE new_url END,
+        host = CASE WHEN new_url IS NULL THEN host ELSE new_host END,
+        method = CASE WHEN new_url IS NULL THEN method ELSE new_method END,
+        headers = CASE WHEN new_url IS NULL THEN headers ELSE new_headers END,
+        body = CASE WHEN new_url IS NULL THEN body ELSE new_body END,
+        retry = CASE WHEN new_url IS NULL THEN retry ELSE new_retry END,
+        max_lateness = CASE WHEN new_url IS NULL THEN max_lateness
+                            ELSE new_lateness END,
+        at_least_once = CASE WHEN new_url IS NULL THEN at_least_once
+                             ELSE new_again END,
+        labels = CASE WHEN new_url IS NULL THEN labels ELSE new_labels END,
+        due_at = new_due,
+        next_at = CASE WHEN moves THEN new_next ELSE next_at END,
+        queued_at = CASE WHEN NOT moves THEN queued_at
+                         WHEN NOT is_near THEN NULL
+                         WHEN in_time THEN queued_at
+                         WHEN %(publishes)s THEN now END,
+        arrives_at = CASE WHEN NOT moves THEN arrives_at
+                          WHEN NOT is_near THEN 'infinity'
+                          WHEN in_time THEN comes_at
+                          ELSE new_next END,
+        deferred = deferred AND NOT moves,
+        connect_failures = CASE WHEN moves THEN 0 ELSE connect_failures END,
+        retry_until = CASE WHEN moves THEN NULL ELSE retry_until END,
+        replayed_at = CASE WHEN moves THEN NULL ELSE replayed_at END
+    FROM planned WHERE timer.id = timer_id
+    RETURNING {reading.SHOWN}, what, now, old_due, old_labels,
+              moves AND is_near AND NOT in_time AS is_news
+),
+noted AS (
+    INSERT INTO event (timer_id, at, what, old_at, new_at)
+    SELECT id, now, what, CASE WHEN old_due <> due_at THEN old_due END,
+           CASE WHEN old_due <> due_at THEN due_at END
+    FROM changed
+),
+had AS MATERIALIZED (
+    SELECT label.key, label.value, old_due, id
+    FROM changed, jsonb_each_text(old_labels) AS label
+),
+has AS MATERIALIZED (
+    SELECT label.key, label.value, due_at, id
+    FROM changed, jsonb_each_text(labels) AS label
+),
+unlabelled AS (
+    DELETE FROM timer_label
+    WHERE (name, value, due_at, timer_id)
+          IN (SELECT * FROM had EXCEPT SELECT * FROM has)
+),
+labelled AS (
+    INSERT INTO timer_label (name, value, due_at, timer_id)
+    SELECT * FROM has EXCEPT SELECT * FROM had
+)
+SELECT changed.*,
+       CASE WHEN is_news AND NOT %(publishes)s
+            THEN pg_notify('{CHANNEL}', '') END
+FROM changed
 """
 
 
-def cancel(timer_id: UUID) -> bool:
+def change(changes: Sequence[Change]) -> list[Stored | None]:
+    """Change waiting timers; None where a timer can't be changed any more.
+
+    None also stands for a timer that has another version than is asked for.
+    """
+    done: list[tuple[Change, Row | None]] = []
+    with pool().connection() as connection:
+        for group in rounds(changes, lambda each: [each.id]):
+            rows = run(connection, group)
+            done += [(each, rows.get(each.id)) for each in group]
+        clock = read_clock(connection)
+    answers = {
+        id(each): changed(row, clock) if row else None for each, row in done
+    }
+    return [answers[id(each)] for each in changes]
+
+
+def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:
+    """Run CHANGE; return its rows by the timers' ids, which must differ."""
+    cursor = connection.execute(
+        CHANGE,
+        {
+            **definitions([each.definition for each in changes]),
+            "ids": [each.id for each in changes],
+            "what": [each.what for each in changes],
+            "versions": [each.version for each in changes],
+            "delays": [each.delay for each in changes],
+            "due_at": [each.due_at for each in changes],
+            "latest_at": [each.latest_at for each in changes],
+            "horizon": HORIZON,
+            "publishes": bool(settings.RABBITMQ_URL),
+        },
+    )
+    return {row["id"]: row for row in named(cursor)}
+
+
+def changed(row: Row, clock: ClockReading) -> Stored:
+    """Return what came of a change, from a row of CHANGE."""
+    publish_at = None
+    if row["is_news"] and settings.RABBITMQ_URL:
+        publish_at = clock.to_monotonic(row["next_at"])
+    return Stored(reading.stored_timer(row), publish_at, is_new=False)
+
+
+def cancel(timer_id: UUID, version: int | None = None) -> bool:
     """Cancel a waiting timer; False when it isn't waiting any more.
+
+    False as well if it has another version than the given one.
 
     A timer whose call failed, and is to be retried, is not called again. A
     timer that was called, and is sent again only because its worker died (at
@@ -61,7 +248,8 @@ def cancel(timer_id: UUID) -> bool:
     claim come at the same time, exactly one succeeds. Raises RowUnwritable.
     """
     with writing_one(), pool().connection() as connection:
-        return bool(connection.execute(CANCEL, [timer_id]).rowcount)
+        values = {"id": timer_id, "version": version}
+        return bool(connection.execute(CANCEL, values).rowcount)
 
 
 def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
@@ -90,6 +278,7 @@ def replay_one(timer_id: UUID) -> bool:
 
 def _replay(timer_ids: Sequence[UUID]) -> list[UUID]:
     values = {"ids": list(timer_ids), "most": MOST_ATTEMPTS}
-    with pool().connection() as connection:
+    with pool().connection() as connection, connection.transaction():
+        connection.execute(LOCK_KEYS, values)
         rows = connection.execute(REPLAY, values).fetchall()
     return [timer_id for (timer_id,) in rows]

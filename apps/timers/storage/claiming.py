@@ -56,7 +56,8 @@ claimed AS (
     RETURNING {reading.CLAIMED}
 ),
 early AS (
-    SELECT token, next_at - clock_timestamp() AS wait
+    SELECT token, next_at - clock_timestamp() AS wait,
+           arrives_at IS NOT NULL AS moved
     FROM asked JOIN timer USING (id)
     WHERE fired_at IS NULL AND outcome IS NULL
       AND next_at > (SELECT within FROM clock)

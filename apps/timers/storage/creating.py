@@ -8,9 +8,20 @@ from typing import Any
 
 from apps.core.database import pool
 from apps.timers.storage.queueing import CHANNEL, HORIZON
-from apps.timers.storage.records import NewTimer
+from apps.timers.storage.records import Definition, NewTimer
 from apps.timers.storage.rows import read_clock
 from apps.webhooks.target import host_of
+
+#: The timers to store, as `columns` gives them.
+NEW = """
+    unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
+           %(methods)b::text[], %(headers)b::jsonb[], %(bodies)b::bytea[],
+           %(retries)b::jsonb[], %(lateness)b::interval[],
+           %(delays)b::interval[], %(due_at)b::timestamptz[],
+           %(queued)b::boolean[], %(again)b::boolean[])
+    AS new (id, url, host, method, headers, body, retry, max_lateness, delay,
+            due_at, queued, at_least_once)
+"""
 
 CREATE = f"""
 WITH clock AS MATERIALIZED (
@@ -22,15 +33,9 @@ stored AS (
                        max_lateness, created_at, due_at, next_at, queued_at,
                        at_least_once)
     SELECT id, url, host, method, headers, body, retry, max_lateness,
-           now, now + delay, now + delay,
+           now, coalesce(due_at, now + delay), coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once
-    FROM clock, unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
-                       %(methods)b::text[], %(headers)b::jsonb[],
-                       %(bodies)b::bytea[], %(retries)b::jsonb[],
-                       %(lateness)b::interval[], %(delays)b::interval[],
-                       %(queued)b::boolean[], %(again)b::boolean[])
-         AS new (id, url, host, method, headers, body, retry, max_lateness,
-                 delay, queued, at_least_once)
+    FROM clock, {NEW}
 )
 SELECT now FROM clock
 """
@@ -45,35 +50,49 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
     """
     with pool().connection() as connection:
         began = time.monotonic()
-        row = connection.execute(
-            CREATE,
-            {
-                "ids": [timer.id for timer in timers],
-                "urls": [timer.url for timer in timers],
-                "hosts": [host_of(timer.url) for timer in timers],
-                "methods": [timer.request.method for timer in timers],
-                "headers": _given(
-                    _json(timer.request.headers) for timer in timers
-                ),
-                "bodies": _given(timer.request.body for timer in timers),
-                "retries": _given(
-                    timer.retry and _json(asdict(timer.retry))
-                    for timer in timers
-                ),
-                "lateness": _given(timer.max_lateness for timer in timers),
-                "delays": [timer.delay for timer in timers],
-                "queued": [timer.queued for timer in timers],
-                "again": [timer.at_least_once for timer in timers],
-                "notify": any(
-                    timer.delay <= HORIZON and not timer.queued
-                    for timer in timers
-                ),
-            },
-        ).fetchone()
-        if any(timer.queued for timer in timers):
-            assert row is not None
-            began = read_clock(connection).to_monotonic(row[0])
-    return [began + timer.delay.total_seconds() for timer in timers]
+        row = connection.execute(CREATE, columns(timers)).fetchone()
+        assert row is not None
+        if not any(timer.queued for timer in timers):
+            return [began + timer.delay.total_seconds() for timer in timers]
+        clock = read_clock(connection)
+    return [
+        clock.to_monotonic(timer.due_at or row[0] + timer.delay)
+        for timer in timers
+    ]
+
+
+def columns(timers: Sequence[NewTimer]) -> dict[str, Any]:
+    """Return the values of NEW, and whether to wake the dispatchers."""
+    return {
+        **definitions([timer.definition for timer in timers]),
+        "ids": [timer.id for timer in timers],
+        "delays": [timer.delay for timer in timers],
+        "due_at": _given(timer.due_at for timer in timers),
+        "queued": [timer.queued for timer in timers],
+        "notify": any(
+            timer.delay <= HORIZON and not timer.queued for timer in timers
+        ),
+    }
+
+
+def definitions(given: Sequence[Definition | None]) -> dict[str, Any]:
+    """Return the columns that say what to call, NULL where there is None."""
+    return {
+        "urls": [each and each.url for each in given],
+        "hosts": [each and host_of(each.url) for each in given],
+        "methods": [each and each.request.method for each in given],
+        "headers": _given(
+            each and _json(each.request.headers) for each in given
+        ),
+        "bodies": _given(each and each.request.body for each in given),
+        "retries": _given(
+            each and each.retry and _json(asdict(each.retry))
+            for each in given
+        ),
+        "lateness": _given(each and each.max_lateness for each in given),
+        "again": [each and each.at_least_once for each in given],
+        "labels": _given(each and _json(each.labels) for each in given),
+    }
 
 
 def _given(values: Iterable[Any]) -> list[Any] | None:

@@ -5,9 +5,21 @@ from uuid import UUID
 
 from apps.core.database import list_pool, pool
 from apps.timers.storage import reading
-from apps.timers.storage.records import Attempt, GaveUpFilter, StoredTimer
+from apps.timers.storage.records import (
+    Attempt,
+    Definition,
+    GaveUpFilter,
+    StoredTimer,
+)
+from apps.timers.storage.rows import named
 
 GET = f"SELECT {reading.SHOWN} FROM timer WHERE id = %(id)s"
+
+DEFINITION = """
+SELECT version, url, method, headers, body, retry, at_least_once,
+       max_lateness, labels
+FROM timer WHERE id = %(id)s
+"""
 
 ATTEMPTS = """
 SELECT number, due_at, sent_at, status_code, error, duration, answer
@@ -50,6 +62,18 @@ def get(timer_id: UUID) -> StoredTimer | None:
     with pool().connection() as connection:
         timers = reading.stored_timers(connection, GET, {"id": timer_id})
     return timers[0] if timers else None
+
+
+def definition(timer_id: UUID) -> tuple[int, Definition] | None:
+    """Return a timer's version and what it calls, None if there is none.
+
+    Raises one of `aside.ROW_ERRORS` for a row that can't be read.
+    """
+    with pool().connection() as connection:
+        rows = named(connection.execute(DEFINITION, {"id": timer_id}))
+    if not rows:
+        return None
+    return rows[0]["version"], reading.definition(rows[0])
 
 
 def attempts(timer_id: UUID) -> list[Attempt]:

@@ -7,6 +7,7 @@ one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from psycopg.abc import Buffer
@@ -22,6 +23,7 @@ from apps.timers.storage.records import (
     Attempt,
     Claim,
     ClockReading,
+    Definition,
     Early,
     StoredTimer,
 )
@@ -45,12 +47,12 @@ CLAIMED = """
     created_at, due_at, next_at,
     coalesce(replayed_at, due_at) + max_lateness AS latest_at,
     connect_failures, retry_until, attempts, claims, retries,
-    sent_at IS NOT NULL AS called
+    sent_at IS NOT NULL AS called, labels
 """
 
 #: The fields of a Claim that are columns as they are.
 _AS_IT_IS = {field.name for field in fields(Claim)} - {
-    "clock", "request", "retry",
+    "clock", "request", "retry", "labels",
 }
 
 #: What `stored_timers` reads: the columns are named as the fields of a
@@ -62,9 +64,12 @@ SHOWN = """
                    - clock_timestamp()
     )))::bigint AS time_left,
     created_at, due_at, next_at, fired_at, sent_at, outcome, deferred,
-    status_code, error, at_least_once, max_lateness,
+    status_code, error, at_least_once, max_lateness, key, labels, version,
     attempts::bigint + claims AS attempts
 """
+_SHOWN_AS_IT_IS = {field.name for field in fields(StoredTimer)} - {
+    "retry", "labels",
+}
 
 
 def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
@@ -73,7 +78,9 @@ def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
     Raises ValueError for a claimed row that can't be called.
     """
     wait = row["wait"]
-    return claim(row, clock) if wait is None else Early(wait.total_seconds())
+    if wait is not None:
+        return Early(wait.total_seconds(), row["moved"])
+    return claim(row, clock)
 
 
 def claim(row: Row, clock: ClockReading) -> Claim:
@@ -83,12 +90,29 @@ def claim(row: Row, clock: ClockReading) -> Claim:
         raise ValueError(f"method is {method[:20]!r}")
     granted = Claim(
         clock=clock,
-        request=WebhookRequest(method, _headers(row["headers"]), row["body"]),
+        request=WebhookRequest(
+            method, _strings("headers", row["headers"]), row["body"]
+        ),
         retry=_policy(row["retry"]),
+        labels=_strings("labels", row["labels"]),
         **{name: row[name] for name in _AS_IT_IS},
     )
     _check_counters(granted)
     return granted
+
+
+def definition(row: Row) -> Definition:
+    """Return what a timer calls; raise ValueError if it can't be read."""
+    return Definition(
+        row["url"],
+        WebhookRequest(
+            row["method"], _strings("headers", row["headers"]), row["body"]
+        ),
+        row["at_least_once"],
+        _policy(row["retry"]),
+        row["max_lateness"],
+        _strings("labels", row["labels"]),
+    )
 
 
 def answered(row: Row, clock: ClockReading) -> Answered:
@@ -108,13 +132,13 @@ def _check_counters(claim: Claim) -> None:
         raise ValueError("retry_until is more than two days ahead")
 
 
-def _headers(value: Any) -> Mapping[str, str] | None:
+def _strings(name: str, value: Any) -> Mapping[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not all(
         isinstance(text, str) for text in value.values()
     ):
-        raise ValueError("headers is no object of strings")
+        raise ValueError(f"{name} is no object of strings")
     return value
 
 
@@ -128,14 +152,22 @@ def stored_timers(
     """Return the timers that a query shows, each as far as it can be read."""
     try:
         rows = named(connection.execute(query, values))
-        return [_stored(row) for row in rows]
+        return [stored_timer(row) for row in rows]
     except ROW_ERRORS:
         rows = _read_leniently(connection, query, values)
         return [_as_far_as_readable(StoredTimer, row) for row in rows]
 
 
-def _stored(row: Row) -> StoredTimer:
-    timer = StoredTimer(**row | {"retry": _policy(row["retry"])})
+def stored_timer(row: Row) -> StoredTimer:
+    """Return a timer from a row with the columns that are SHOWN.
+
+    Raises ValueError for a row that can't be read.
+    """
+    timer = StoredTimer(
+        retry=_policy(row["retry"]),
+        labels=_strings("labels", row["labels"]),
+        **{name: row[name] for name in _SHOWN_AS_IT_IS},
+    )
     if timer.outcome is not None and timer.outcome not in _OUTCOMES:
         raise ValueError(f"outcome is {timer.outcome!r}")
     return timer
@@ -212,11 +244,14 @@ def _as_far_as_readable(kind: type[Shown], row: Row) -> Shown:
 def _mend(row: Row) -> list[str]:
     """Replace what the API can't show of a row; return what was wrong."""
     problems = []
-    try:
-        row["retry"] = _policy(row["retry"])
-    except ValueError as error:
-        problems.append(str(error))
-        row["retry"] = None
+    for name, read in (
+        ("retry", _policy), ("labels", partial(_strings, "labels")),
+    ):
+        try:
+            row[name] = read(row[name])
+        except ValueError as error:
+            problems.append(str(error))
+            row[name] = None
     if row["outcome"] is not None and row["outcome"] not in _OUTCOMES:
         problems.append(f"outcome is {row['outcome'][:20]!r}")
         row["outcome"] = Outcome.FAILED.value

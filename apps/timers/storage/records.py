@@ -1,7 +1,7 @@
 """What goes into the store and what comes out of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,20 +12,110 @@ from apps.webhooks.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class NewTimer:
-    """A timer to be stored; `delay` counts from Postgres's clock.
+class Definition:
+    """What is to be called, and how."""
 
-    `queued` says that it is near, and will be published right after.
+    url: str
+    request: WebhookRequest = field(default_factory=WebhookRequest)
+    at_least_once: bool = False
+    retry: RetryPolicy | None = None
+    max_lateness: timedelta | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTimer:
+    """A timer to be stored.
+
+    delay   counts from Postgres's clock, unless there is a `due_at`
+    queued  whether it is near, and will be published right after
     """
 
     id: UUID
-    url: str
+    definition: Definition
     delay: timedelta
     queued: bool
-    at_least_once: bool = False
-    request: WebhookRequest = field(default_factory=WebhookRequest)
-    retry: RetryPolicy | None = None
-    max_lateness: timedelta | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A request's `Idempotency-Key`, and what it asks for.
+
+    fingerprint  of the request's body; another body is another request
+    time_left    the answer to the first such request, in seconds
+    """
+
+    key: str
+    fingerprint: bytes
+    time_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTimer:
+    """A timer to be stored under a key of the caller's, or once a request.
+
+    takes_key  whether it takes its key from a timer that is being called
+    latest_at  until when `extend` may move it; None: for ever
+    """
+
+    timer: NewTimer
+    key: str | None = None
+    request_key: RequestKey | None = None
+    takes_key: bool = False
+    latest_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The timer was stored, or changed.
+
+    publish_at  when it is due, on `time.monotonic()`, if its message is to be
+                published now
+    """
+
+    timer: "StoredTimer"
+    publish_at: float | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """Not stored: this timer has the key, and has not ended."""
+
+    timer_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Not stored again: an earlier request with this key made this timer.
+
+    is_same  whether it asked for the same
+    """
+
+    timer_id: UUID
+    time_left: int
+    is_same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that a caller makes to a waiting timer.
+
+    what        moved, changed or fired; kept as an event
+    version     the timer changes only if it has this one; None: any
+    delay, due_at  the new time; if both are None, the time stays
+    latest_at   a bound for the new time
+    definition  what takes the place of the old one; None: it stays
+    """
+
+    id: UUID
+    what: str
+    version: int | None = None
+    delay: timedelta | None = None
+    due_at: datetime | None = None
+    latest_at: datetime | None = None
+    definition: Definition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +180,7 @@ class Claim:
     claims: int
     retries: int
     called: bool
+    labels: Mapping[str, str] | None = None
 
     @property
     def attempt(self) -> int:
@@ -112,9 +203,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """A claim refused since the timer is due only after `wait` seconds."""
+    """A claim refused since the timer is due only after `wait` seconds.
+
+    moved  whether a caller moved it: then its message may well come early
+    """
 
     wait: float
+    moved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +299,15 @@ class StoredTimer:
     error: str | None
     at_least_once: bool
     max_lateness: timedelta | None
+    key: str | None
+    labels: Mapping[str, str] | None
+    version: int
     attempts: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has not ended, and is not being called."""
+        return self.outcome is None and self.fired_at is None
 
 
 @dataclass(frozen=True, slots=True)

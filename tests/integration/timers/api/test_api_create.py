@@ -56,7 +56,8 @@ def test_a_timer_is_stored_and_can_be_looked_at() -> None:
         "id": created["id"], "status": "scheduled", "url": HOOK,
         "method": "POST", "delivery": "once", "retry": None,
         "max_lateness": None, "fired_at": None, "attempts": 0,
-        "late_ms": None, "status_code": None, "error": None,
+        "late_ms": None, "status_code": None, "error": None, "key": None,
+        "labels": None,
     }
     assert row(UUID(created["id"]))["queued_at"] is None
 

@@ -156,8 +156,8 @@ def test_an_id_that_is_unknown_or_none(timer_id: str, status: int) -> None:
         ("PUT", "/timer", "POST"),
         ("HEAD", "/timer", "POST"),
         ("OPTIONS", "/timer", "POST"),
-        ("PUT", f"/timer/{uuid4()}", "DELETE, GET, HEAD"),
-        ("POST", f"/timer/{uuid4()}", "DELETE, GET, HEAD"),
+        ("PUT", f"/timer/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
+        ("POST", f"/timer/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
         ("POST", "/timers", "GET, HEAD"),
         ("GET", "/timers/replay", "POST"),
         ("PATCH", "/livez", "GET, HEAD"),
@@ -237,26 +237,30 @@ def test_the_api_document_says_what_is_true() -> None:
     document = get("/api/openapi.json").json()
     assert set(document["paths"]) == {
         "/timer", "/timer/{timer_uuid}", "/timer/{timer_uuid}/attempts",
-        "/timer/{timer_uuid}/replay", "/timers", "/timers/replay",
+        "/timer/{timer_uuid}/replay", "/timer/{timer_uuid}/fire",
+        "/timer/by-key/{key}", "/timers", "/timers/replay",
         "/livez", "/readyz",
     }
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "201", "400", "403", "408", "413", "422", "503",
+        "200", "201", "400", "403", "408", "409", "413", "422", "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]
-    assert set(body["required"]) == {"hours", "minutes", "seconds", "url"}
+    assert set(body["required"]) == {"url"}
     assert body["additionalProperties"] is False
-    assert body["properties"]["hours"]["minimum"] == 0
-    assert body["properties"]["hours"]["type"] == "integer"
+    number, null = body["properties"]["hours"]["anyOf"]
+    assert (number["type"], number["minimum"]) == ("integer", 0)
+    assert null == {"type": "null"}
     assert body["properties"]["url"]["maxLength"] == 2048
-    assert schemas["ErrorOut"]["properties"].keys() == {"detail", "errors"}
+    assert schemas["ErrorOut"]["properties"].keys() == {
+        "detail", "errors", "id",
+    }
     look_up = document["paths"]["/timer/{timer_uuid}"]["get"]
     assert set(look_up["responses"]) == {"200", "404", "422", "503"}
     cancel = document["paths"]["/timer/{timer_uuid}"]["delete"]
     assert set(cancel["responses"]) == {
-        "204", "403", "404", "409", "422", "503",
+        "204", "403", "404", "409", "412", "422", "503",
     }
 
 

@@ -31,7 +31,8 @@ def test_amounts_are_whole_numbers(field: str, value: str) -> None:
         assert refused(answer) == {"hours", "minutes", "seconds"}
     else:
         assert refused(answer) == {field}
-        assert "whole number" in answer.json()["errors"][0]["message"]
+        hint = "is required" if value == "null" else "whole number"
+        assert hint in answer.json()["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_missing_and_unknown_fields_are_named() -> None:
     assert refused(create(hours=None, secs=1)) == {"hours", "secs"}
     assert refused(create(**{"": 1})) == {""}
     message = create(delay=1).json()["errors"][0]["message"]
-    assert "hours, minutes, seconds, url, delivery" in message
+    assert "hours, minutes, seconds, window, url, delivery" in message
 
 
 def test_a_field_name_that_no_text_can_hold_is_refused() -> None:

@@ -22,7 +22,7 @@ from apps.timers.management.commands.dispatch_timers import _run
 from apps.timers.scheduling import dispatcher, publishing
 from apps.timers.scheduling.dispatcher import Pass
 from apps.timers.storage import claiming, queueing, taking_over
-from apps.timers.storage.records import DueMessage, Mark
+from apps.timers.storage.records import Definition, DueMessage, Mark
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management
@@ -368,12 +368,19 @@ def test_the_loop_outlives_an_outage_of_postgres(
 # --- publishing after a create --------------------------------------------
 
 
+def create(seconds: float) -> UUID:
+    timer = services.new_timer(
+        Definition("http://127.0.0.1:9/"), timedelta(seconds=seconds)
+    )
+    return services.create_timer(timer)
+
+
 def test_a_near_timer_is_published_after_its_creation(
     ladder: LadderBroker,
 ) -> None:
     # Given a near timer and a far one
-    near = services.create_timer("http://127.0.0.1:9/", timedelta(seconds=1))
-    far = services.create_timer("http://127.0.0.1:9/", timedelta(seconds=90))
+    near = create(1)
+    far = create(90)
 
     # Then only the near one is queued, and its message comes in time
     assert (queued(near), queued(far)) == (True, False)
@@ -390,7 +397,7 @@ def test_a_creation_does_not_wait_for_rabbitmq(
     use_rabbitmq(f"amqp://u:p@127.0.0.1:{free_port()}/")
 
     # When a near timer is created, Then it is stored, and its mark cleared
-    timer_id = services.create_timer("http://x/", timedelta(seconds=30))
+    timer_id = create(30)
     eventually(lambda: not queued(timer_id))
 
 

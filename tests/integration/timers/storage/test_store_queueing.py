@@ -25,6 +25,7 @@ from apps.timers.storage import (
 from apps.timers.storage.records import (
     Claim,
     ClockReading,
+    Definition,
     DueMessage,
     Mark,
     NewTimer,
@@ -54,7 +55,10 @@ def ids(timers: list[DueMessage]) -> set[UUID]:
 def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
     # Given three timers that are stored together
     timers = [
-        NewTimer(uuid4(), f"http://x/{delay}", timedelta(seconds=delay), near)
+        NewTimer(
+            uuid4(), Definition(f"http://x/{delay}"), timedelta(seconds=delay),
+            near,
+        )
         for delay, near in ((0, True), (90, False), (31_536_000, False))
     ]
 
@@ -68,7 +72,7 @@ def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
         assert found["due_at"] == found["created_at"] + timer.delay
         assert found["next_at"] == found["due_at"]
         assert (found["queued_at"] is not None) == timer.queued
-        assert found["url"] == timer.url
+        assert found["url"] == timer.definition.url
         since = moment - timer.delay.total_seconds()
         assert before - 1 < since <= monotonic()
         assert found["claims"] == 0

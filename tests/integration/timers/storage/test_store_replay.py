@@ -68,6 +68,7 @@ def test_a_timer_that_gave_up_begins_anew(
     assert now <= found["next_at"] <= database_clock()
     assert found == {
         **before,
+        "version": 2,
         "next_at": found["next_at"], "replayed_at": found["next_at"],
         "attempts": 5, "claims": 0, "retries": 0, "connect_failures": 0,
         **dict.fromkeys([

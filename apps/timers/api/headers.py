@@ -1,0 +1,67 @@
+"""What the API reads from a request's headers, beside its body."""
+
+import hashlib
+import re
+from typing import Annotated
+
+from django.http import HttpRequest
+from ninja import Header
+from pydantic import AfterValidator
+
+from apps.timers.api.fields import wrong
+from apps.timers.services import Versions
+from apps.timers.storage.records import RequestKey
+
+_PRINTABLE = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+_STRONG_TAG = re.compile(r'"([0-9]{1,9})"')
+
+
+def _request_key(value: str) -> str:
+    if not _PRINTABLE.fullmatch(value):
+        raise wrong("must have 1 to 255 printable ASCII characters")
+    return value
+
+
+IdempotencyKey = Annotated[
+    Annotated[str, AfterValidator(_request_key)] | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key and the same body within 24 hours give the"
+        " first answer again, with 200. Another body is 422.",
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        description="An `ETag` that was answered before, or several. If the"
+        " timer was changed since, it stays as it is: 412.",
+    ),
+]
+
+
+def request_key(
+    request: HttpRequest, key: str | None, time_left: int
+) -> RequestKey | None:
+    """Return a request's key with its fingerprint, None without a key."""
+    if key is None:
+        return None
+    fingerprint = hashlib.sha256(request.body).digest()
+    return RequestKey(key, fingerprint, time_left)
+
+
+def versions(if_match: str | None) -> Versions:
+    """Return the versions that an If-Match has, None if any will do.
+
+    Tags that are weak, or not ours, match no version (RFC 9110, 13.1.1).
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = map(_STRONG_TAG.fullmatch, re.split(r"[\t ]*,[\t ]*",
+                                               if_match.strip()))
+    return frozenset(int(match[1]) for match in found if match)
+
+
+def etag(version: int) -> str:
+    """Return the ETag of a timer's version."""
+    return f'"{version}"'

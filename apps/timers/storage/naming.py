@@ -1,0 +1,230 @@
+"""Storing timers that have a key, labels or an `Idempotency-Key`.
+
+Whoever stores or changes a timer under a key first locks the key's row. The
+next statement has a new snapshot. So it sees the timer of whoever had the lock
+before.
+"""
+
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import TypeVar
+from uuid import UUID
+
+from apps.core.database import Connection, pool
+from apps.timers.storage import reading
+from apps.timers.storage.creating import NEW, columns
+from apps.timers.storage.queueing import CHANNEL
+from apps.timers.storage.records import (
+    ClockReading,
+    KeyTaken,
+    NamedTimer,
+    NewTimer,
+    Repeated,
+    Stored,
+)
+from apps.timers.storage.rows import Row, named, read_clock
+
+Item = TypeVar("Item")
+
+#: How long a request's key is remembered.
+REMEMBERED = "24 hours"
+
+LOCK_KEYS = """
+INSERT INTO timer_key (key, timer_id)
+SELECT * FROM unnest(%(keys)b::text[], %(ids)b::uuid[]) AS new (key, timer_id)
+ORDER BY key
+ON CONFLICT (key) DO UPDATE SET key = excluded.key
+"""
+
+# A key is free once its timer has ended. A request whose key is remembered
+# stores nothing: then its row is not among those that were `asked`.
+CREATE = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now,
+           CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
+),
+given AS MATERIALIZED (
+    SELECT new.*, key, labels, request_key, fingerprint, time_left, latest_at,
+           CASE WHEN NOT takes_key
+                THEN (SELECT holder.id
+                      FROM timer_key JOIN timer AS holder
+                           ON holder.id = timer_key.timer_id
+                      WHERE timer_key.key = own.key
+                        AND holder.outcome IS NULL)
+           END AS holder
+    FROM {NEW} JOIN unnest(
+             %(ids)b::uuid[], %(keys)b::text[], %(labels)b::jsonb[],
+             %(request_keys)b::text[], %(fingerprints)b::bytea[],
+             %(times_left)b::bigint[], %(takes_key)b::boolean[],
+             %(latest_at)b::timestamptz[]
+         ) AS own (id, key, labels, request_key, fingerprint, time_left,
+                   takes_key, latest_at)
+         USING (id)
+),
+asked AS (
+    INSERT INTO request_key (key, fingerprint, timer_id, time_left,
+                             created_at)
+    SELECT request_key, fingerprint, id, time_left, now FROM given, clock
+    WHERE request_key IS NOT NULL AND holder IS NULL
+    ORDER BY request_key
+    ON CONFLICT (key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, timer_id = excluded.timer_id,
+        time_left = excluded.time_left, created_at = excluded.created_at
+    WHERE request_key.created_at
+          < excluded.created_at - interval '{REMEMBERED}'
+    RETURNING timer_id
+),
+stored AS (
+    INSERT INTO timer (id, url, host, method, headers, body, retry,
+                       max_lateness, created_at, due_at, next_at, queued_at,
+                       at_least_once, key, labels)
+    SELECT id, url, host, method, headers, body, retry, max_lateness,
+           now, coalesce(due_at, now + delay), coalesce(due_at, now + delay),
+           CASE WHEN queued THEN now END, at_least_once, key, labels
+    FROM clock, given
+    WHERE holder IS NULL
+      AND (request_key IS NULL OR id IN (SELECT timer_id FROM asked))
+    RETURNING {reading.SHOWN}
+),
+labelled AS (
+    INSERT INTO timer_label (name, value, due_at, timer_id)
+    SELECT label.key, label.value, due_at, id
+    FROM stored, jsonb_each_text(labels) AS label
+),
+holding AS (
+    UPDATE timer_key SET timer_id = given.id, latest_at = given.latest_at
+    FROM stored JOIN given USING (id) WHERE timer_key.key = given.key
+)
+SELECT given.id AS given_id, given.holder, stored.*
+FROM given LEFT JOIN stored USING (id)
+"""
+
+REQUESTS = """
+SELECT key, fingerprint, timer_id, time_left FROM request_key
+WHERE key = ANY(%(keys)b)
+"""
+
+Answer = Stored | KeyTaken | Repeated
+
+
+def create(timers: Sequence[NamedTimer]) -> list[Answer]:
+    """Store timers, each once for its key and once for its request's key.
+
+    Nothing is stored where another timer has the key, or the request was
+    made before. The answers stand in the order of the timers.
+    """
+    rows: dict[UUID, Row] = {}
+    with pool().connection() as connection:
+        with connection.transaction():
+            for group in rounds(timers, _names):
+                lock_keys(connection, group)
+                rows |= store(connection, group)
+        clock = read_clock(connection)
+        requests = _earlier(
+            connection,
+            [
+                timer.request_key.key
+                for timer in timers
+                if timer.request_key and not rows[timer.timer.id]["id"]
+            ],
+        )
+    return [
+        _answer(timer, rows[timer.timer.id], requests, clock)
+        for timer in timers
+    ]
+
+
+def rounds(
+    items: Sequence[Item], names: Callable[[Item], Iterable[Hashable]]
+) -> list[list[Item]]:
+    """Divide items into groups in which no name stands twice.
+
+    Items that share a name keep their order.
+    """
+    groups: list[list[Item]] = []
+    last: dict[Hashable, int] = {}
+    for item in items:
+        mine = list(names(item))
+        place = max((last[name] + 1 for name in mine if name in last),
+                    default=0)
+        last.update(dict.fromkeys(mine, place))
+        if place == len(groups):
+            groups.append([])
+        groups[place].append(item)
+    return groups
+
+
+def _names(timer: NamedTimer) -> Iterator[tuple[str, str]]:
+    if timer.key is not None:
+        yield "key", timer.key
+    if timer.request_key is not None:
+        yield "request", timer.request_key.key
+
+
+def lock_keys(
+    connection: Connection, timers: Sequence[NamedTimer]
+) -> None:
+    """Lock the keys' rows until the transaction ends; make what is missing."""
+    given = [(each.key, each.timer.id) for each in timers if each.key]
+    if given:
+        keys, ids = zip(*given, strict=True)
+        values = {"keys": list(keys), "ids": list(ids)}
+        connection.execute(LOCK_KEYS, values)
+
+
+def store(
+    connection: Connection, timers: Sequence[NamedTimer]
+) -> dict[UUID, Row]:
+    """Store timers whose keys are locked; return CREATE's rows by their ids.
+
+    No two of them may have one key, or one request's key.
+    """
+    requests = [timer.request_key for timer in timers]
+    cursor = connection.execute(
+        CREATE,
+        {
+            **columns([timer.timer for timer in timers]),
+            "keys": [timer.key for timer in timers],
+            "request_keys": [each and each.key for each in requests],
+            "fingerprints": [each and each.fingerprint for each in requests],
+            "times_left": [each and each.time_left for each in requests],
+            "takes_key": [timer.takes_key for timer in timers],
+            "latest_at": [timer.latest_at for timer in timers],
+        },
+    )
+    return {row["given_id"]: row for row in named(cursor)}
+
+
+def _earlier(connection: Connection, keys: list[str]) -> dict[str, Row]:
+    """Return what was asked before, by the requests' keys."""
+    if not keys:
+        return {}
+    rows = named(connection.execute(REQUESTS, {"keys": keys}))
+    return {row["key"]: row for row in rows}
+
+
+def _answer(
+    timer: NamedTimer,
+    row: Row,
+    requests: Mapping[str, Row],
+    clock: ClockReading,
+) -> Answer:
+    if row["id"] is not None:
+        return stored(row, timer.timer, clock)
+    asked = timer.request_key
+    if asked is not None and (earlier := requests.get(asked.key)):
+        is_same = earlier["fingerprint"] == asked.fingerprint
+        return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
+    return KeyTaken(row["holder"])
+
+
+def stored(row: Row, timer: NewTimer, clock: ClockReading) -> Stored:
+    """Return that a timer was stored, from a row of CREATE."""
+    publish_at = clock.to_monotonic(row["due_at"]) if timer.queued else None
+    return Stored(reading.stored_timer(row), publish_at, is_new=True)
