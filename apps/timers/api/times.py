@@ -60,6 +60,11 @@ def moment(value: Any, timezone: str | None = None) -> datetime:
         raise wrong('must be a string such as "2026-01-31T12:00:00Z"')
     try:
         return moments.parse(value, timezone)
+    except moments.UnknownZone as error:
+        raise PydanticCustomError(
+            "zone", "{sentence}",
+            {"sentence": str(error), "fields": ["timezone"]},
+        ) from None
     except moments.InvalidMoment as error:
         raise wrong(str(error)) from None
 
@@ -179,13 +184,15 @@ class TimesIn(BaseModel):
 
     def when(self) -> When:
         """Return when the timer fires; each call picks anew in a window."""
-        spread = timedelta(0)
-        if self.window is not None:
-            spread = moments.spread(self.window)
-        if self.fire_at is None:
-            delay, due_at = timedelta(seconds=self.total_seconds), None
+        now = datetime.now(UTC)
+        due_at = self.fire_at
+        if due_at is None:
+            delay = timedelta(seconds=self.total_seconds)
         else:
-            due_at = self.fire_at + spread
-            delay = max(timedelta(0), self.fire_at - datetime.now(UTC))
-        delay += spread
+            delay = max(timedelta(0), due_at - now)
+        if self.window is not None:
+            start = due_at or (now + delay).replace(microsecond=0)
+            spread = moments.spread(self.window, start)
+            delay += spread
+            due_at = due_at and due_at + spread
         return When(delay, due_at, math.ceil(delay.total_seconds()))
