@@ -224,7 +224,7 @@ def test_put_may_keep_what_there_is() -> None:
 
 def test_put_may_extend_up_to_a_moment() -> None:
     # Given a timer that may be moved by 100 s at most
-    latest = datetime.now(UTC) + timedelta(seconds=100)
+    latest = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=100)
     first = put("k", seconds=50, if_exists="extend",
                 latest_at=latest.isoformat())
     assert first.status_code == 201
