@@ -21,7 +21,7 @@ from apps.timers.storage.records import (
     Report,
 )
 from apps.webhooks.client import FailureKind, Result, printable
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds
 
 #: Why a timer with `max_lateness` was not called.

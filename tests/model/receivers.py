@@ -7,7 +7,7 @@ from uuid import UUID
 from apps.timers.firing.call import TooLate
 from apps.timers.firing.claims import ClaimLost
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from tests.model.life import Grant, Life, must
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from apps.webhooks.client import (
     WebhookClient,
     from_settings,
 )
-from apps.webhooks.fairness import Deferral, Destinations
+from apps.webhooks.destination import Deferral
+from apps.webhooks.fairness import Destinations
 from apps.webhooks.target import Target
 
 logger = logging.getLogger(__name__)

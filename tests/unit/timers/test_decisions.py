@@ -17,7 +17,7 @@ from apps.timers.storage.records import (
     Report,
 )
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import MOST_RETRY_AFTER, RetryPolicy
 
