@@ -11,8 +11,8 @@ import dramatiq
 import pytest
 from pytest_django import Settings
 
+from apps.broker.interface import ON_TIME, OVERDUE
 from apps.broker.memory import MemoryBroker
-from apps.broker.names import ON_TIME, OVERDUE
 from apps.broker.rabbitmq import LadderBroker
 from apps.core.outages import POSTGRES, PUBLISHING, TROUBLES
 from apps.timers.firing import call, claims

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import dramatiq
 
-from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.interface import ON_TIME, OVERDUE
 from apps.timers.firing import fire
 from apps.timers.scheduling.messages import FIRE_OVERDUE_TIMER, FIRE_TIMER
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import dramatiq
 from dramatiq.broker import MessageProxy
 
-from apps.broker.current import TimerBroker
+from apps.broker.interface import TimerBroker
 from apps.broker.memory import MemoryBroker
 from apps.core.database import close_pool
 from apps.core.outages import TROUBLES

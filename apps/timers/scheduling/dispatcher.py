@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from apps.broker.current import get_broker
-from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.outages import POSTGRES, RABBITMQ_AWAY
 from apps.timers import decisions
 from apps.timers.models import Outcome

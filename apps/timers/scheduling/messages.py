@@ -4,7 +4,7 @@ from uuid import UUID
 
 from dramatiq import Message
 
-from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.interface import ON_TIME, OVERDUE
 
 #: The names of the actors, each of which has a queue of its own.
 FIRE_TIMER = "fire_timer"

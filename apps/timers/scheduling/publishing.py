@@ -10,7 +10,7 @@ from uuid import UUID
 
 from dramatiq import Message
 
-from apps.broker.current import get_broker
+from apps.broker.interface import get_broker
 from apps.core.outages import PUBLISHING, TROUBLES
 from apps.core.per_process import PerProcess
 from apps.timers.scheduling.messages import message_for

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from apps.broker import builder, ladder, link
+from apps.broker import ladder, link, topology
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.messages import message
 from tests.support.waiting import eventually
@@ -57,7 +57,7 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a virtual host with 40 queues at most
-    monkeypatch.setattr(builder, "AGAIN", 0.5)
+    monkeypatch.setattr(topology, "AGAIN", 0.5)
     limit_queues(management, 40)
     eventually(broker.is_connected)
     eventually(lambda: reasons(caplog, REFUSED))
