@@ -20,7 +20,12 @@ from apps.broker.channel import (
     Request,
     failure,
 )
-from apps.broker.connection import CONNECT_SECONDS, OutageLog, retry_pause
+from apps.broker.connection import (
+    CONNECT_SECONDS,
+    one_line,
+    outage_of,
+    retry_pause,
+)
 from apps.broker.topology import LadderBuilder, Refusals
 
 logger = logging.getLogger(__name__)
@@ -59,7 +64,7 @@ class Link(threading.Thread):
             self.loop, self._refusals, self._begin, self._on_ladder
         )
         self._is_blocked = False
-        self._outage = OutageLog("publishing")
+        self._outage = outage_of("publishing")
         self._connection: pika.SelectConnection | None = None
         # A channel that is ready; `_begin` puts it to use.
         self._ready: PublishingChannel | None = None
@@ -144,7 +149,7 @@ class Link(threading.Thread):
         self._is_failing = False
         if not self._is_blocked:
             self.is_usable = True
-            self._outage.up()
+            self._outage.worked()
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._carry_out(request)
@@ -183,7 +188,7 @@ class Link(threading.Thread):
         self._is_blocked = False
         if self._channel is not None:
             self.is_usable = True
-            self._outage.up()
+            self._outage.worked()
 
     def _drop(self, reason: object, *, is_failing: bool = False) -> None:
         """Forget the connection, fail what is unsettled, connect again."""
@@ -209,7 +214,7 @@ class Link(threading.Thread):
     ) -> None:
         """Fail what the channel has not confirmed, and what waits for one."""
         if not self._is_stopping:
-            self._outage.down(reason)
+            self._outage.failed(one_line(reason))
         error = failure(f"RabbitMQ is away: {reason}")
         if channel is not None:
             channel.give_up(error)

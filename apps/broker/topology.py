@@ -93,7 +93,7 @@ class Refusals:
             logger.error(
                 "RabbitMQ holds this with other arguments: it is used as it "
                 "is; delete it there and restart to have it right",
-                extra={"declared": name, "reason": error.reply_text},
+                extra={"declared": name, "error": error.reply_text},
             )
         elif name in _RUNGS:
             self.missing[name] = error.reply_text
@@ -243,7 +243,7 @@ class LadderBuilder:
         elif names:
             logger.error(
                 "RabbitMQ refuses the ladder",
-                extra={"reason": one_line(reason)},
+                extra={"error": one_line(reason)},
             )
             return
         if self._left:
@@ -272,7 +272,7 @@ class LadderBuilder:
                 "them, and may be late",
                 extra={
                     "rungs": f"{len(self._refused)} of {len(ladder.rungs())}",
-                    "reason": next(iter(self._refused.values())),
+                    "error": next(iter(self._refused.values())),
                 },
             )
             self._loop.call_later(AGAIN, lambda: self._again(connection))

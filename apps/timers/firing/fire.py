@@ -1,6 +1,5 @@
 """Firing one timer: claim it, wait for its time, call, record."""
 
-import logging
 import time
 from uuid import UUID
 
@@ -8,7 +7,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from apps.core.database import pool
-from apps.core.repeated import Repeated
+from apps.core.outages import Outage
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
@@ -18,10 +17,8 @@ from apps.timers.storage import store
 from apps.timers.storage.records import Claim, DueMessage, Early
 from apps.webhooks.target import InvalidURL, parse_target
 
-logger = logging.getLogger(__name__)
-
 #: Rungs that are missing or too short send many timers early, over and over.
-_EARLY = Repeated(logger, "timer came early; it waits on")
+_EARLY = Outage("timer came early; it waits on")
 
 
 def fire(timer_id: UUID) -> None:
@@ -47,7 +44,7 @@ def _send_back(timer_id: UUID, wait: float) -> None:
 
     A rung of the ladder may be missing, or RabbitMQ's clock may be fast.
     """
-    _EARLY.note(timer=timer_id, early_s=round(wait, 3))
+    _EARLY.failed(timer=timer_id, early_s=round(wait, 3))
     timer = DueMessage(timer_id, time.monotonic() + wait)
     claims.until_done(lambda: publishing.send_back(timer))
 

@@ -31,7 +31,7 @@ def limit_queues(management: Any, most: int) -> None:
 
 def reasons(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
     return [
-        vars(record)["reason"]
+        vars(record)["error"]
         for record in caplog.records if record.getMessage() == message
     ]
 
@@ -168,7 +168,7 @@ def test_a_refused_password_is_told_though_it_was_away_already(
         told = [
             vars(record)["for"] for record in caplog.records
             if record.getMessage() == away
-            and "ACCESS_REFUSED" in vars(record)["reason"]
+            and "ACCESS_REFUSED" in vars(record)["error"]
         ]
         return sorted(told) == ["consuming timers", "publishing"]
 
