@@ -189,7 +189,7 @@ MUTATIONS = {
         "_try_again_unsent", ("now + in_time > until", "False"),
     ),
     "a request that left is marked": _call(
-        "_on_sent", ("mark_writer().add(self._mark())", "pass"),
+        "_on_sent", ("claims.mark_writer().add(self._mark())", "pass"),
     ),
     "a claim repeated with its token is no other try": _sql(
         "CLAIM",

@@ -114,12 +114,8 @@ class World:
             *((module, "time", clock) for module in (
                 fire, call, claims, records, publishing
             )),
-            *((module, "lease_clock", self._lease_clock) for module in (
-                call, claims
-            )),
-            *((module, "mark_writer", lambda: self.running) for module in (
-                call, claims
-            )),
+            (claims, "lease_clock", self._lease_clock),
+            (claims, "mark_writer", lambda: self.running),
             (claims, "stopping", SimpleNamespace(wait=self._pause)),
             (decisions, "backoff", partial(doubled, 1.0)),
             (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),

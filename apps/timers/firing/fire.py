@@ -1,17 +1,24 @@
-"""Firing one timer: claim it, wait for its time, call, record."""
+"""Firing one timer: claim it, wait for its time, call, record.
+
+The two actors differ only in their queue and priority. A priority belongs to
+an actor, and a prefetch to a queue. So overdue timers have an actor and a
+queue of their own: a backlog of them must not delay the timers that are on
+time.
+"""
 
 import time
 from uuid import UUID
 
+import dramatiq
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.broker.interface import ON_TIME, OVERDUE
 from apps.core.database import pool
 from apps.core.outages import Outage
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
-from apps.timers.firing.marks import mark_writer
 from apps.timers.scheduling import publishing
 from apps.timers.storage import store
 from apps.timers.storage.records import Claim, DueMessage, Early
@@ -19,6 +26,22 @@ from apps.webhooks.target import InvalidURL, parse_target
 
 #: Rungs that are missing or too short send many timers early, over and over.
 _EARLY = Outage("timer came early; it waits on")
+
+
+@dramatiq.actor(
+    actor_name=publishing.FIRE_TIMER, queue_name=ON_TIME, priority=0
+)
+def fire_timer(timer_id: str) -> None:
+    """Fire a timer that is due now, within the lead."""
+    fire(UUID(timer_id))
+
+
+@dramatiq.actor(
+    actor_name=publishing.FIRE_OVERDUE_TIMER, queue_name=OVERDUE, priority=10
+)
+def fire_overdue_timer(timer_id: str) -> None:
+    """Fire a timer whose time passed before it could be queued."""
+    fire(UUID(timer_id))
 
 
 def fire(timer_id: UUID) -> None:
@@ -97,5 +120,5 @@ def prepare() -> None:
             "secret with: echo whsec_$(openssl rand -base64 32)"
         )
     call.client()
-    mark_writer()
+    claims.mark_writer()
     pool()

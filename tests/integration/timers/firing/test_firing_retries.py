@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.firing.call import Call
 from apps.webhooks.client import Result, WebhookClient, from_settings
