@@ -101,8 +101,8 @@ class Link(threading.Thread):
         connection = pika.SelectConnection(
             self._parameters,
             on_open_callback=self._on_open,
-            on_open_error_callback=self._on_lost,
-            on_close_callback=self._on_lost,
+            on_open_error_callback=self._on_closed,
+            on_close_callback=self._on_closed,
             custom_ioloop=self.loop,
         )
         self._connection = connection
@@ -162,7 +162,7 @@ class Link(threading.Thread):
 
     # Losing the connection
 
-    def _on_lost(
+    def _on_closed(
         self, connection: pika.connection.Connection, reason: BaseException
     ) -> None:
         if connection is self._connection:
@@ -282,7 +282,7 @@ class Link(threading.Thread):
     def _disconnect(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_open:
-            # _on_lost then ends the loop; in a black hole, call_later does.
+            # _on_closed then ends the loop; in a black hole, call_later does.
             connection.close()
             self.loop.call_later(0.5, self.loop.stop)
         else:

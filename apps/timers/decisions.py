@@ -131,7 +131,7 @@ def broken(
     return _try_again_unsent(claim, said, attempt, delay, failures, now)
 
 
-def put_off(claim: Claim, deferral: Deferral, now: datetime) -> Decision:
+def deferred(claim: Claim, deferral: Deferral, now: datetime) -> Decision:
     """Return what follows when a destination takes no more calls now."""
     delay = timedelta(seconds=deferral.wait)
     if deferral.hanging:

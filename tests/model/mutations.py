@@ -178,7 +178,7 @@ MUTATIONS = {
     "a worker looks at its lease after a renewal": _call(
         "_before_send", ("self._check_lease()", "pass"),
     ),
-    "a lost claim is not renewed": _claims(
+    "a claim that was taken over is not renewed": _claims(
         "renew", ("not is_renewed", "False"),
     ),
     "a lease runs from before the question": _claims(
@@ -217,7 +217,7 @@ MUTATIONS = {
     "a record is repeated without effect": _sql(
         "RECORD", (" AND timer.outcome IS NULL)", ")"),
     ),
-    "what is put off has no number": _sql(
+    "what is deferred has no number": _sql(
         "POSTPONE", ("- (number IS NULL)::int", ""),
     ),
     "a postponement counts tries": _sql(

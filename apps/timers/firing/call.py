@@ -126,7 +126,7 @@ class Call:
         used = claims.lease_clock() - self._asked_at
         left = store.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
-            raise claims.ClaimLost(f"the claim is {used:.1f} s old")
+            raise claims.LeaseTooShort(f"the claim is {used:.1f} s old")
 
     def _check_lateness(self) -> None:
         if self._claim.is_too_late():
@@ -148,7 +148,7 @@ class Call:
         claim = self._claim
         claims.mark_writer().discard(claim.token)
         if self._deferral is not None:
-            return decisions.put_off(claim, self._deferral, claim.now())
+            return decisions.deferred(claim, self._deferral, claim.now())
         if claim.is_too_late():
             return decisions.too_late(claim, decisions.TOO_LATE)
         logger.warning(

@@ -59,8 +59,8 @@ _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
 _renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(store.renew)
 
 
-class ClaimLost(Abort):
-    """A call that went out now could outlive its claim."""
+class LeaseTooShort(Abort):
+    """A call that went out now could outlive its claim's lease."""
 
 
 def lease_clock() -> float:
@@ -84,15 +84,18 @@ def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
 
 
 def renew(claim: Claim) -> float:
-    """Renew a claim; return when that was asked for, or raise ClaimLost."""
+    """Renew a claim; return when that was asked for.
+
+    Raises LeaseTooShort.
+    """
     asked_at = lease_clock()
     request = ClaimRequest(claim.id, claim.token)
     try:
         is_renewed = _renewals.submit(request, timeout=_WRITE_TIMEOUT)
     except (*UNAVAILABLE, TimeoutError) as error:
-        raise ClaimLost("the claim could not be renewed") from error
+        raise LeaseTooShort("the claim could not be renewed") from error
     if not is_renewed:
-        raise ClaimLost("the claim was taken over")
+        raise LeaseTooShort("the claim was taken over")
     return asked_at
 
 

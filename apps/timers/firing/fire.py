@@ -87,7 +87,7 @@ def _try(claim: Claim, asked_at: float) -> Decision | None:
     origin = target.host, target.port
     deferral = call.destinations().enter(origin, returning=claim.waited)
     if deferral is not None:
-        return decisions.put_off(claim, deferral, claim.now())
+        return decisions.deferred(claim, deferral, claim.now())
     return call.Call(claim, target, asked_at).make()
 
 

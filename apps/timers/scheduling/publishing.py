@@ -55,18 +55,18 @@ def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
 
 
 def publish(timers: Sequence[DueMessage]) -> int:
-    """Publish timers that are marked as queued; return how many went out.
+    """Publish timers that are stored as queued; return how many went out.
 
-    A timer whose message was not confirmed loses its mark, so that the
+    A timer whose message was not confirmed is queued no more, so that the
     dispatcher queues it again. If that fails too, the sweep finds it. If the
-    broker raises, all timers lose their marks, and its error is raised again.
+    broker raises, no timer is queued any more, and its error is raised again.
     """
     if not timers:
         return 0
     try:
         failures = get_broker().enqueue_many(outgoing(timers))
     except Exception:
-        _give_back([timer.id for timer in timers])
+        _unqueue([timer.id for timer in timers])
         raise
     unsent = [
         timer.id
@@ -74,7 +74,7 @@ def publish(timers: Sequence[DueMessage]) -> int:
         if failure is not None
     ]
     if unsent:
-        _give_back(unsent)
+        _unqueue(unsent)
     else:
         PUBLISHING.worked()
     return len(timers) - len(unsent)
@@ -90,29 +90,29 @@ def send_back(timer: DueMessage) -> None:
         publish([timer])
 
 
-def _give_back(timer_ids: Sequence[UUID]) -> None:
-    """Clear queue marks, if that can be done; never raise."""
+def _unqueue(timer_ids: Sequence[UUID]) -> None:
+    """Store that timers are queued no more, if possible; never raise."""
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         store.unqueue(timer_ids)
-    except Exception as error:  # the sweep needs no mark to be cleared
+    except Exception as error:  # the sweep finds them as they are
         logger.warning(
-            "queue marks not cleared; the sweep will find the timers",
+            "timers stay queued without a message; the sweep will find them",
             extra={"error": str(error).strip()},
         )
 
 
 def publish_later(timer: DueMessage) -> None:
-    """Publish a stored timer that is marked as queued, without a wait.
+    """Publish a timer that is stored as queued, without a wait.
 
-    If too many wait already, it loses its mark instead.
+    If too many wait already, it is queued no more.
     """
     if not publisher().add(timer):
-        _give_back([timer.id])
+        _unqueue([timer.id])
 
 
 def _publish_all(timers: Sequence[DueMessage]) -> None:
-    """Publish timers; if that fails, they lose their marks. Never raise."""
+    """Publish timers, or queue them no more; never raise."""
     try:
         publish(timers)
     except Exception as error:
@@ -137,6 +137,6 @@ def publisher() -> BackgroundWriter[UUID, DueMessage]:
 
 
 def _close(started: BackgroundWriter[UUID, DueMessage]) -> None:
-    """Publish what waits; what is left in the end loses its marks."""
+    """Publish what waits; what is left in the end is queued no more."""
     if left := started.close(_LAST_PUBLISHING):
-        _give_back([timer.id for timer in left])
+        _unqueue([timer.id for timer in left])

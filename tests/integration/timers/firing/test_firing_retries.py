@@ -104,7 +104,7 @@ def test_whatever_kept_the_request_from_leaving_is_tried_again(
     monkeypatch.setattr(call, "client", PerProcess(lambda: client))
     timer_id = new_timer(-1, url=TROUBLES[kind](absent, receiver, deaf))
 
-    # When its timer is fired, Then it is put off, and says why
+    # When its timer is fired, Then it is postponed, and says why
     fire.fire(timer_id)
     found = row(timer_id)
     assert (found["outcome"], found["connect_failures"]) == (None, 1)

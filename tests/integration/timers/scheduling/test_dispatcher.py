@@ -250,10 +250,10 @@ def test_what_became_of_lost_workers_claims_is_logged(
     # Then each has a line that names the timer
     lines = {vars(r)["timer"]: r.getMessage() for r in caplog.records}
     assert lines == {
-        str(unsent.id): "worker lost before the call; timer fires again",
-        str(sent.id): "worker lost after the request had left;"
+        str(unsent.id): "worker died before the call; timer fires again",
+        str(sent.id): "worker died after the request had left;"
                       " not sent again",
-        str(given_up.id): "timer given up: it was lost with each worker",
+        str(given_up.id): "timer given up: each worker that had it died",
     }
 
 
@@ -300,7 +300,7 @@ def test_recovery_says_what_it_queued(ladder: LadderBroker) -> None:
     new_timer(90)
     assert recover() == (
         "Queued 5 timers: 2 overdue, 3 near."
-        " Taken over from lost workers: 0."
+        " Taken over from dead workers: 0."
     )
     assert recover().startswith("Queued 0 timers: 0 overdue, 0 near.")
 
