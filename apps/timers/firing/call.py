@@ -161,6 +161,7 @@ class Call:
         """Return what follows from a call, whatever was answered."""
         claim, code = self._claim, result.status_code
         if self._sent_at is not None or code is not None:
+            # Its record should follow, and then no mark is needed.
             claims.mark_writer().add_later(self._mark(code))
         sent_at = self._sent_at if result.sent else None
         try:
