@@ -1,4 +1,4 @@
-"""The timer table; `store` writes its rows, with all SQL in one place."""
+"""The timer table; `storage` has all SQL that reads and writes its rows."""
 
 from django.db import models
 from django.db.models import Q
@@ -71,6 +71,8 @@ class Timer(models.Model):
     #: until when that is tried again (set by the first failure).
     connect_failures = models.IntegerField(db_default=0)
     retry_until = models.DateTimeField(null=True)
+    #: Whether it waits because its destination took no call.
+    deferred = models.BooleanField(db_default=False)
     #: When it was last opened again, after it had given up.
     replayed_at = models.DateTimeField(null=True)
 

@@ -15,7 +15,7 @@ from apps.core.database import UNAVAILABLE, Busy
 from apps.core.outages import POSTGRES
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.scheduling.publishing import publish_later
-from apps.timers.storage import store
+from apps.timers.storage import changing, creating, looking, queueing
 from apps.timers.storage.records import (
     Attempt,
     DueMessage,
@@ -33,7 +33,7 @@ _PATIENCE = 3.0
 
 
 _creates: GroupCommit[NewTimer, float] = GroupCommit(
-    store.create, singly=(psycopg.DataError, psycopg.IntegrityError)
+    creating.create, singly=(psycopg.DataError, psycopg.IntegrityError)
 )
 
 
@@ -70,7 +70,7 @@ def create_timer(
     feeder. The options are those of `records.NewTimer`. Raises
     StoreUnavailable.
     """
-    queued = bool(settings.RABBITMQ_URL) and delay <= store.HORIZON
+    queued = bool(settings.RABBITMQ_URL) and delay <= queueing.HORIZON
     timer = NewTimer(
         uuid_utils.compat.uuid7(), url, delay, queued, at_least_once,
         request or WebhookRequest(), retry, max_lateness,
@@ -90,7 +90,7 @@ def create_timer(
 def get_timer(timer_id: UUID) -> StoredTimer | None:
     """Return the timer, None if there is none; raise StoreUnavailable."""
     with _reaching_postgres():
-        return store.get(timer_id)
+        return looking.get(timer_id)
 
 
 class AlreadyFired(Exception):
@@ -104,10 +104,10 @@ def cancel_timer(timer_id: UUID) -> bool:
     AlreadyFired, RowUnwritable, or StoreUnavailable.
     """
     with _reaching_postgres():
-        if store.cancel(timer_id):
+        if changing.cancel(timer_id):
             logger.info("timer cancelled", extra={"timer": timer_id})
             return True
-        timer = store.get(timer_id)
+        timer = looking.get(timer_id)
     if timer is not None and timer.outcome != Outcome.CANCELLED:
         raise AlreadyFired
     return timer is not None
@@ -119,8 +119,8 @@ def get_attempts(timer_id: UUID) -> list[Attempt] | None:
     Raises StoreUnavailable.
     """
     with _reaching_postgres():
-        found = store.attempts(timer_id)
-        return found if found or store.get(timer_id) else None
+        found = looking.attempts(timer_id)
+        return found if found or looking.get(timer_id) else None
 
 
 class NotGivenUp(Exception):
@@ -147,10 +147,10 @@ def list_failed(
     Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
     with _reaching_postgres():
-        if of.after is not None and store.get(of.after) is None:
+        if of.after is not None and looking.get(of.after) is None:
             raise UnknownPlace
         try:
-            found = store.failed(of, limit=limit + 1)
+            found = looking.failed(of, limit=limit + 1)
         except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
     page = found[:limit]
@@ -164,8 +164,8 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
     TriedTooOften, RowUnwritable, or StoreUnavailable.
     """
     with _reaching_postgres():
-        replayed = store.replay_one(timer_id)
-        timer = store.get(timer_id)
+        replayed = changing.replay_one(timer_id)
+        timer = looking.get(timer_id)
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
     elif timer is not None:
@@ -175,7 +175,7 @@ def replay_timer(timer_id: UUID) -> StoredTimer | None:
 
 def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
     """Return why a timer was not replayed."""
-    if timer.outcome in GAVE_UP and timer.attempts >= store.MOST_ATTEMPTS:
+    if timer.outcome in GAVE_UP and timer.attempts >= changing.MOST_ATTEMPTS:
         return TriedTooOften()
     return NotGivenUp()
 
@@ -187,7 +187,7 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     StoreUnavailable.
     """
     with _reaching_postgres():
-        replayed = store.replay(timer_ids)
+        replayed = changing.replay(timer_ids)
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 

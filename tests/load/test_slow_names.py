@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import uuid_utils.compat
 
-from apps.timers.storage import store
+from apps.timers.storage import creating
 from apps.timers.storage.records import NewTimer
 from apps.webhooks.retry import RetryPolicy
 from tests.support.ports import free_port
@@ -102,7 +102,7 @@ def test_three_hundred_slow_names(
     healthy = Receiver()
     try:
         with slow_names(addresses, seconds) as urls:
-            store.create([
+            creating.create([
                 NewTimer(
                     uuid_utils.compat.uuid7(),
                     url,

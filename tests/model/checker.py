@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import claiming, taking_over
 from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
@@ -23,9 +23,9 @@ from tests.model.judging import failures_after
 from tests.model.life import TICK, Grant, Life, must
 from tests.model.postgres import Row, maybe_seconds, seconds
 
-_LEASE = store.LEASE.total_seconds()
-_LEAD = store.LEAD.total_seconds()
-_SETTLE = store.SETTLE.total_seconds()
+_LEASE = claiming.LEASE.total_seconds()
+_LEAD = claiming.LEAD.total_seconds()
+_SETTLE = taking_over.SETTLE.total_seconds()
 
 
 class Checker:
@@ -195,12 +195,12 @@ class Checker:
             life.holder = None
             life.reopenings += 1
             must(
-                life.reopenings <= store.MOST_REOPENINGS,
+                life.reopenings <= taking_over.MOST_REOPENINGS,
                 "opened again too often",
             )
         elif outcome is Outcome.FAILED or life.again:
             must(
-                life.reopenings == store.MOST_REOPENINGS,
+                life.reopenings == taking_over.MOST_REOPENINGS,
                 "given up too early",
             )
 

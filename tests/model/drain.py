@@ -1,6 +1,6 @@
 """The end of a game: all is well from now on, and every timer ends."""
 
-from apps.timers.storage import store
+from apps.timers.storage import taking_over
 from tests.model.life import must
 from tests.model.postgres import Row, seconds
 from tests.model.world import World
@@ -28,7 +28,7 @@ def drain(world: World) -> None:
 
 def _latest(world: World) -> float:
     """Return when the last of due times and leases will have passed."""
-    times = [world.now + store.SETTLE.total_seconds()]
+    times = [world.now + taking_over.SETTLE.total_seconds()]
     for row in _unended(world):
         times += [
             seconds(row[name])

@@ -1,4 +1,4 @@
-"""Guards of the store and of fire, and how to take each away."""
+"""Guards of storage and of fire, and how to take each away."""
 
 import ast
 import inspect
@@ -14,7 +14,15 @@ from unittest import mock
 from apps.timers import decisions
 from apps.timers.firing import call, claims, fire
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import sql
+from apps.timers.storage import (
+    changing,
+    claiming,
+    queueing,
+    recording,
+    taking_over,
+)
+
+_STORAGE = (changing, claiming, queueing, recording, taking_over)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Mutation:
 
 
 def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
-    return Mutation(sql, name, changes)
+    module = next(each for each in _STORAGE if hasattr(each, name))
+    return Mutation(module, name, changes)
 
 
 def _claims(name: str, *changes: tuple[str, str]) -> Mutation:
@@ -116,7 +125,7 @@ MUTATIONS = {
     ),
     "a postponement is no crash": _sql("POSTPONE", ("claims = 0, ", "")),
     "a cancel looks for claims": _sql(
-        "CANCEL", (sql._WAITING, "outcome IS NULL"),
+        "CANCEL", ("fired_at IS NULL AND outcome IS NULL", "outcome IS NULL"),
     ),
     "a cancel looks at the mark": _sql(
         "CANCEL", ("sent_at IS NULL OR", "true OR"),
@@ -147,7 +156,8 @@ MUTATIONS = {
     "taking over waits after an outage": Mutation(
         dispatcher,
         "take_over",
-        (("POSTGRES.ended_within(store.SETTLE.total_seconds())", "False"),),
+        (("POSTGRES.ended_within(taking_over.SETTLE.total_seconds())",
+          "False"),),
     ),
     "taking over does nothing when held up": _sql(
         "TAKE_OVER",

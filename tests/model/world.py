@@ -17,11 +17,23 @@ import psycopg
 from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
+from apps.core.database import Connection
 from apps.timers import decisions
 from apps.timers.firing import call, claims, fire
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher, publishing
-from apps.timers.storage import aside, records, store
+from apps.timers.storage import (
+    aside,
+    changing,
+    claiming,
+    creating,
+    looking,
+    queueing,
+    recording,
+    records,
+    rows,
+    taking_over,
+)
 from apps.timers.storage.records import (
     Claim,
     ClockReading,
@@ -45,10 +57,10 @@ from tests.model.worker import Worker, Write
 
 #: What `claims` writes, and what with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "_claims": store.claim,
-    "_renewals": store.renew,
-    "_records": store.record,
-    "_postponements": store.postpone,
+    "_claims": claiming.claim,
+    "_renewals": claiming.renew,
+    "_records": recording.record,
+    "_postponements": recording.postpone,
 }
 
 
@@ -60,16 +72,6 @@ class _Each:
 
     def add(self, item: Any) -> None:
         self._flush([item])
-
-
-class _Store:
-    """The store, but for some of its writes."""
-
-    def __init__(self, **writes: Callable[..., Any]) -> None:
-        self.__dict__.update(writes)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(store, name)
 
 
 class World:
@@ -103,17 +105,21 @@ class World:
 
     def _patch(self, most_reopenings: int) -> None:
         clock = SimpleNamespace(monotonic=self.monotonic, sleep=self._sleep)
-        take_over, read_clock = store.take_over, store._read_clock
+        take_over = taking_over.take_over
         replacements: list[tuple[Any, str, Any]] = [
-            (store, "pool", lambda: self.postgres),
-            (aside, "pool", lambda: self.postgres),
-            (store, "time", clock),
-            (store, "MOST_REOPENINGS", most_reopenings),
-            (store, "take_over", lambda **o: self._take_over(take_over, **o)),
-            (store, "_read_clock", lambda c: self._read_clock(read_clock(c))),
-            *((module, "time", clock) for module in (
-                fire, call, claims, records, publishing
+            *((module, "pool", lambda: self.postgres) for module in (
+                aside, changing, claiming, creating, looking, queueing,
+                taking_over,
             )),
+            *((module, "time", clock) for module in (
+                fire, call, claims, records, publishing, creating, rows,
+                taking_over,
+            )),
+            *((module, "read_clock", self._read_clock) for module in (
+                claiming, creating, queueing, taking_over
+            )),
+            (taking_over, "MOST_REOPENINGS", most_reopenings),
+            (taking_over, "take_over", partial(self._take_over, take_over)),
             (claims, "lease_clock", self._lease_clock),
             (claims, "mark_writer", lambda: self.running),
             (claims, "stopping", SimpleNamespace(wait=self._pause)),
@@ -134,15 +140,17 @@ class World:
         replacements += [
             (claims, "_records", _Each(claims._record)),
             (claims, "_postponements", _Each(claims._postpone)),
-            (claims, "store", _Store(
+            (claims, "recording", SimpleNamespace(
                 record=self._writer("_records"),
                 postpone=self._writer("_postponements"),
             )),
-            (dispatcher, "store", _Store(
+            (dispatcher, "recording", SimpleNamespace(
                 record_for_the_dead=self._for_the_dead(
-                    "_records", store.record_for_the_dead
+                    "_records", recording.record_for_the_dead
                 ),
-                postpone=self._for_the_dead("_postponements", store.postpone),
+                postpone=self._for_the_dead(
+                    "_postponements", recording.postpone
+                ),
             )),
         ]
         for module, name, value in replacements:
@@ -262,7 +270,7 @@ class World:
 
     def create(self, timer: NewTimer) -> None:
         """Store a timer; a `queued` one loses its first message."""
-        store.create([timer])
+        creating.create([timer])
         self.checker.created(timer, self.now)
         self.timers.append(timer.id)
 
@@ -339,7 +347,7 @@ class World:
         """Write what is in flight, or fail to; see MarkWriter."""
         marks, worker.flying = worker.flying, []
         if well:
-            store.mark_sent(marks)
+            claiming.mark_sent(marks)
             for mark in marks:
                 self.checker.marked(mark, self.now)
         else:
@@ -381,7 +389,7 @@ class World:
 
     def cancel(self, timer_id: UUID) -> None:
         """Cancel a timer, or be told that it can't be."""
-        if store.cancel(timer_id):
+        if changing.cancel(timer_id):
             self.checker.cancelled(timer_id)
         else:
             self.checker.not_cancelled(timer_id)
@@ -409,7 +417,8 @@ class World:
         dispatcher.take_over()
         self._hold_up = 0.0
 
-    def _read_clock(self, reading: ClockReading) -> ClockReading:
+    def _read_clock(self, connection: Connection) -> ClockReading:
+        reading = rows.read_clock(connection)
         duration, self._hold_up = self._hold_up, 0.0
         if duration:
             self.cut_off(duration)

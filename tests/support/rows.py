@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from apps.core.database import connect, pool
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import claiming, creating, recording
 from apps.timers.storage.records import (
     Attempt,
     Claim,
@@ -37,7 +37,7 @@ def new_timers(
         NewTimer(uuid_utils.compat.uuid7(), url, delay, queued, **options)
         for _ in range(count)
     ]
-    store.create(timers)
+    creating.create(timers)
     return [timer.id for timer in timers]
 
 
@@ -87,7 +87,7 @@ def change(timer_id: UUID, assignments: str) -> None:
 def claimed(timer_id: UUID, token: UUID | None = None) -> Claim:
     """Claim a timer that must be free."""
     request = ClaimRequest(timer_id, token or uuid_utils.compat.uuid7())
-    (answer,) = store.claim([request])
+    (answer,) = claiming.claim([request])
     assert isinstance(answer, Claim), answer
     return answer
 
@@ -123,7 +123,7 @@ def report(claim: Claim, outcome: Outcome = Outcome.DELIVERED) -> Report:
 def given_up(outcome: Outcome = Outcome.FAILED, **options: Any) -> Claim:
     """Store a timer whose only call ended so, and return its claim."""
     claim = claimed(new_timer(-1, **options))
-    assert store.record([report(claim, outcome)]) == [True]
+    assert recording.record([report(claim, outcome)]) == [True]
     return claim
 
 

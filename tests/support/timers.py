@@ -12,7 +12,7 @@ import uuid_utils.compat
 from django.db import connection
 from pika.exceptions import ChannelClosedByBroker
 
-from apps.timers.storage import store
+from apps.timers.storage import creating
 from apps.timers.storage.records import NewTimer
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
@@ -29,7 +29,7 @@ def store_timers(url: str, delays: Sequence[float]) -> set[str]:
         )
         for delay in delays
     ]
-    store.create(timers)
+    creating.create(timers)
     return {str(timer.id) for timer in timers}
 
 

@@ -15,7 +15,7 @@ from apps.timers.services import (
     TriedTooOften,
     UnknownPlace,
 )
-from apps.timers.storage import store
+from apps.timers.storage import changing
 from apps.timers.storage.aside import RowUnwritable
 
 
@@ -72,7 +72,7 @@ def _not_given_up(error: NotGivenUp) -> HttpResponse:
 def _tried_too_often(error: TriedTooOften) -> HttpResponse:
     return error_response(
         409,
-        f"The timer was tried {store.MOST_ATTEMPTS:,} times or more, and is"
+        f"The timer was tried {changing.MOST_ATTEMPTS:,} times or more, and is"
         " not replayed any more; set a new one.",
     )
 

@@ -25,9 +25,6 @@ from apps.timers.api.schemas import (
 )
 from apps.timers.storage.records import StoredTimer
 
-#: What an error begins with while a timer waits for its host.
-_DEFERRED = ("busy:", "hanging:")
-
 router = Router(tags=["timers"])
 Found = TypeVar("Found")
 
@@ -186,7 +183,7 @@ def _status(timer: StoredTimer) -> TimerStatus:
         return cast(TimerStatus, timer.outcome)
     if timer.fired_at is not None:
         return "firing"
-    if timer.error is not None and timer.error.startswith(_DEFERRED):
+    if timer.deferred:
         return "deferred"
     if timer.attempts or timer.sent_at is not None:
         return "retrying"

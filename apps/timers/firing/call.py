@@ -11,7 +11,7 @@ from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import claims
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.client import (
     Abort,
@@ -124,7 +124,7 @@ class Call:
 
     def _check_lease(self) -> None:
         used = claims.lease_clock() - self._asked_at
-        left = store.LEASE.total_seconds() - used
+        left = claiming.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
             raise claims.LeaseTooShort(f"the claim is {used:.1f} s old")
 

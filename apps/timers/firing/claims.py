@@ -18,7 +18,7 @@ from apps.core.outages import POSTGRES
 from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
-from apps.timers.storage import store
+from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
@@ -54,9 +54,9 @@ _LAST_MARKS = 2.0
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
-    store.claim
+    claiming.claim
 )
-_renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(store.renew)
+_renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(claiming.renew)
 
 
 class LeaseTooShort(Abort):
@@ -110,7 +110,7 @@ def mark_writer() -> BackgroundWriter[UUID, Mark]:
     written at all.
     """
     return BackgroundWriter(
-        lambda marks: store.mark_sent(marks),
+        lambda marks: claiming.mark_sent(marks),
         key=lambda mark: mark.token,
         name="marks",
         grace=_GRACE,
@@ -180,7 +180,7 @@ def _write(
 
 def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     """Record how timers ended, and log it."""
-    written = _write(store.record, ended)
+    written = _write(recording.record, ended)
     for (claim, report), is_written in zip(ended, written, strict=True):
         details = decisions.details(claim, report.attempt, report.error)
         if not is_written:
@@ -190,7 +190,7 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
 
 def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     """Postpone timers, and log it."""
-    written = _write(store.postpone, tried)
+    written = _write(recording.postpone, tried)
     for (claim, later), is_written in zip(tried, written, strict=True):
         details = decisions.details(claim, later.attempt, later.error)
         if is_written:

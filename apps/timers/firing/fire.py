@@ -20,7 +20,7 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
 from apps.timers.scheduling import publishing
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Claim, DueMessage, Early
 from apps.webhooks.target import InvalidURL, parse_target
 
@@ -107,7 +107,7 @@ def prepare() -> None:
     and under `once` that ends a timer. A timer that waits for a worker is only
     late.
     """
-    longest = store.LEASE.total_seconds() / 2
+    longest = claiming.LEASE.total_seconds() / 2
     if longest < settings.WEBHOOK_TIMEOUT:
         raise ImproperlyConfigured(
             f"WEBHOOK_TIMEOUT={settings.WEBHOOK_TIMEOUT:g} must be at most"

@@ -16,7 +16,7 @@ from apps.timers import decisions
 from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish
 from apps.timers.scheduling.steps import Steps, without_end
-from apps.timers.storage import store, stuck
+from apps.timers.storage import queueing, recording, taking_over
 from apps.timers.storage.records import DueMessage, Postponement, Report
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     done = Pass()
     steps = Steps("a step of the dispatcher failed; it does the others")
     done.failed = steps.failed
-    steps.run("freeing what is stuck", stuck.free_stuck)
+    steps.run("freeing what is stuck", taking_over.free_stuck)
     taken_over = steps.run("taking over", partial(take_over, is_over))
     done.taken_over = taken_over or 0
     depths = steps.run("asking RabbitMQ", _depths)
@@ -101,7 +101,7 @@ def _promote(
     """Queue what is near and, as far as there is room, what is overdue."""
 
     def near() -> bool:
-        batch = store.promote(overdue=False, limit=_BATCH)
+        batch = queueing.promote(overdue=False, limit=_BATCH)
         done.near += _publish(done, batch)
         return len(batch) == _BATCH
 
@@ -109,7 +109,7 @@ def _promote(
         if done.overdue >= room:
             done.more = True
             return False
-        batch = store.promote(overdue=True, limit=_BATCH)
+        batch = queueing.promote(overdue=True, limit=_BATCH)
         done.overdue += _publish(done, batch)
         return len(batch) == _BATCH
 
@@ -135,7 +135,7 @@ def _publish(done: Pass, batch: Sequence[DueMessage]) -> int:
 def _sweep(done: Pass, is_over: Callable[[], bool], idle: bool) -> None:
     """Queue again what RabbitMQ seems to have lost."""
     while True:
-        lost = store.lost(idle=idle, limit=_BATCH)
+        lost = queueing.lost(idle=idle, limit=_BATCH)
         if lost:
             # Where messages were lost, queues may be lost as well.
             get_broker().forget_topology()
@@ -160,7 +160,7 @@ def take_over(is_over: Callable[[], bool] = without_end) -> int:
     left = [_take_over_unanswered, _take_over_answered]
     while left:
         for step in tuple(left):
-            if POSTGRES.ended_within(store.SETTLE.total_seconds()):
+            if POSTGRES.ended_within(taking_over.SETTLE.total_seconds()):
                 return count
             done = step()
             count += done
@@ -172,7 +172,7 @@ def take_over(is_over: Callable[[], bool] = without_end) -> int:
 
 
 def _take_over_unanswered() -> int:
-    ended = store.take_over(limit=_BATCH)
+    ended = taking_over.take_over(limit=_BATCH)
     for timer_id, outcome in ended:
         _log_taken_over(str(timer_id), outcome)
     return len(ended)
@@ -181,12 +181,13 @@ def _take_over_unanswered() -> int:
 def _take_over_answered() -> int:
     """Do what dead workers would have done with their answers."""
     found = [
-        decisions.of_the_dead(each) for each in store.answered(limit=_BATCH)
+        decisions.of_the_dead(each)
+        for each in taking_over.answered(limit=_BATCH)
     ]
     if reports := [each for each in found if isinstance(each, Report)]:
-        store.record_for_the_dead(reports)
+        recording.record_for_the_dead(reports)
     if later := [each for each in found if isinstance(each, Postponement)]:
-        store.postpone(later)
+        recording.postpone(later)
     for decision in found:
         assert decision.attempt is not None
         logger.warning(

@@ -18,7 +18,7 @@ from apps.timers.scheduling import dispatcher
 from apps.timers.scheduling.publishing import outgoing
 from apps.timers.scheduling.steps import Steps, Turn
 from apps.timers.scheduling.wakeups import Wakeups
-from apps.timers.storage import store, stuck
+from apps.timers.storage import queueing, taking_over
 from apps.timers.storage.records import DueMessage
 
 _AHEAD = timedelta(seconds=2)
@@ -64,7 +64,7 @@ class Feeder:
         overdue = steps.run(
             "feeding what is overdue", partial(self._due, True)
         )
-        steps.run("freeing what is stuck", stuck.free_stuck)
+        steps.run("freeing what is stuck", taking_over.free_stuck)
         if steps.failed:
             self._health.bad()
         else:
@@ -73,7 +73,7 @@ class Feeder:
 
     def _due(self, overdue: bool) -> int:
         return self._feed(
-            store.due(overdue=overdue, ahead=_AHEAD, limit=_MOST)
+            queueing.due(overdue=overdue, ahead=_AHEAD, limit=_MOST)
         )
 
     def _feed(self, timers: Sequence[DueMessage]) -> int:

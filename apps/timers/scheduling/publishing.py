@@ -16,7 +16,7 @@ from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.batching import BackgroundWriter
 from apps.core.outages import PUBLISHING, TROUBLES
 from apps.core.processes import PerProcess
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import DueMessage
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def message_for(timer_id: UUID, *, overdue: bool = False) -> Message[None]:
 def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
     """Return each timer's message and its delay in ms, minus half the lead."""
     now = time.monotonic()
-    lead = store.LEAD.total_seconds() / 2
+    lead = claiming.LEAD.total_seconds() / 2
     return [
         (
             message_for(timer.id, overdue=timer.overdue),
@@ -82,8 +82,8 @@ def publish(timers: Sequence[DueMessage]) -> int:
 
 def send_back(timer: DueMessage) -> None:
     """Publish again a timer that was delivered before its time."""
-    if timer.at - time.monotonic() > store.HORIZON.total_seconds():
-        store.unqueue([timer.id])
+    if timer.at - time.monotonic() > queueing.HORIZON.total_seconds():
+        queueing.unqueue([timer.id])
     else:
         # A message comes early when a rung was missing.
         get_broker().forget_topology()
@@ -94,7 +94,7 @@ def _unqueue(timer_ids: Sequence[UUID]) -> None:
     """Store that timers are queued no more, if possible; never raise."""
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
-        store.unqueue(timer_ids)
+        queueing.unqueue(timer_ids)
     except Exception as error:  # the sweep finds them as they are
         logger.warning(
             "timers stay queued without a message; the sweep will find them",

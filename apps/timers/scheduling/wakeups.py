@@ -12,7 +12,7 @@ from apps.core.database import (
     connection_arguments,
 )
 from apps.core.outages import TROUBLES
-from apps.timers.storage.sql import CHANNEL
+from apps.timers.storage.queueing import CHANNEL
 
 _SENTENCE = "news can't be listened for; timers are looked for as often"
 

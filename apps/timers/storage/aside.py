@@ -17,13 +17,13 @@ import psycopg
 from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.outages import TROUBLES
 from apps.timers.models import Outcome
-from apps.timers.storage import sql
 from apps.timers.storage.records import (
     ClaimRequest,
     Mark,
     Postponement,
     Report,
 )
+from apps.timers.storage.rows import Row, named
 from apps.webhooks.client import printable
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,20 @@ ROW_ERRORS = (
     OverflowError,
     RecursionError,
 )
+
+# A marked one may have been received.
+SET_ASIDE = """
+UPDATE timer
+SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
+                                         THEN 'unknown' ELSE 'failed' END),
+    error = %(error)s, leased_until = NULL, queued_at = NULL
+WHERE id = %(id)s AND outcome IS NULL
+  AND (claim_token = %(token)s::uuid
+       OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
+"""
+#: Statements that find their rows themselves leave out the `skipped` ones.
+_NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"
+_GIVEN = "id = ANY(%(ids)b::uuid[])"
 
 #: How long a row that can't even be set aside is left alone, in seconds.
 _PAUSE = 60.0
@@ -167,7 +181,7 @@ def set_aside(
     }
     try:
         with pool().connection() as connection:
-            done = bool(connection.execute(sql.SET_ASIDE, values).rowcount)
+            done = bool(connection.execute(SET_ASIDE, values).rowcount)
     except UNAVAILABLE:
         raise
     except ROW_ERRORS:
@@ -221,21 +235,22 @@ def bad_free(timer_id: UUID, error: Exception) -> list[Any]:
 
 def found(
     connection: Connection, query: str, ids: str, **values: Any
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """Run a query that finds its timers itself; leave out what it fails on.
 
-    `ids` is a query that finds only their ids.
+    `ids` is a query that finds their ids, and fails on none of them.
     """
     values["skipped"] = skipped.ids()
     try:
-        return connection.execute(query, values).fetchall()
+        return named(connection.execute(query, values))
     except UNAVAILABLE:
         raise
     except ROW_ERRORS:
-        rows = connection.execute(ids, values).fetchall()
+        rows = named(connection.execute(ids, values))
 
-    def run(some: Sequence[UUID]) -> list[tuple[Any, ...]]:
+    def run(some: Sequence[UUID]) -> list[Row]:
         values["ids"] = list(some)
-        return connection.execute(sql.among(query), values).fetchall()
+        given = query.replace(_NOT_SKIPPED, _GIVEN)
+        return named(connection.execute(given, values))
 
-    return each_for_itself(run, [timer_id for (timer_id,) in rows], bad_free)
+    return each_for_itself(run, [row["id"] for row in rows], bad_free)

@@ -4,11 +4,10 @@ An older version, or somebody's SQL, may have written a row. Reading it raises
 one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID
 
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
@@ -19,12 +18,14 @@ from apps.core.database import Connection
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import ROW_ERRORS
 from apps.timers.storage.records import (
+    Answered,
     Attempt,
     Claim,
     ClockReading,
     Early,
     StoredTimer,
 )
+from apps.timers.storage.rows import Row, named
 from apps.webhooks.request import METHODS, WebhookRequest
 from apps.webhooks.retry import RetryPolicy
 
@@ -38,29 +39,61 @@ _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 
+#: What `claim` reads: the columns are named as the fields of a Claim.
+CLAIMED = """
+    method, headers, body, retry, timer.id, claim_token AS token, url,
+    created_at, due_at, next_at,
+    coalesce(replayed_at, due_at) + max_lateness AS latest_at,
+    connect_failures, retry_until, attempts, claims, retries,
+    sent_at IS NOT NULL AS called
+"""
 
-def claim_answer(
-    row: tuple[Any, ...], clock: ClockReading
-) -> tuple[UUID, Claim | Early]:
-    """Return the token of a claim, and the answer to it.
+#: The fields of a Claim that are columns as they are.
+_AS_IT_IS = {field.name for field in fields(Claim)} - {
+    "clock", "request", "retry",
+}
+
+#: What `stored_timers` reads: the columns are named as the fields of a
+#: StoredTimer. They can be computed whatever a row holds.
+SHOWN = """
+    retry, id, url, method,
+    greatest(0, ceil(extract(
+        epoch FROM least(greatest(due_at, 'epoch'), '9999-12-31T00:00Z')
+                   - clock_timestamp()
+    )))::bigint AS time_left,
+    created_at, due_at, next_at, fired_at, sent_at, outcome, deferred,
+    status_code, error, at_least_once, max_lateness,
+    attempts::bigint + claims AS attempts
+"""
+
+
+def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
+    """Return the answer to a claim.
 
     Raises ValueError for a claimed row that can't be called.
     """
-    token, wait, *rest = row
-    if wait is not None:
-        return token, Early(wait.total_seconds())
-    return token, claim(rest, clock)
+    wait = row["wait"]
+    return claim(row, clock) if wait is None else Early(wait.total_seconds())
 
 
-def claim(row: Sequence[Any], clock: ClockReading) -> Claim:
+def claim(row: Row, clock: ClockReading) -> Claim:
     """Return a claim; raise ValueError for a row that can't be called."""
-    method, headers, body, retry, *rest = row
+    method = row["method"]
     if method not in METHODS:
         raise ValueError(f"method is {method[:20]!r}")
-    request = WebhookRequest(method, _headers(headers), body)
-    granted = Claim(clock, request, _policy(retry), *rest)
+    granted = Claim(
+        clock=clock,
+        request=WebhookRequest(method, _headers(row["headers"]), row["body"]),
+        retry=_policy(row["retry"]),
+        **{name: row[name] for name in _AS_IT_IS},
+    )
     _check_counters(granted)
     return granted
+
+
+def answered(row: Row, clock: ClockReading) -> Answered:
+    """Return a claim that was answered, as `claim` does."""
+    return Answered(claim(row, clock), row["answered"], row["left_at"])
 
 
 def _check_counters(claim: Claim) -> None:
@@ -94,16 +127,15 @@ def stored_timers(
 ) -> list[StoredTimer]:
     """Return the timers that a query shows, each as far as it can be read."""
     try:
-        rows = connection.execute(query, values).fetchall()
+        rows = named(connection.execute(query, values))
         return [_stored(row) for row in rows]
     except ROW_ERRORS:
         rows = _read_leniently(connection, query, values)
         return [_as_far_as_readable(StoredTimer, row) for row in rows]
 
 
-def _stored(row: Sequence[Any]) -> StoredTimer:
-    retry, *rest = row
-    timer = StoredTimer(_policy(retry), *rest)
+def _stored(row: Row) -> StoredTimer:
+    timer = StoredTimer(**row | {"retry": _policy(row["retry"])})
     if timer.outcome is not None and timer.outcome not in _OUTCOMES:
         raise ValueError(f"outcome is {timer.outcome!r}")
     return timer
@@ -114,8 +146,8 @@ def attempts(
 ) -> list[Attempt]:
     """Return the attempts that a query finds, as far as they can be read."""
     try:
-        rows = connection.execute(query, values).fetchall()
-        return [Attempt(*row) for row in rows]
+        rows = named(connection.execute(query, values))
+        return [Attempt(**row) for row in rows]
     except ROW_ERRORS:
         rows = _read_leniently(connection, query, values)
         return [_as_far_as_readable(Attempt, row) for row in rows]
@@ -155,41 +187,37 @@ _LENIENT = {
 
 def _read_leniently(
     connection: Connection, query: str, values: Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     cursor = connection.cursor()
     for name, loader in _LENIENT.items():
         cursor.adapters.register_loader(name, loader)
-    return cursor.execute(query, values).fetchall()
+    return named(cursor.execute(query, values))
 
 
-def _as_far_as_readable(
-    kind: type[Shown], row: Sequence[Any]
-) -> Shown:
+def _as_far_as_readable(kind: type[Shown], row: Row) -> Shown:
     """Return a record whose `error` says which columns can't be read."""
-    names = [field.name for field in fields(kind)]
-    values = dict(zip(names, row, strict=True))
     problems = []
-    for name, value in values.items():
+    for name, value in row.items():
         if isinstance(value, _Unreadable):
             problems.append(f"{name} is {value.text}")
             is_required = name in ("created_at", "due_at", "next_at")
-            values[name] = value.nearest() if is_required else None
+            row[name] = value.nearest() if is_required else None
     if kind is StoredTimer:
-        problems += _mend(values)
-    if problems and values["error"] is None:
-        values["error"] = f"invalid: {'; '.join(problems)}"
-    return kind(**values)
+        problems += _mend(row)
+    if problems and row["error"] is None:
+        row["error"] = f"invalid: {'; '.join(problems)}"
+    return kind(**row)
 
 
-def _mend(values: dict[str, Any]) -> list[str]:
+def _mend(row: Row) -> list[str]:
     """Replace what the API can't show of a row; return what was wrong."""
     problems = []
     try:
-        values["retry"] = _policy(values["retry"])
+        row["retry"] = _policy(row["retry"])
     except ValueError as error:
         problems.append(str(error))
-        values["retry"] = None
-    if values["outcome"] is not None and values["outcome"] not in _OUTCOMES:
-        problems.append(f"outcome is {values['outcome'][:20]!r}")
-        values["outcome"] = Outcome.FAILED.value
+        row["retry"] = None
+    if row["outcome"] is not None and row["outcome"] not in _OUTCOMES:
+        problems.append(f"outcome is {row['outcome'][:20]!r}")
+        row["outcome"] = Outcome.FAILED.value
     return problems

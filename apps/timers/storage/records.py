@@ -199,6 +199,7 @@ class StoredTimer:
     fired_at: datetime | None
     sent_at: datetime | None
     outcome: str | None
+    deferred: bool
     status_code: int | None
     error: str | None
     at_least_once: bool

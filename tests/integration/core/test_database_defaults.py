@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pytest_django import Settings
 
 from apps.core.database import close_pool, connection_arguments, pool
-from apps.timers.storage import store
+from apps.timers.storage import looking, recording
 from deploy.local.needs import pgbouncer
 from tests.support import api
 from tests.support.databases import scratch_database
@@ -118,10 +118,10 @@ def test_no_default_of_a_database_matters(
     claim = claimed(timer_id)
     assert claim.request.headers == {"x-name": "y"}
     assert claim.request.body == '"日"'.encode()
-    assert store.postpone([postponement(claim)]) == [True]
+    assert recording.postpone([postponement(claim)]) == [True]
     again = claimed(timer_id)
-    assert store.record([report(again)]) == [True]
-    ended = store.attempts(timer_id)
+    assert recording.record([report(again)]) == [True]
+    ended = looking.attempts(timer_id)
     assert [each.duration for each in ended] == [timedelta(0)] * 2
     assert api.look("/timers", "failed").status_code == 200
 

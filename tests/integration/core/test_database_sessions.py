@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from apps.core import database
 from apps.core.database import connection_arguments, list_pool, pool
-from apps.timers.storage import store
+from apps.timers.storage import queueing
 from tests.support import api
 
 pytestmark = pytest.mark.usefixtures("db_pool")
@@ -100,7 +100,7 @@ def test_what_counts_many_rows_has_no_limit(
     with database.connect() as connection:
         found = connection.execute("SHOW statement_timeout").fetchone()
     assert found == ("0",)
-    assert store.count_near() == (0, 0)
+    assert queueing.count_near() == (0, 0)
 
 
 def test_the_pool_finds_a_server_that_is_back_at_once(

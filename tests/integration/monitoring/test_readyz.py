@@ -22,7 +22,7 @@ from apps.monitoring.processes import Notice, Notices
 from apps.timers.scheduling import feeder
 from apps.timers.scheduling.feeder import Feeder
 from apps.timers.scheduling.wakeups import Wakeups
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing, taking_over
 from tests.support.ports import free_port
 from tests.support.rabbitmq import Management
 from tests.support.rows import new_timer
@@ -232,7 +232,7 @@ def feeding(
 ) -> Iterator[Feeder]:
     """Return a feeder that looks often, and is noted as a worker."""
     monkeypatch.setattr(feeder, "_POLL", 0.05)
-    monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
+    monkeypatch.setattr(taking_over, "SETTLE", claiming.LEAD * 0)
     made = Feeder(memory_broker)
     notices = Notices("worker", lambda: made._health.sign(TROUBLES.recent()))
     yield made
@@ -250,7 +250,7 @@ def test_a_feeder_feeds_though_it_cannot_take_over_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "take_over", fail)
+        patch.setattr(taking_over, "take_over", fail)
         eventually(lambda: TROUBLES.recent())
         timer_id = new_timer(1)
         eventually(lambda: memory_broker.known(str(timer_id)))
@@ -264,13 +264,13 @@ def test_a_feeder_feeds_though_it_cannot_take_over_and_says_so(
 def test_a_feeder_feeds_what_is_near_though_not_what_is_overdue(
     feeding: Feeder, memory_broker: MemoryBroker
 ) -> None:
-    due = store.due
+    due = queueing.due
 
     def due_now(*, overdue: bool, **options: Any) -> Any:
         return (fail if overdue else due)(overdue=overdue, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "due", due_now)
+        patch.setattr(queueing, "due", due_now)
         overdue, near = new_timer(-30), new_timer(1)
         eventually(lambda: memory_broker.known(str(near)))
         eventually(lambda: TROUBLES.recent())
@@ -282,7 +282,7 @@ def test_a_feeder_whose_passes_hang_is_seen(
     feeding: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    monkeypatch.setattr(store, "due", lambda **_: gate.wait(20) and [])
+    monkeypatch.setattr(queueing, "due", lambda **_: gate.wait(20) and [])
     monkeypatch.setattr(heartbeat, "STALE_AFTER", 0.3)
     eventually(lambda: feeding.sign().age > 0.3)
     gate.set()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from tests.load.scaling.engine import Clock, Machine, Process, Then, Threads
 
-#: `store.LEAD`; messages come between that and half of it too early.
+#: `claiming.LEAD`; messages come between that and half of it too early.
 _LEAD = 20.0
 #: The most that `GroupCommit` writes at once.
 _MOST = 500

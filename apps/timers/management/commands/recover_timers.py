@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.core.database import UNAVAILABLE
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import store
+from apps.timers.storage import queueing
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
 def _queue() -> str:
     done = dispatcher.run_once()
     if done.rabbitmq_away:
-        overdue, near = store.count_near()
+        overdue, near = queueing.count_near()
         return (
             f"RabbitMQ can't be reached: {overdue} overdue and {near} near"
             " timers wait in Postgres; the dispatcher queues them when"
@@ -59,8 +59,8 @@ def _failures(done: dispatcher.Pass) -> str:
 
 def _wake() -> str:
     """Wake the workers: without RabbitMQ, they feed themselves."""
-    overdue, near = store.count_near()
-    store.notify()
+    overdue, near = queueing.count_near()
+    queueing.notify()
     return (
         f"Standalone: {overdue} overdue and {near} near timers wait in"
         " Postgres; the worker takes them from there."

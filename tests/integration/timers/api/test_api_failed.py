@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from apps.timers.firing import fire
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage import store
+from apps.timers.storage import changing, recording
 from tests.support.api import look, send
 from tests.support.receiver import Receiver
 from tests.support.rows import (
@@ -66,7 +66,7 @@ def test_attempts_are_shown_in_order_sent_or_not() -> None:
     # Given a timer that could not be sent, then was answered 500 in 12 ms
     timer_id = new_timer(-1)
     first = claimed(timer_id)
-    store.postpone([postponement(first)])
+    recording.postpone([postponement(first)])
     second = claimed(timer_id)
     answered = report(second, Outcome.FAILED)
     assert answered.attempt is not None
@@ -77,7 +77,7 @@ def test_attempts_are_shown_in_order_sent_or_not() -> None:
         duration=timedelta(milliseconds=12.4),
         answer="größer ".encode() + b"\x00\xff",
     )
-    store.record([replace(answered, error=None, attempt=attempt)])
+    recording.record([replace(answered, error=None, attempt=attempt)])
 
     # When they are asked for
     answer = look(f"/timer/{timer_id}/attempts")
@@ -122,8 +122,8 @@ def test_only_what_gave_up_is_listed_unknown_if_asked_for() -> None:
     # Given timers in every state
     _, fires, delivered, cancelled = new_timers(4, -1)
     claimed(fires)
-    store.record([report(claimed(delivered))])
-    store.cancel(cancelled)
+    recording.record([report(claimed(delivered))])
+    changing.cancel(cancelled)
     failed, unknown, missed = (str(given_up(each).id) for each in GAVE_UP)
 
     # When those are listed that gave up
@@ -151,7 +151,7 @@ def test_pages_follow_each_other_whatever_happens_meanwhile() -> None:
         page = look("/timers", limit=2, **after).json()
         assert len(page["timers"]) == size
         found += [UUID(timer["id"]) for timer in page["timers"]]
-        store.replay(found)
+        changing.replay(found)
         after = {"after": page["next"]}
 
     # Then each was there once, in order
@@ -273,7 +273,7 @@ def test_a_set_is_replayed_by_and_by_though_it_fails_again() -> None:
         counts.append(answer["replayed"])
         for timer_id in timers:
             if row(timer_id)["outcome"] is None:
-                store.record([report(claimed(timer_id), Outcome.FAILED)])
+                recording.record([report(claimed(timer_id), Outcome.FAILED)])
         if answer["next"] is None:
             break
         bounds["after"] = answer["next"]

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.timers.storage import store
+from apps.timers.storage import changing, looking
 from tests.support.api import look, send
 from tests.support.rows import given_up, row
 
@@ -112,8 +112,10 @@ def test_without_postgres_each_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise psycopg.OperationalError("gone")
 
-    for pool in "pool", "list_pool":
-        monkeypatch.setattr(store, pool, fail)
+    for module, pool in (
+        (looking, "pool"), (looking, "list_pool"), (changing, "pool"),
+    ):
+        monkeypatch.setattr(module, pool, fail)
     for request in REQUESTS:
         answer = request()
         assert answer.status_code == 503

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -14,10 +15,16 @@ from pytest_django import Settings
 from apps.core import database
 from apps.timers import services
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import changing, claiming, recording
 from apps.timers.storage.records import Mark
 from tests.support.ports import free_port
-from tests.support.rows import change, claimed, new_timer, report
+from tests.support.rows import (
+    change,
+    claimed,
+    new_timer,
+    postponement,
+    report,
+)
 
 BODY = json.dumps(
     {"hours": 0, "minutes": 0, "seconds": 5, "url": "https://example.com/"}
@@ -71,16 +78,46 @@ def test_a_timer_tells_how_it_stands_all_its_life() -> None:
     assert look(timer_id)["status"] == "firing"
     assert look(timer_id)["fired_at"] is not None
     assert look(timer_id)["late_ms"] is None
-    store.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
+    claiming.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
     assert look(timer_id)["status"] == "firing"
     late = (claim.clock.database - claim.due_at).total_seconds() * 1000
     assert look(timer_id)["late_ms"] == pytest.approx(late)
 
     # When the answer is recorded
-    store.record([report(claim)])
+    recording.record([report(claim)])
     found = look(timer_id)
     assert (found["status"], found["status_code"]) == ("delivered", 200)
     assert found["error"] is None
+
+
+def test_a_timer_is_deferred_whatever_its_error_says() -> None:
+    # Given a timer whose destination took no call
+    timer_id = new_timer(-1)
+    put_off = replace(
+        postponement(claimed(timer_id)), attempt=None, error="any reason"
+    )
+    recording.postpone([put_off])
+    assert look(timer_id)["status"] == "deferred"
+
+    # When it is claimed again, and can't be connected to
+    refused = replace(postponement(claimed(timer_id)), error="busy: not so")
+    recording.postpone([refused])
+
+    # Then it is deferred no more
+    assert look(timer_id)["status"] == "retrying"
+
+
+def test_what_is_replayed_is_deferred_no_more() -> None:
+    # Given a timer that was deferred until it was missed
+    timer_id = new_timer(-1)
+    change(timer_id, "deferred = true, outcome = 'missed'")
+    assert look(timer_id)["status"] == "missed"
+
+    # When it is replayed
+    assert changing.replay_one(timer_id)
+
+    # Then it waits
+    assert look(timer_id)["status"] == "scheduled"
 
 
 @pytest.mark.parametrize("outcome", Outcome.values)

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers.firing import claims, fire
-from apps.timers.storage import store
+from apps.timers.storage import claiming, taking_over
 from tests.support.misbehaving import (
     Connection,
     Script,
@@ -180,7 +180,7 @@ def test_a_claim_within_the_lead_waits_for_its_time(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a lead of a second, and timers due in half of it
-    monkeypatch.setattr(store, "LEAD", timedelta(seconds=1))
+    monkeypatch.setattr(claiming, "LEAD", timedelta(seconds=1))
     timers = new_timers(8, 0.5, url=receiver.url())
 
     # When they are fired at once
@@ -249,7 +249,7 @@ def test_an_answer_that_is_quicker_than_the_mark_discards_it(
         written.append(len(marks))
         gate.wait(10)
 
-    monkeypatch.setattr(store, "mark_sent", mark_slowly)
+    monkeypatch.setattr(claiming, "mark_sent", mark_slowly)
 
     # When ten timers are answered while the first mark is written
     for timer_id in new_timers(10, -1, url=receiver.url()):
@@ -411,11 +411,11 @@ def test_a_second_send_is_signed_anew(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a timer that was sent, and whose worker then died
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     timer_id = new_timer(-1, url=receiver.url(), at_least_once=True)
     fire.fire(timer_id)
     change(timer_id, "outcome = NULL, leased_until = now()")
-    assert store.take_over(limit=9) == [(timer_id, None)]
+    assert taking_over.take_over(limit=9) == [(timer_id, None)]
     sent_at = int(receiver.calls[0].headers["webhook-timestamp"])
     eventually(lambda: time.time() > sent_at + 1)
 

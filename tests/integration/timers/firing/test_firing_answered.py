@@ -10,7 +10,7 @@ import pytest
 
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import store
+from apps.timers.storage import changing, claiming, recording, taking_over
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.retry import RetryPolicy
 from tests.support.misbehaving import (
@@ -48,7 +48,7 @@ fire.fire(uuid.UUID(sys.argv[1]))
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Postgres have been up for long enough."""
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
 
 
 def lose(timer_id: UUID) -> None:
@@ -62,8 +62,8 @@ def lost(
     """Return a claim whose worker died after it had marked a status."""
     claim = claim or claimed(new_timer(-5, **options))
     sent_at = claim.clock.database
-    store.mark_sent([Mark(claim.id, claim.token, sent_at)])
-    store.mark_sent([Mark(claim.id, claim.token, sent_at, status_code)])
+    claiming.mark_sent([Mark(claim.id, claim.token, sent_at)])
+    claiming.mark_sent([Mark(claim.id, claim.token, sent_at, status_code)])
     lose(claim.id)
     return claim
 
@@ -177,17 +177,17 @@ def test_an_answer_is_that_of_one_claim() -> None:
 
     # When its next worker dies after the mark, Then nobody knows its answer
     lost(None, claimed(claim.id))
-    assert store.answered(limit=9) == []
-    assert store.take_over(limit=9) == [(claim.id, Outcome.UNKNOWN)]
+    assert taking_over.answered(limit=9) == []
+    assert taking_over.take_over(limit=9) == [(claim.id, Outcome.UNKNOWN)]
 
 
 def test_a_replay_forgets_an_answer() -> None:
     claim = lost(200)
     change(claim.id, "outcome = 'failed'")
-    assert store.replay([claim.id]) == {claim.id}
+    assert changing.replay([claim.id]) == {claim.id}
     claimed(claim.id)
     lose(claim.id)
-    assert store.take_over(limit=9) == [(claim.id, None)]
+    assert taking_over.take_over(limit=9) == [(claim.id, None)]
 
 
 def test_a_late_record_wins() -> None:
@@ -197,7 +197,7 @@ def test_a_late_record_wins() -> None:
     assert attempts(claim.id)[0]["duration"] is None
 
     # When its worker was alive after all, Then what it says counts
-    assert store.record([report(claim)]) == [True]
+    assert recording.record([report(claim)]) == [True]
     assert attempts(claim.id)[0]["duration"] == timedelta(0)
 
 
@@ -206,14 +206,14 @@ def test_a_record_that_came_meanwhile_stays(
 ) -> None:
     # Given a worker that records right after its claim was found
     claim = lost(200)
-    find = store.answered
+    find = taking_over.answered
 
     def find_late(**options: Any) -> Any:
         found = find(**options)
-        assert store.record([report(claim)]) == [True]
+        assert recording.record([report(claim)]) == [True]
         return found
 
-    monkeypatch.setattr(store, "answered", find_late)
+    monkeypatch.setattr(taking_over, "answered", find_late)
     dispatcher.take_over()
     assert attempts(claim.id)[0]["duration"] == timedelta(0)
     assert row(claim.id)["outcome"] == "delivered"
@@ -242,7 +242,7 @@ def test_an_answer_may_come_before_all_is_sent() -> None:
     second = claimed(first.id)
 
     # When its worker dies with an answer to what had not left yet
-    store.mark_sent([Mark(second.id, second.token, None, 410)])
+    claiming.mark_sent([Mark(second.id, second.token, None, 410)])
     lose(second.id)
     dispatcher.take_over()
 

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from apps.timers.firing import call, fire
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import claiming, recording, taking_over
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
@@ -153,7 +153,7 @@ def test_retries_count_apart_from_connecting(
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
 
 
 @pytest.mark.usefixtures("settled")
@@ -168,12 +168,12 @@ def test_a_retry_whose_worker_dies(receiver: Receiver, left: bool) -> None:
     # When the worker of its second attempt dies
     mine = claimed(timer_id)
     if left:
-        store.mark_sent([Mark(mine.id, mine.token, mine.clock.database)])
+        claiming.mark_sent([Mark(mine.id, mine.token, mine.clock.database)])
     change(timer_id, "leased_until = now() - interval '1 s'")
     outcome = Outcome.UNKNOWN if left else None
 
     # Then only whether this one had left decides
-    assert store.take_over(limit=9) == [(timer_id, outcome)]
+    assert taking_over.take_over(limit=9) == [(timer_id, outcome)]
     kept = attempts(timer_id)
     assert [attempt["number"] for attempt in kept] == [1, 2]
     assert kept[0]["status_code"] == 500
@@ -182,7 +182,7 @@ def test_a_retry_whose_worker_dies(receiver: Receiver, left: bool) -> None:
     assert (kept[1]["sent_at"] is not None) == left
 
     # And a late answer corrects both, unless the claim is lost
-    assert store.record([report(mine)]) == [left]
+    assert recording.record([report(mine)]) == [left]
     if left:
         assert row(timer_id)["outcome"] == "delivered"
         assert attempts(timer_id)[1]["status_code"] == 200

@@ -12,7 +12,7 @@ from apps.timers import decisions
 from apps.timers.firing import claims, fire
 from apps.timers.firing.call import Call
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import store
+from apps.timers.storage import claiming, recording, taking_over
 from apps.timers.storage.records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
 from tests.support.misbehaving import answering, misbehaving
@@ -152,7 +152,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_called_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given that marks wait until a record has failed
-    mark_sent, failed = store.mark_sent, threading.Event()
+    mark_sent, failed = claiming.mark_sent, threading.Event()
 
     def wait(marks: Sequence[Mark]) -> None:
         assert failed.wait(10)
@@ -161,20 +161,20 @@ def test_an_answer_that_cannot_be_recorded_is_not_called_again(
     def fail(reports: Sequence[Report]) -> list[bool]:
         raise LookupError("no such column")
 
-    monkeypatch.setattr(store, "mark_sent", wait)
+    monkeypatch.setattr(claiming, "mark_sent", wait)
     claims.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
 
     # When a call's record fails
     timer_id = new_timer(-1, url=receiver.url())
     with monkeypatch.context() as patch:
-        patch.setattr(store, "record", fail)
+        patch.setattr(recording, "record", fail)
         with pytest.raises(LookupError):
             fire.fire(timer_id)
     failed.set()
 
     # Then it is marked, and ends by its status with its lease
     eventually(lambda: row(timer_id)["answered"])
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     change(timer_id, "leased_until = now() - interval '1 s'")
     assert dispatcher.take_over() == 1
     assert row(timer_id)["outcome"] == "delivered"

@@ -12,7 +12,7 @@ import pytest
 from apps.core.batching import GroupCommit
 from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import ClaimRequest
 from apps.webhooks.client import WebhookClient, from_settings
 from tests.integration.webhooks.conftest import make_certificate
@@ -59,7 +59,7 @@ class Road:
     def renew(self, claims: Sequence[ClaimRequest]) -> list[bool]:
         """Renew, and take so long that whoever doesn't wait is seen."""
         self.on_renewal()
-        renewed = store.renew(claims)
+        renewed = claiming.renew(claims)
         time.sleep(0.1)
         self.renewals.append(len(self.receiver.requests))
         return renewed

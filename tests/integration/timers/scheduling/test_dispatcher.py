@@ -22,7 +22,7 @@ from apps.timers import services
 from apps.timers.management.commands.dispatch_timers import _run
 from apps.timers.scheduling import dispatcher, publishing
 from apps.timers.scheduling.dispatcher import Pass
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing, taking_over
 from apps.timers.storage.records import DueMessage, Mark
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
@@ -131,9 +131,9 @@ def test_while_rabbitmq_is_away_nothing_is_marked(use_rabbitmq: Use) -> None:
         raise AssertionError("marked, if only for a moment")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "SETTLE", timedelta(0))
-        patch.setattr(store, "promote", mark)
-        patch.setattr(store, "lost", mark)
+        patch.setattr(taking_over, "SETTLE", timedelta(0))
+        patch.setattr(queueing, "promote", mark)
+        patch.setattr(queueing, "lost", mark)
         done = dispatcher.run_once()
 
     # Then what needs no RabbitMQ is done, and nothing looks queued
@@ -237,9 +237,9 @@ def test_what_became_of_lost_workers_claims_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Given claims that ended: unsent, sent, and unsent for the sixth time
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     unsent, sent, given_up = (claimed(each) for each in new_timers(3, -5))
-    store.mark_sent([Mark(sent.id, sent.token, sent.due_at)])
+    claiming.mark_sent([Mark(sent.id, sent.token, sent.due_at)])
     change(given_up.id, "claims = 6")
     for claim in (unsent, sent, given_up):
         change(claim.id, "leased_until = now() - interval '1 ms'")
@@ -268,7 +268,7 @@ def test_nothing_is_taken_over_soon_after_an_outage(
         asked.append(limit)
         return []
 
-    monkeypatch.setattr(store, "take_over", take_over)
+    monkeypatch.setattr(taking_over, "take_over", take_over)
     outage = Outage("away", "back")
     monkeypatch.setattr(dispatcher, "POSTGRES", outage)
     dispatcher.take_over()
@@ -286,7 +286,7 @@ def test_nothing_is_taken_over_soon_after_an_outage(
     # Then claims are left to their workers for so long, and no longer
     dispatcher.take_over()
     assert not asked
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     dispatcher.take_over()
     assert asked
 
@@ -380,7 +380,7 @@ def test_a_near_timer_is_published_after_its_creation(
     assert (queued(near), queued(far)) == (True, False)
     eventually(lambda: ladder.depth("timers") == 1)
     early = (row(near)["due_at"] - database_clock()).total_seconds()
-    assert -1 < early <= store.LEAD.total_seconds()
+    assert -1 < early <= claiming.LEAD.total_seconds()
     assert drain(ladder, "timers") == [str(near)]
 
 

@@ -17,7 +17,7 @@ from apps.core.outages import TROUBLES
 from apps.monitoring import heartbeat, processes
 from apps.timers.management.commands import dispatch_timers
 from apps.timers.scheduling import dispatcher, steps
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing, taking_over
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, claimed, fill, new_timer, row
 from tests.support.waiting import eventually
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.rabbitmq
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take over soon after a start of Postgres."""
-    monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
+    monkeypatch.setattr(taking_over, "SETTLE", claiming.LEAD * 0)
 
 
 class Work:
@@ -95,7 +95,7 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
     work = Work()
     mended = pytest.MonkeyPatch()
     request.addfinalizer(mended.undo)
-    promote = store.promote
+    promote = queueing.promote
     if step in ("near", "overdue"):
         def promote_one(*, overdue: bool, limit: int) -> Any:
             is_broken = overdue == (step == "overdue")
@@ -103,10 +103,12 @@ def test_a_step_that_fails_leaves_the_others_to_be_done(
                 overdue=overdue, limit=limit
             )
 
-        mended.setattr(store, "promote", promote_one)
+        mended.setattr(queueing, "promote", promote_one)
     else:
-        what = {"ended": "take_over", "lost": "lost"}[step]
-        mended.setattr(store, what, fail)
+        module, what = {
+            "ended": (taking_over, "take_over"), "lost": (queueing, "lost"),
+        }[step]
+        mended.setattr(module, what, fail)
 
     # When passes are done, Then the others' work is
     for _ in range(3):
@@ -276,7 +278,7 @@ def test_a_dispatcher_whose_passes_hang_is_unwell(
 
     loop()
     eventually(lambda: not illness())
-    monkeypatch.setattr(store, "lost", hang)
+    monkeypatch.setattr(queueing, "lost", hang)
     why = "looking for what is lost: it hangs"
     eventually(lambda: illness().endswith(f"ago: {why}"))
     eventually(lambda: processes_noted()[0][4] == why)

@@ -13,7 +13,7 @@ from apps.core.database import pool
 from apps.timers.scheduling import feeder
 from apps.timers.scheduling.feeder import Feeder
 from apps.timers.scheduling.wakeups import Wakeups
-from apps.timers.storage import store
+from apps.timers.storage import changing, claiming, queueing, taking_over
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, given_up, new_timer, row
 from tests.support.waiting import eventually
@@ -86,14 +86,14 @@ def test_it_wakes_a_timer_on_time(
     still.run_once()
     consumer = memory_broker.consume("timers", prefetch=10, timeout=5000)
     assert next(consumer) is not None
-    assert -store.LEAD.total_seconds() <= time.time() - due < 0.5
+    assert -claiming.LEAD.total_seconds() <= time.time() - due < 0.5
 
 
 def test_it_takes_over_lost_claims(
     still: Feeder, memory_broker: MemoryBroker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "SETTLE", store.LEAD * 0)
+    monkeypatch.setattr(taking_over, "SETTLE", claiming.LEAD * 0)
     timer_id = new_timer(-5)
     change(
         timer_id,
@@ -135,7 +135,7 @@ def test_it_outlives_an_outage_and_an_error(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "due", fail)
+        patch.setattr(queueing, "due", fail)
         postgres.comes_back()
         eventually(lambda: "feeding failed" in caplog.text)
 
@@ -183,13 +183,13 @@ def test_a_near_timer_that_nobody_queued_is_news(
 
 
 def test_notify_is_news(wakeups: Wakeups) -> None:
-    store.notify()
+    queueing.notify()
     assert seconds_waited(wakeups, 10) < 5
 
 
 def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
     # Given a timer whose creation was none
-    store.replay([given_up(queued=True).id])
+    changing.replay([given_up(queued=True).id])
     assert seconds_waited(wakeups, 10) < 5
 
 
@@ -203,7 +203,7 @@ def test_an_outage_costs_no_more_than_the_wait(wakeups: Wakeups) -> None:
     # And there may have been news, when it listens again
     assert seconds_waited(wakeups, 10) < 5
     assert 0.3 <= seconds_waited(wakeups, 0.3) < 2
-    store.notify()
+    queueing.notify()
     assert seconds_waited(wakeups, 10) < 5
 
 

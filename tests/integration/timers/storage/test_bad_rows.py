@@ -13,7 +13,15 @@ from apps.core.database import pool
 from apps.core.outages import TROUBLES
 from apps.timers import services
 from apps.timers.models import Outcome
-from apps.timers.storage import aside, store
+from apps.timers.storage import (
+    aside,
+    changing,
+    claiming,
+    looking,
+    queueing,
+    recording,
+    taking_over,
+)
 from apps.timers.storage.records import Claim, ClaimRequest, GaveUpFilter, Mark
 from tests.support.poison import POISONS, seal
 from tests.support.rows import (
@@ -37,7 +45,7 @@ _CLAIMED = sorted(POISONS.keys() - {"url"})
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take over without waiting for Postgres's first seconds to end."""
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
 
 
 def three(seconds: float = -5, **options: Any) -> list[UUID]:
@@ -66,7 +74,7 @@ def test_a_row_that_cannot_be_claimed_ends_and_the_others_are_claimed(
     change(timers[1], POISONS[poison][0])
 
     # When all three are claimed together
-    answers = store.claim(requests(timers))
+    answers = claiming.claim(requests(timers))
 
     # Then the others are, and the bad one has failed, with a reason
     assert [type(each) for each in answers] == [Claim, type(None), Claim]
@@ -99,12 +107,12 @@ def test_a_bad_row_is_shown_as_far_as_it_can_be_read(
     change(timer_id, POISONS[poison][0])
     if is_over:
         change(timer_id, "outcome = 'failed', error = 'invalid: x'")
-    found = store.get(timer_id)
+    found = looking.get(timer_id)
     assert found is not None
     assert found.id == timer_id
     assert found.error is None or found.error.startswith("invalid: ")
     if is_over:
-        listed = store.failed(GaveUpFilter([Outcome.FAILED]), limit=10)
+        listed = looking.failed(GaveUpFilter([Outcome.FAILED]), limit=10)
         assert [each.id for each in listed] == [timer_id]
 
 
@@ -115,7 +123,7 @@ def test_what_of_a_row_cannot_be_read_is_said() -> None:
         "due_at = 'infinity', created_at = '-infinity', sent_at = 'infinity',"
         " retry = '{\"x\": 1}', outcome = 'odd'",
     )
-    found = store.get(timer_id)
+    found = looking.get(timer_id)
     assert found is not None
     assert found.error == (
         "invalid: created_at is -infinity; due_at is infinity; sent_at is"
@@ -136,7 +144,7 @@ def test_attempts_are_shown_as_far_as_they_can_be_read() -> None:
             " duration = '10000000 years' WHERE timer_id = %s",
             [claim.id],
         )
-    (found,) = store.attempts(claim.id)
+    (found,) = looking.attempts(claim.id)
     assert (found.sent_at, found.duration) == (None, None)
     assert found.number == 1
 
@@ -144,9 +152,9 @@ def test_attempts_are_shown_as_far_as_they_can_be_read() -> None:
 @pytest.mark.parametrize("idle", [True, False])
 def test_what_was_queued_in_the_future_is_lost(idle: bool) -> None:
     timer_id = new_timer(-5, queued=True)
-    assert store.lost(idle=idle, limit=10) == []
+    assert queueing.lost(idle=idle, limit=10) == []
     change(timer_id, "queued_at = 'infinity'")
-    lost = store.lost(idle=idle, limit=10)
+    lost = queueing.lost(idle=idle, limit=10)
     assert [each.id for each in lost] == [timer_id]
 
 
@@ -157,9 +165,9 @@ def test_what_waits_since_ever_is_promoted_and_due_as_overdue(
     timers = three()
     change(timers[1], "next_at = '-infinity'")
     expected = set(timers) if overdue else set()
-    due = store.due(overdue=overdue, ahead=timedelta(seconds=2), limit=10)
+    due = queueing.due(overdue=overdue, ahead=timedelta(seconds=2), limit=10)
     assert {near.id for near in due} == expected
-    near = store.promote(overdue=overdue, limit=10)
+    near = queueing.promote(overdue=overdue, limit=10)
     assert {each.id for each in near} == expected
 
 
@@ -168,21 +176,21 @@ def test_a_row_that_cannot_be_taken_over_ends_and_the_others_go_on() -> None:
     for claim in claims:
         end_lease(claim)
     change(claims[1].id, "attempts = 2147483647")
-    taken = store.take_over(limit=10)
+    taken = taking_over.take_over(limit=10)
     assert {(claims[0].id, None), (claims[2].id, None)} == set(taken)
     bad = row_of_bad(claims[1].id)
     assert (bad["outcome"], bad["error"]) == (
         "failed", "invalid: integer out of range"
     )
-    assert store.take_over(limit=10) == []
+    assert taking_over.take_over(limit=10) == []
 
 
 def test_what_may_have_been_received_is_unknown_when_it_is_set_aside() -> None:
     claim = claimed(new_timer(-5))
-    store.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
+    claiming.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
     end_lease(claim)
     change(claim.id, "attempts = 2147483647")
-    store.take_over(limit=10)
+    taking_over.take_over(limit=10)
     assert row_of_bad(claim.id)["outcome"] == "unknown"
 
 
@@ -195,7 +203,7 @@ def test_an_attempt_that_cannot_be_kept_leaves_the_outcome() -> None:
     reports[1] = replace(reports[1], attempt=replace(bad, number=2**31))
 
     # When all are recorded, then all are; one without its attempt
-    assert store.record(reports) == [True, True, True]
+    assert recording.record(reports) == [True, True, True]
     assert [row(each.id)["outcome"] for each in claims] == ["delivered"] * 3
     assert [len(attempts(each.id)) for each in claims] == [1, 0, 1]
     assert row(claims[1].id)["error"] == "invalid: integer out of range"
@@ -205,7 +213,7 @@ def test_a_postponement_that_cannot_be_kept_ends_as_failed() -> None:
     claims = three_claims()
     timers = [postponement(claim, 60) for claim in claims]
     timers[1] = replace(timers[1], connect_failures=2**31)
-    assert store.postpone(timers) == [True, True, True]
+    assert recording.postpone(timers) == [True, True, True]
     assert [row(each.id)["outcome"] for each in claims] == [
         None, "failed", None
     ]
@@ -215,7 +223,7 @@ def test_a_late_record_that_fails_does_not_end_another_claim() -> None:
     claim = claimed(new_timer(-5))
     late = replace(report(claim), error="\x00")
     change(claim.id, "claim_token = NULL, fired_at = NULL")
-    assert store.record([late]) == [False]
+    assert recording.record([late]) == [False]
     assert row(claim.id)["outcome"] is None
 
 
@@ -225,7 +233,7 @@ def test_a_row_that_nobody_can_write_stops_no_claim(
     timers = three()
     seal(timers[1])
     for _ in range(3):
-        answers = store.claim(requests(timers))
+        answers = claiming.claim(requests(timers))
         assert answers[1] is None
     assert said_of(timers[1], caplog) == 1
     assert row(timers[1])["outcome"] is None
@@ -251,14 +259,14 @@ def test_a_row_that_nobody_can_write_stops_no_write_of_others(
     seal(claims[1].id)
 
     # When they are renewed, marked, recorded: then the others are
-    assert store.renew(held) == [True, False, True]
+    assert claiming.renew(held) == [True, False, True]
     now = claims[0].clock.database
-    store.mark_sent([Mark(each.id, each.token, now) for each in claims])
+    claiming.mark_sent([Mark(each.id, each.token, now) for each in claims])
     marked = [row(each.id)["sent_at"] is not None for each in claims]
     assert marked == [True, False, True]
     later = [postponement(claim) for claim in claims]
-    assert store.postpone(later[1:]) == [False, True]
-    assert store.record([report(claim) for claim in claims[:2]]) == [
+    assert recording.postpone(later[1:]) == [False, True]
+    assert recording.record([report(claim) for claim in claims[:2]]) == [
         True, False
     ]
     assert said_of(claims[1].id, caplog) == 1
@@ -270,10 +278,10 @@ def test_a_row_that_nobody_can_write_stops_no_promotion(
 ) -> None:
     timers = three(-5 if overdue else 5)
     seal(timers[1])
-    near = store.promote(overdue=overdue, limit=10)
+    near = queueing.promote(overdue=overdue, limit=10)
     assert [each.id for each in near] == [timers[0], timers[2]]
-    assert store.promote(overdue=overdue, limit=10) == []
-    due = store.due(overdue=overdue, ahead=timedelta(seconds=9), limit=10)
+    assert queueing.promote(overdue=overdue, limit=10) == []
+    due = queueing.due(overdue=overdue, ahead=timedelta(seconds=9), limit=10)
     assert due == []
     assert said_of(timers[1], caplog) == 1
 
@@ -283,8 +291,8 @@ def test_a_row_that_nobody_can_write_stops_no_sweep() -> None:
     for timer_id in timers:
         change(timer_id, "queued_at = now() - interval '10 s'")
     seal(timers[1])
-    store.unqueue(timers[1:2])
-    lost = store.lost(idle=True, limit=10)
+    queueing.unqueue(timers[1:2])
+    lost = queueing.lost(idle=True, limit=10)
     assert {each.id for each in lost} == {timers[0], timers[2]}
 
 
@@ -295,16 +303,16 @@ def test_a_row_that_nobody_can_write_stops_no_take_over(
     for claim in claims:
         end_lease(claim)
     seal(claims[1].id)
-    taken = store.take_over(limit=10)
+    taken = taking_over.take_over(limit=10)
     assert {each for each, _ in taken} == {claims[0].id, claims[2].id}
-    assert store.take_over(limit=10) == []
+    assert taking_over.take_over(limit=10) == []
     assert said_of(claims[1].id, caplog) == 1
 
 
 def test_a_row_that_nobody_can_write_stops_no_replay() -> None:
     timers = [given_up().id for _ in range(3)]
     seal(timers[1])
-    assert store.replay(timers) == {timers[0], timers[2]}
+    assert changing.replay(timers) == {timers[0], timers[2]}
 
 
 def test_it_is_tried_again_after_a_minute(
@@ -329,7 +337,7 @@ def test_another_schema_is_no_rows_fault() -> None:
         connection.execute("ALTER TABLE timer RENAME headers TO other")
         try:
             with pytest.raises(psycopg.ProgrammingError):
-                store.claim(requests(timers))
+                claiming.claim(requests(timers))
         finally:
             connection.execute("ALTER TABLE timer RENAME other TO headers")
     assert [row(each)["outcome"] for each in timers] == [None] * 3
@@ -348,13 +356,13 @@ def test_a_reason_repeats_nothing_of_the_row() -> None:
 def test_a_timer_that_was_tried_very_often_is_not_replayed() -> None:
     often, seldom = given_up().id, given_up().id
     change(often, "attempts = 32767")
-    change(seldom, f"attempts = {store.MOST_ATTEMPTS - 2}")
+    change(seldom, f"attempts = {changing.MOST_ATTEMPTS - 2}")
     assert services.replay_timers([often, seldom]) == [often]
     with pytest.raises(services.TriedTooOften):
         services.replay_timer(often)
-    (claim,) = store.claim([ClaimRequest(seldom, uuid4())])
+    (claim,) = claiming.claim([ClaimRequest(seldom, uuid4())])
     assert isinstance(claim, Claim)
-    assert claim.attempt == store.MOST_ATTEMPTS
+    assert claim.attempt == changing.MOST_ATTEMPTS
 
 
 def test_numbers_beyond_smallint_are_kept() -> None:
@@ -362,5 +370,5 @@ def test_numbers_beyond_smallint_are_kept() -> None:
     change(timer_id, "attempts = 40000")
     claim = claimed(timer_id)
     assert claim.attempt == 40_001
-    assert store.record([report(claim, Outcome.FAILED)]) == [True]
+    assert recording.record([report(claim, Outcome.FAILED)]) == [True]
     assert [each["number"] for each in attempts(timer_id)] == [40_001]

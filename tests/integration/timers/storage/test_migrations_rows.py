@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import changing, looking, recording, taking_over
 from apps.timers.storage.records import Claim, GaveUpFilter
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, report
@@ -67,10 +67,10 @@ def rows() -> Iterator[dict[tuple[str, str], UUID]]:
 def test_what_older_versions_wrote_goes_on(
     rows: dict[tuple[str, str], UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     for (state, kind), timer_id in rows.items():
         # Then each is there, as it was
-        timer = store.get(timer_id)
+        timer = looking.get(timer_id)
         assert timer is not None, (state, kind)
         assert (timer.url, timer.method) == (URL, "POST")
         expected = Outcome(kind) if kind in set(Outcome) else None
@@ -80,12 +80,12 @@ def test_what_older_versions_wrote_goes_on(
         if kind in ("waits", "queued"):
             claim = claimed(timer_id)
             assert isinstance(claim, Claim)
-            assert store.record([report(claim)]) == [True]
+            assert recording.record([report(claim)]) == [True]
         if kind == "failed" and state >= "0003":
-            (attempt,) = store.attempts(timer_id)
+            (attempt,) = looking.attempts(timer_id)
             assert (attempt.status_code, attempt.answer) == (500, b"oops")
 
-    ended = dict(store.take_over(limit=100))
+    ended = dict(taking_over.take_over(limit=100))
     called = {rows[state, "called"] for state in STATES}
     assert ended == dict.fromkeys(called, Outcome.UNKNOWN)
 
@@ -93,13 +93,13 @@ def test_what_older_versions_wrote_goes_on(
         timer_id for (_, kind), timer_id in rows.items()
         if kind in ("failed", "unknown")
     }
-    assert store.replay(list(gave_up)) == gave_up
+    assert changing.replay(list(gave_up)) == gave_up
     for timer_id in gave_up:
-        assert store.record([report(claimed(timer_id))]) == [True]
+        assert recording.record([report(claimed(timer_id))]) == [True]
 
 
 def test_what_gave_up_is_listed(rows: dict[tuple[str, str], UUID]) -> None:
-    listed = store.failed(GaveUpFilter([Outcome.FAILED]), limit=100)
+    listed = looking.failed(GaveUpFilter([Outcome.FAILED]), limit=100)
     assert {timer.id for timer in listed} == {
         rows[state, "failed"] for state in STATES
     }

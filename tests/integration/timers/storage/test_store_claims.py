@@ -13,7 +13,7 @@ import pytest
 
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing, recording, taking_over
 from apps.timers.storage.records import Claim, ClaimRequest, Early, Mark
 from tests.support.rows import (
     change,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def claim(timer_id: UUID, token: UUID | None = None) -> Claim | Early | None:
-    return store.claim([ClaimRequest(timer_id, token or uuid4())])[0]
+    return claiming.claim([ClaimRequest(timer_id, token or uuid4())])[0]
 
 
 def test_of_twenty_threads_one_claims_a_timer() -> None:
@@ -53,7 +53,7 @@ def test_of_twenty_threads_one_claims_a_timer() -> None:
     assert (found["claim_token"], found["claims"]) == (winner.token, 1)
     assert found["fired_at"] >= found["next_at"]
     lease = found["leased_until"] - found["fired_at"]
-    assert abs(lease - store.LEASE) < timedelta(seconds=0.1)
+    assert abs(lease - claiming.LEASE) < timedelta(seconds=0.1)
 
 
 def test_a_repeated_claim_with_the_same_token_succeeds_again() -> None:
@@ -69,7 +69,7 @@ def test_a_repeated_claim_succeeds_beside_another_wish() -> None:
     claimed(timer_id, token)
     requests = [ClaimRequest(timer_id, uuid4()) for _ in range(3)]
     requests.insert(random.randint(0, 3), ClaimRequest(timer_id, token))
-    answers = store.claim(requests)
+    answers = claiming.claim(requests)
     assert [isinstance(answer, Claim) for answer in answers] == [
         request.token == token for request in requests
     ]
@@ -77,7 +77,7 @@ def test_a_repeated_claim_succeeds_beside_another_wish() -> None:
 
 def test_of_two_wishes_for_one_timer_in_a_group_one_wins() -> None:
     timer_id, other = new_timers(2)
-    answers = store.claim(
+    answers = claiming.claim(
         [
             ClaimRequest(timer_id, uuid4()),
             ClaimRequest(other, uuid4()),
@@ -97,7 +97,7 @@ def test_a_claim_within_the_lead_is_granted_and_an_earlier_one_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a lead of 30 s, and timers due in 20 s and in 40 s
-    monkeypatch.setattr(store, "LEAD", timedelta(seconds=30))
+    monkeypatch.setattr(claiming, "LEAD", timedelta(seconds=30))
     within, before = new_timer(20), new_timer(40)
 
     # When the first is claimed, Then it does not count as fired early
@@ -149,8 +149,8 @@ def test_what_comes_due_while_a_group_waits_for_a_lock_gets_an_answer(
         other.execute("SELECT FROM timer WHERE id = %s FOR UPDATE", [locked])
 
         # When both are claimed, and the lock goes after the 300 ms
-        answers = thread.submit(store.claim, requests)
-        eventually(lambda: len(store.due(
+        answers = thread.submit(claiming.claim, requests)
+        eventually(lambda: len(queueing.due(
             overdue=True, ahead=timedelta(0), limit=10
         )) == 2)
         other.rollback()
@@ -163,27 +163,27 @@ def test_what_comes_due_while_a_group_waits_for_a_lock_gets_an_answer(
 
 def writes() -> dict[str, Callable[[list[Claim]], object]]:
     return {
-        "claim": lambda claims: store.claim(
+        "claim": lambda claims: claiming.claim(
             [ClaimRequest(claim.id, claim.token) for claim in claims]
         ),
-        "record": lambda claims: store.record(
+        "record": lambda claims: recording.record(
             [report(claim) for claim in claims]
         ),
-        "renew": lambda claims: store.renew(
+        "renew": lambda claims: claiming.renew(
             [ClaimRequest(claim.id, claim.token) for claim in claims]
         ),
-        "postpone": lambda claims: store.postpone(
+        "postpone": lambda claims: recording.postpone(
             [postponement(claim) for claim in claims]
         ),
-        "mark": lambda claims: store.mark_sent(
+        "mark": lambda claims: claiming.mark_sent(
             [Mark(c.id, c.token, c.clock.database) for c in claims]
         ),
-        "unqueue": lambda claims: store.unqueue([c.id for c in claims]),
-        "take over": lambda claims: store.take_over(limit=len(claims)),
-        "promote": lambda claims: store.promote(
+        "unqueue": lambda claims: queueing.unqueue([c.id for c in claims]),
+        "take over": lambda claims: taking_over.take_over(limit=len(claims)),
+        "promote": lambda claims: queueing.promote(
             overdue=True, limit=len(claims)
         ),
-        "lost": lambda claims: store.lost(idle=True, limit=len(claims)),
+        "lost": lambda claims: queueing.lost(idle=True, limit=len(claims)),
     }
 
 
@@ -215,7 +215,7 @@ def test_records_need_the_token_and_may_be_repeated() -> None:
 
     # When one is reported twice, the other by somebody else
     for _ in range(2):
-        assert store.record([foreign, report(mine)]) == [False, True]
+        assert recording.record([foreign, report(mine)]) == [False, True]
 
     # Then the one has ended, the other has not
     found = row(mine.id)
@@ -227,14 +227,14 @@ def test_records_need_the_token_and_may_be_repeated() -> None:
 
 def test_a_record_without_a_time_of_sending_keeps_the_marked_one() -> None:
     mine = claimed(new_timer())
-    store.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
-    store.record([report(mine, Outcome.FAILED)])
+    claiming.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
+    recording.record([report(mine, Outcome.FAILED)])
     assert row(mine.id)["sent_at"] == mine.due_at
 
 
 def test_marks_need_the_token_and_come_before_the_record() -> None:
     mine, other = (claimed(timer_id) for timer_id in new_timers(2))
-    store.mark_sent(
+    claiming.mark_sent(
         [
             Mark(mine.id, mine.token, mine.due_at),
             Mark(other.id, uuid4(), other.due_at),
@@ -243,8 +243,8 @@ def test_marks_need_the_token_and_come_before_the_record() -> None:
     assert row(mine.id)["sent_at"] == mine.due_at
     assert row(other.id)["sent_at"] is None
 
-    store.record([report(mine)])
-    store.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
+    recording.record([report(mine)])
+    claiming.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
     assert row(mine.id)["sent_at"] == mine.clock.database
 
 

@@ -10,7 +10,14 @@ from django.db import connection as django_connection
 
 from apps.core.database import close_pool, pool
 from apps.timers.models import Outcome
-from apps.timers.storage import store, stuck
+from apps.timers.storage import (
+    changing,
+    claiming,
+    looking,
+    queueing,
+    recording,
+    taking_over,
+)
 from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
@@ -30,8 +37,8 @@ BATCH = 500
 @pytest.fixture(autouse=True)
 def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every statement counted on the connection that is asked."""
-    monkeypatch.setattr(store, "list_pool", pool)
-    monkeypatch.setattr(store, "connect", lambda: pool().connection())
+    monkeypatch.setattr(looking, "list_pool", pool)
+    monkeypatch.setattr(queueing, "connect", lambda: pool().connection())
 
 
 @pytest.fixture
@@ -95,56 +102,58 @@ def statements(
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
     pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
     return {
-        "get": (lambda: store.get(ids[0]), pkey),
+        "get": (lambda: looking.get(ids[0]), pkey),
         "claim": (
-            lambda: store.claim([ClaimRequest(i, uuid4()) for i in ids]),
+            lambda: claiming.claim([ClaimRequest(i, uuid4()) for i in ids]),
             pkey,
         ),
-        "mark": (lambda: store.mark_sent([mark]), pkey),
-        "record": (lambda: store.record([failed]), pkey),
-        "unqueue": (lambda: store.unqueue(ids), pkey),
+        "mark": (lambda: claiming.mark_sent([mark]), pkey),
+        "record": (lambda: recording.record([failed]), pkey),
+        "unqueue": (lambda: queueing.unqueue(ids), pkey),
         "due": (
-            lambda: [store.due(overdue=o, ahead=ahead, limit=BATCH)
+            lambda: [queueing.due(overdue=o, ahead=ahead, limit=BATCH)
                      for o in (True, False)],
             unqueued,
         ),
         # An update finds the rows that were chosen by their ids.
         "promote": (
-            lambda: [store.promote(overdue=o, limit=BATCH)
+            lambda: [queueing.promote(overdue=o, limit=BATCH)
                      for o in (True, False)],
             unqueued | pkey,
         ),
         "lost": (
-            lambda: [store.lost(idle=idle, limit=BATCH)
+            lambda: [queueing.lost(idle=idle, limit=BATCH)
                      for idle in (True, False)],
             queued | pkey,
         ),
-        "failed": (lambda: store.failed(gave_up, limit=BATCH), failed_only),
+        "failed": (lambda: looking.failed(gave_up, limit=BATCH), failed_only),
         "failed, by host": (
-            lambda: store.failed(replace(gave_up, host="a.example"), limit=9),
+            lambda: looking.failed(
+                replace(gave_up, host="a.example"), limit=9
+            ),
             {"timer_gave_up_host"},
         ),
         "failed, by host and port": (
-            lambda: store.failed(
+            lambda: looking.failed(
                 replace(gave_up, host="a.example", port=80, after=claim.id),
                 limit=9,
             ),
             {"timer_gave_up_host"} | pkey,
         ),
         "failed, the next page": (
-            lambda: store.failed(replace(gave_up, after=claim.id), limit=9),
+            lambda: looking.failed(replace(gave_up, after=claim.id), limit=9),
             failed_only | pkey,
         ),
-        "replay": (lambda: store.replay(ids), pkey),
-        "count": (store.count_near, unqueued | queued),
+        "replay": (lambda: changing.replay(ids), pkey),
+        "count": (queueing.count_near, unqueued | queued),
         "take over": (
-            lambda: store.take_over(limit=BATCH), {"timer_leased"} | pkey
+            lambda: taking_over.take_over(limit=BATCH), {"timer_leased"} | pkey
         ),
         "take over, answered": (
-            lambda: store.answered(limit=BATCH), {"timer_leased"}
+            lambda: taking_over.answered(limit=BATCH), {"timer_leased"}
         ),
         "free what is stuck": (
-            stuck.free_stuck,
+            taking_over.free_stuck,
             unqueued | queued | {"timer_leased", "timer_unleased"},
         ),
     }
@@ -155,7 +164,7 @@ def test_every_statement_uses_its_index_and_never_the_whole_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given 170,000 timers, hundreds of which are due, queued or lost
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     ids = new_timers(20, -1)
     claim = claimed(ids.pop())
     for timer_id in new_timers(200, -1):
@@ -183,7 +192,7 @@ def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
     # Given statements that have run often on a table that was just made
     close_pool()
     pool().wait()
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     ids = new_timers(20, -1)
     claim = claimed(ids.pop())
     known = statements(claim, ids)

@@ -12,7 +12,16 @@ import pytest
 
 from apps.core.database import STALL, Connection
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import (
+    changing,
+    claiming,
+    creating,
+    looking,
+    queueing,
+    recording,
+    rows,
+    taking_over,
+)
 from apps.timers.storage.records import (
     Claim,
     ClockReading,
@@ -35,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def promote(overdue: bool) -> list[DueMessage]:
-    return store.promote(overdue=overdue, limit=100)
+    return queueing.promote(overdue=overdue, limit=100)
 
 
 def ids(timers: list[DueMessage]) -> set[UUID]:
@@ -51,7 +60,7 @@ def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
 
     # When they are stored
     before = monotonic()
-    due = store.create(timers)
+    due = creating.create(timers)
 
     # Then each is due its delay after its creation, by Postgres's clock
     for timer, moment in zip(timers, due, strict=True):
@@ -71,7 +80,7 @@ def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
 def test_time_left_is_whole_seconds_rounded_up(
     seconds: int, left: int
 ) -> None:
-    found = store.get(new_timer(seconds))
+    found = looking.get(new_timer(seconds))
     assert found is not None
     assert found.time_left == left
 
@@ -80,7 +89,7 @@ def test_time_left_is_zero_exactly_when_expired() -> None:
     timer_id = new_timer(0.2)
     seen = set()
     while True:
-        before = store.get(timer_id)
+        before = looking.get(timer_id)
         clock = database_clock()
         assert before is not None
         seen.add(before.time_left)
@@ -91,7 +100,7 @@ def test_time_left_is_zero_exactly_when_expired() -> None:
 
 
 def test_there_is_no_timer_of_another_id() -> None:
-    assert store.get(uuid4()) is None
+    assert looking.get(uuid4()) is None
 
 
 def states() -> Iterator[tuple[str, float, str, str]]:
@@ -122,7 +131,7 @@ def test_what_waits_and_is_near_is_due_and_promoted_once(
     # When it is asked for, Then it is found by its kind, and left unmarked
     for _ in range(2):
         assert expected == tuple(
-            ids(store.due(overdue=overdue, ahead=store.HORIZON, limit=9))
+            ids(queueing.due(overdue=overdue, ahead=queueing.HORIZON, limit=9))
             for overdue in (True, False)
         )
 
@@ -138,7 +147,7 @@ def test_what_waits_and_is_near_is_due_and_promoted_once(
 def test_due_looks_no_further_ahead_than_it_is_told() -> None:
     timer_id = new_timer(3)
     for ahead, expected in ((2, set()), (4, {timer_id})):
-        found = store.due(
+        found = queueing.due(
             overdue=False, ahead=timedelta(seconds=ahead), limit=9
         )
         assert ids(found) == expected
@@ -146,7 +155,7 @@ def test_due_looks_no_further_ahead_than_it_is_told() -> None:
 
 def test_the_most_overdue_are_promoted_first() -> None:
     timers = [new_timer(-age) for age in (5, 20, 10)]
-    first = store.promote(overdue=True, limit=2)
+    first = queueing.promote(overdue=True, limit=2)
     assert ids(first) == {timers[1], timers[2]}
     assert ids(promote(True)) == {timers[0]}
 
@@ -158,7 +167,7 @@ def test_dispatchers_side_by_side_promote_each_timer_once() -> None:
     # When four promote them, in batches
     def run(_: int) -> list[DueMessage]:
         found: list[DueMessage] = []
-        while batch := store.promote(overdue=True, limit=100):
+        while batch := queueing.promote(overdue=True, limit=100):
             found += batch
         return found
 
@@ -172,7 +181,7 @@ def test_dispatchers_side_by_side_promote_each_timer_once() -> None:
 def test_a_cleared_mark_lets_a_timer_be_promoted_again() -> None:
     waiting, taken = new_timers(2, -5, queued=True)
     claimed(taken)
-    store.unqueue([waiting, taken, uuid4()])
+    queueing.unqueue([waiting, taken, uuid4()])
     assert ids(promote(True)) == {waiting}
     assert row(taken)["queued_at"] is not None
 
@@ -200,11 +209,11 @@ def test_what_is_lost(
             timer_id, f"queued_at = now() - interval '{queued_ago} seconds'"
         )
         before = row(timer_id)["queued_at"]
-        lost = store.lost(idle=is_idle, limit=9)
+        lost = queueing.lost(idle=is_idle, limit=9)
         assert ids(lost) == ({timer_id} if expected else set())
         assert (row(timer_id)["queued_at"] > before) == expected
         assert all(near.overdue for near in lost)
-        assert store.lost(idle=is_idle, limit=9) == []
+        assert queueing.lost(idle=is_idle, limit=9) == []
         change(timer_id, "outcome = 'failed'")
 
 
@@ -214,20 +223,20 @@ def test_what_is_claimed_or_never_queued_is_not_lost() -> None:
         timer_id = new_timer(-500, queued=True)
         change(timer_id, "queued_at = now() - interval '100 seconds'")
         change(timer_id, state)
-    assert store.lost(idle=True, limit=9) == []
+    assert queueing.lost(idle=True, limit=9) == []
 
 
 def test_near_timers_are_counted_queued_or_not() -> None:
     for seconds, queued in ((-5, True), (-5, False), (5, True), (90, False)):
         new_timer(seconds, queued=queued)
     claimed(new_timer(-5))
-    assert store.count_near() == (2, 1)
+    assert queueing.count_near() == (2, 1)
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Postgres have been up for long enough."""
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
 
 
 def lose(claim: Claim) -> None:
@@ -241,7 +250,7 @@ def test_an_unsent_claim_is_opened_again_five_times_then_fails() -> None:
     timer_id = new_timer(-5, queued=True)
     for _ in range(5):
         lose(claimed(timer_id))
-        assert store.take_over(limit=9) == [(timer_id, None)]
+        assert taking_over.take_over(limit=9) == [(timer_id, None)]
         found = row(timer_id)
         assert [found[name] for name in (
             "fired_at", "claim_token", "leased_until", "queued_at", "outcome",
@@ -253,15 +262,15 @@ def test_an_unsent_claim_is_opened_again_five_times_then_fails() -> None:
     lose(last)
 
     # Then it has failed, and says why
-    assert store.take_over(limit=9) == [(timer_id, Outcome.FAILED)]
+    assert taking_over.take_over(limit=9) == [(timer_id, Outcome.FAILED)]
     found = row(timer_id)
     assert found["error"] == "worker_lost: 6 workers died before the call"
     assert found["fired_at"] is not None
-    assert store.take_over(limit=9) == []
+    assert taking_over.take_over(limit=9) == []
     assert promote(True) == []
 
     # When the last worker was alive after all, Then its answer counts
-    assert store.record([report(last)]) == [True]
+    assert recording.record([report(last)]) == [True]
     found = row(timer_id)
     assert (found["outcome"], found["error"]) == ("delivered", None)
 
@@ -270,16 +279,16 @@ def test_an_unsent_claim_is_opened_again_five_times_then_fails() -> None:
 def test_a_sent_claim_ends_as_unknown_until_its_answer_comes() -> None:
     # Given a claim whose request has left
     mine = claimed(new_timer(-5))
-    store.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
+    claiming.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
     lose(mine)
 
     # When it is taken over, Then it is not fired again
-    assert store.take_over(limit=9) == [(mine.id, Outcome.UNKNOWN)]
+    assert taking_over.take_over(limit=9) == [(mine.id, Outcome.UNKNOWN)]
     assert row(mine.id)["error"].startswith("unknown: the worker died")
     assert promote(True) == []
 
     # When the answer is recorded late, Then it is the outcome
-    assert store.record([report(mine)]) == [True]
+    assert recording.record([report(mine)]) == [True]
     found = row(mine.id)
     assert (found["outcome"], found["error"]) == ("delivered", None)
 
@@ -293,15 +302,15 @@ def test_a_sent_claim_is_opened_again_when_the_timer_wants_that() -> None:
         # When its request has left, and its worker dies
         mine = claimed(timer_id)
         now = database_clock()
-        store.mark_sent([Mark(mine.id, mine.token, now)])
+        claiming.mark_sent([Mark(mine.id, mine.token, now)])
         lose(mine)
 
         # Then it is open again, and knows that it may have been received
-        assert store.take_over(limit=9) == [(timer_id, None)]
+        assert taking_over.take_over(limit=9) == [(timer_id, None)]
         found = row(timer_id)
         assert (found["fired_at"], found["claim_token"]) == (None, None)
         assert found["sent_at"] == now != sent
-        assert not store.cancel(timer_id)
+        assert not changing.cancel(timer_id)
         sent = now
 
     # When that happens once more, even before the request has left
@@ -309,10 +318,10 @@ def test_a_sent_claim_is_opened_again_when_the_timer_wants_that() -> None:
     lose(last)
 
     # Then nobody knows, until the answer comes
-    assert store.take_over(limit=9) == [(timer_id, Outcome.UNKNOWN)]
+    assert taking_over.take_over(limit=9) == [(timer_id, Outcome.UNKNOWN)]
     assert row(timer_id)["sent_at"] == sent
     assert promote(True) == []
-    assert store.record([report(last)]) == [True]
+    assert recording.record([report(last)]) == [True]
     assert row(timer_id)["outcome"] == "delivered"
 
 
@@ -320,14 +329,14 @@ def test_a_sent_claim_is_opened_again_when_the_timer_wants_that() -> None:
 def test_a_late_record_of_a_reopened_claim_is_refused() -> None:
     mine = claimed(new_timer(-5))
     lose(mine)
-    store.take_over(limit=9)
-    assert store.record([report(mine)]) == [False]
+    taking_over.take_over(limit=9)
+    assert recording.record([report(mine)]) == [False]
     assert row(mine.id)["outcome"] is None
 
     # And neither its mark nor its record touches the next claim
     other = claimed(mine.id)
-    store.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
-    assert store.record([report(mine)]) == [False]
+    claiming.mark_sent([Mark(mine.id, mine.token, mine.due_at)])
+    assert recording.record([report(mine)]) == [False]
     found = row(mine.id)
     assert (found["sent_at"], found["outcome"]) == (None, None)
     assert found["claim_token"] == other.token
@@ -337,7 +346,7 @@ def test_a_late_record_of_a_reopened_claim_is_refused() -> None:
 def test_running_leases_are_left_alone() -> None:
     mine = claimed(new_timer(-5))
     before = row(mine.id)
-    assert store.take_over(limit=9) == []
+    assert taking_over.take_over(limit=9) == []
     assert row(mine.id) == before
 
 
@@ -346,10 +355,10 @@ def test_nothing_is_taken_over_soon_after_postgres_started(
 ) -> None:
     mine = claimed(new_timer(-5))
     lose(mine)
-    monkeypatch.setattr(store, "SETTLE", timedelta(days=36_500))
-    assert store.take_over(limit=9) == []
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
-    assert store.take_over(limit=9) == [(mine.id, None)]
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(days=36_500))
+    assert taking_over.take_over(limit=9) == []
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
+    assert taking_over.take_over(limit=9) == [(mine.id, None)]
 
 
 @pytest.mark.usefixtures("settled")
@@ -360,7 +369,7 @@ def test_what_was_held_up_on_its_way_takes_nothing_over(
     # Given a taking over of which one part is late
     mine = claimed(new_timer(-5))
     lose(mine)
-    read_clock = store._read_clock
+    read_clock = rows.read_clock
 
     def late(connection: Connection) -> ClockReading:
         found = read_clock(connection)
@@ -370,10 +379,10 @@ def test_what_was_held_up_on_its_way_takes_nothing_over(
         return replace(found, database=found.database - seconds)
 
     # Then it does nothing
-    monkeypatch.setattr(store, "_read_clock", late)
-    assert store.take_over(limit=9) == []
-    monkeypatch.setattr(store, "_read_clock", read_clock)
-    assert store.take_over(limit=9) == [(mine.id, None)]
+    monkeypatch.setattr(taking_over, "read_clock", late)
+    assert taking_over.take_over(limit=9) == []
+    monkeypatch.setattr(taking_over, "read_clock", read_clock)
+    assert taking_over.take_over(limit=9) == [(mine.id, None)]
 
 
 @pytest.mark.usefixtures("settled")
@@ -387,7 +396,7 @@ def test_each_lost_claim_is_taken_over_once() -> None:
 
     def run(_: int) -> list[UUID]:
         found: list[UUID] = []
-        while batch := store.take_over(limit=50):
+        while batch := taking_over.take_over(limit=50):
             found += [timer_id for timer_id, _ in batch]
         return found
 

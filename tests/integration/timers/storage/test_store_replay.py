@@ -10,7 +10,13 @@ import pytest
 
 from apps.core.database import pool
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage import store
+from apps.timers.storage import (
+    changing,
+    claiming,
+    looking,
+    queueing,
+    recording,
+)
 from apps.timers.storage.records import Claim, ClaimRequest, GaveUpFilter, Mark
 from apps.webhooks.retry import RetryPolicy
 from tests.support.rows import (
@@ -30,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def replay(timer_id: UUID) -> bool:
-    return store.replay([timer_id]) == {timer_id}
+    return changing.replay([timer_id]) == {timer_id}
 
 
 @pytest.mark.parametrize("outcome", GAVE_UP)
@@ -78,24 +84,24 @@ def test_a_timer_that_gave_up_begins_anew(
 def test_who_did_not_give_up_is_not_replayed() -> None:
     # Given timers that wait, are tried, or have ended otherwise
     waits, retried, fires, delivered, cancelled = new_timers(5, -1)
-    store.postpone([postponement(claimed(retried))])
+    recording.postpone([postponement(claimed(retried))])
     claimed(fires)
-    store.record([report(claimed(delivered))])
-    store.cancel(cancelled)
+    recording.record([report(claimed(delivered))])
+    changing.cancel(cancelled)
     timers = [waits, retried, fires, delivered, cancelled]
     before = [row(timer_id) for timer_id in timers]
 
     # When all are replayed, Then nothing happens
-    assert store.replay([*timers, uuid4()]) == set()
-    assert store.failed(GaveUpFilter(list(Outcome)), limit=9) == []
+    assert changing.replay([*timers, uuid4()]) == set()
+    assert looking.failed(GaveUpFilter(list(Outcome)), limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
 
 
 LATE: dict[str, Callable[[Claim], list[bool] | None]] = {
-    "record": lambda old: store.record([report(old)]),
-    "postponement": lambda old: store.postpone([postponement(old)]),
-    "renewal": lambda old: store.renew([ClaimRequest(old.id, old.token)]),
-    "mark": lambda old: store.mark_sent(
+    "record": lambda old: recording.record([report(old)]),
+    "postponement": lambda old: recording.postpone([postponement(old)]),
+    "renewal": lambda old: claiming.renew([ClaimRequest(old.id, old.token)]),
+    "mark": lambda old: claiming.mark_sent(
         [Mark(old.id, old.token, old.clock.database)]
     ),
 }
@@ -125,7 +131,7 @@ def replay_too(old: Claim) -> bool:
 
 
 def late_record(old: Claim) -> bool:
-    return store.record([report(old)])[0]
+    return recording.record([report(old)])[0]
 
 
 @pytest.mark.parametrize("rival", [replay_too, late_record])
@@ -172,7 +178,7 @@ def test_what_was_recorded_first_decides() -> None:
                 [first],
             )
             # When both are replayed, Then that is waited for
-            replayed = threads.submit(store.replay, [second, first])
+            replayed = threads.submit(changing.replay, [second, first])
             eventually(lambda: waiting_for_locks() == 1)
         assert replayed.result(timeout=10) == {second}
     assert row(first)["outcome"] == "delivered"
@@ -189,9 +195,9 @@ def waiting_for_locks() -> int:
 
 def test_a_replayed_timer_is_queued_as_on_time_and_can_be_cancelled() -> None:
     timer_id = given_up().id
-    assert not store.cancel(timer_id)
+    assert not changing.cancel(timer_id)
     assert replay(timer_id)
-    assert store.promote(overdue=True, limit=9) == []
-    (near,) = store.promote(overdue=False, limit=9)
+    assert queueing.promote(overdue=True, limit=9) == []
+    (near,) = queueing.promote(overdue=False, limit=9)
     assert near.id == timer_id
-    assert store.cancel(timer_id)
+    assert changing.cancel(timer_id)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from apps.timers.models import Outcome
-from apps.timers.storage import store
+from apps.timers.storage import claiming, queueing, recording, taking_over
 from apps.timers.storage.records import Claim, ClaimRequest, Early
 from tests.support.rows import (
     change,
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def renew(claim: Claim) -> bool:
-    return store.renew([ClaimRequest(claim.id, claim.token)])[0]
+    return claiming.renew([ClaimRequest(claim.id, claim.token)])[0]
 
 
 def postpone(claim: Claim) -> bool:
-    return store.postpone([postponement(claim)])[0]
+    return recording.postpone([postponement(claim)])[0]
 
 
 def end(claim: Claim) -> None:
@@ -39,7 +39,7 @@ def end(claim: Claim) -> None:
 
 def take_over(claim: Claim) -> None:
     end(claim)
-    assert store.take_over(limit=9) == [(claim.id, None)]
+    assert taking_over.take_over(limit=9) == [(claim.id, None)]
 
 
 def claim_again(claim: Claim) -> None:
@@ -50,11 +50,11 @@ def claim_again(claim: Claim) -> None:
 def end_as_unknown(claim: Claim) -> None:
     change(claim.id, "sent_at = now()")
     end(claim)
-    assert store.take_over(limit=9) == [(claim.id, Outcome.UNKNOWN)]
+    assert taking_over.take_over(limit=9) == [(claim.id, Outcome.UNKNOWN)]
 
 
 LOSSES: dict[str, Callable[[Claim], object]] = {
-    "recorded": lambda claim: store.record([report(claim)]),
+    "recorded": lambda claim: recording.record([report(claim)]),
     "postponed": postpone,
     "taken over": take_over,
     "another's": claim_again,
@@ -73,7 +73,7 @@ def test_a_renewed_claim_holds_for_a_whole_lease_again() -> None:
     assert renew(mine)
     found = row(mine.id)
     lease = found["leased_until"] - now
-    assert store.LEASE <= lease < store.LEASE + timedelta(seconds=2)
+    assert claiming.LEASE <= lease < claiming.LEASE + timedelta(seconds=2)
     assert found == {**before, "leased_until": found["leased_until"]}
 
 
@@ -83,7 +83,7 @@ def test_a_claim_that_was_lost_is_neither_renewed_nor_postponed(
     write: Callable[[Claim], bool], loss: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     mine = claimed(new_timer())
     LOSSES[loss](mine)
     before = row(mine.id)
@@ -106,9 +106,9 @@ def test_in_a_group_each_has_its_own_answer() -> None:
     claims = [second, lost, first, second]
     requests = [ClaimRequest(claim.id, claim.token) for claim in claims]
     # `lost` has the token of a claim that is renewed, for another timer.
-    assert store.renew([requests[0], requests[2]]) == [True, True]
-    assert store.renew([requests[1]]) == [False]
-    assert store.postpone(
+    assert claiming.renew([requests[0], requests[2]]) == [True, True]
+    assert claiming.renew([requests[1]]) == [False]
+    assert recording.postpone(
         [postponement(claim) for claim in (lost, second)]
     ) == [False, True]
     assert row(first.id)["fired_at"] is not None
@@ -124,7 +124,7 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
     # When it is postponed
     now = database_clock()
     postponed = postponement(mine, 40)
-    assert store.postpone([postponed]) == [True]
+    assert recording.postpone([postponed]) == [True]
 
     # Then it waits for its next time, and remembers why, and until when
     found = row(timer_id)
@@ -140,11 +140,11 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
     assert mine.attempt == 4
 
     # And is no more overdue than any other
-    (early,) = store.claim([ClaimRequest(timer_id, uuid4())])
+    (early,) = claiming.claim([ClaimRequest(timer_id, uuid4())])
     assert isinstance(early, Early)
     assert 35 < early.wait <= 40
-    assert store.promote(overdue=True, limit=9) == []
-    (near,) = store.promote(overdue=False, limit=9)
+    assert queueing.promote(overdue=True, limit=9) == []
+    (near,) = queueing.promote(overdue=False, limit=9)
     assert near.id == timer_id
 
     # And its next try has the next number
@@ -165,6 +165,6 @@ def test_it_is_postponed_again_and_again() -> None:
     assert row(timer_id)["connect_failures"] == 3
     last = claimed(timer_id)
     assert last.attempt == 4
-    assert store.record([report(last)]) == [True]
+    assert recording.record([report(last)]) == [True]
     found = row(timer_id)
     assert (found["outcome"], found["error"]) == ("delivered", None)

@@ -7,7 +7,13 @@ import pytest
 
 from apps.broker.memory import MemoryBroker
 from apps.timers.scheduling.feeder import Feeder
-from apps.timers.storage import aside, store
+from apps.timers.storage import (
+    aside,
+    claiming,
+    queueing,
+    recording,
+    taking_over,
+)
 from apps.timers.storage.records import ClaimRequest, Mark
 from tests.support.poison import (
     STUCK_CLAIMS,
@@ -26,8 +32,8 @@ def feeder(
     memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> Feeder:
     """Return what does a pass when it is told to; leases are short."""
-    monkeypatch.setattr(store, "SETTLE", timedelta(0))
-    monkeypatch.setattr(store, "LEASE", timedelta(milliseconds=50))
+    monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
+    monkeypatch.setattr(claiming, "LEASE", timedelta(milliseconds=50))
     made = Feeder(memory_broker)
     made.close()
     return made
@@ -67,10 +73,10 @@ def test_none_waits_for_ever(
 
     # When a pass is done, Then it ends with a reason, or is handed on
     feeder.run_once()
-    found = [near.id for near in store.lost(idle=True, limit=10)]
+    found = [near.id for near in queueing.lost(idle=True, limit=10)]
     if is_so(timer_id, "outcome IS NULL"):
         assert memory_broker.known(str(timer_id)) or found == [timer_id]
-        store.claim([ClaimRequest(timer_id, timer_id)])
+        claiming.claim([ClaimRequest(timer_id, timer_id)])
         assert is_so(timer_id, "outcome = 'failed' OR fired_at IS NOT NULL")
     else:
         assert is_so(timer_id, "outcome = 'failed' AND error ~ '^invalid: .'")
@@ -85,16 +91,16 @@ def test_who_lives_renews_a_lease_that_was_limited(feeder: Feeder) -> None:
         assert is_so(claim.id, "leased_until < now() + interval '1 s'")
 
         # When it has called, Then that is what becomes of the timer
-        assert store.renew([ClaimRequest(claim.id, claim.token)]) == [True]
-        store.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
-        assert store.record([report(claim)]) == [True]
+        assert claiming.renew([ClaimRequest(claim.id, claim.token)]) == [True]
+        claiming.mark_sent([Mark(claim.id, claim.token, claim.clock.database)])
+        assert recording.record([report(claim)]) == [True]
         assert row(claim.id)["outcome"] == "delivered"
 
 
 def test_a_lease_as_it_should_be_is_left_alone(
     feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "LEASE", timedelta(seconds=20))
+    monkeypatch.setattr(claiming, "LEASE", timedelta(seconds=20))
     claim = claimed(new_timer(-5))
     before = row(claim.id)
     feeder.run_once()

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from apps.timers.firing import claims
-from apps.timers.storage import store
+from apps.timers.storage import claiming
 from apps.timers.storage.records import Mark
 from tests.support.waiting import eventually
 
@@ -16,7 +16,7 @@ def test_a_mark_that_comes_after_the_end_is_written(
 ) -> None:
     # Given a process whose worker has shut down
     written: list[Mark] = []
-    monkeypatch.setattr(store, "mark_sent", written.extend)
+    monkeypatch.setattr(claiming, "mark_sent", written.extend)
     claims.mark_writer()
     claims.close_mark_writer()
 
