@@ -11,7 +11,7 @@ stop_once()  # before any other thread
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from apps.timers.firing import actors, fire  # noqa: E402, F401  (register)
+from apps.timers.firing import fire  # noqa: E402
 from apps.timers.firing.worker import WorkerLifecycle  # noqa: E402
 
 # A fault in the set-up shows now, and the first timers need not wait for it.

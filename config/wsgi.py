@@ -9,7 +9,7 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
-from apps.broker.current import get_broker
+from apps.broker.interface import get_broker
 from apps.core.processes import allow_files, end_with_parent, stop_once
 from config.front import Front
 

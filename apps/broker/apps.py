@@ -6,7 +6,7 @@ import dramatiq
 from django.apps import AppConfig
 from django.conf import settings
 
-from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.interface import ON_TIME, OVERDUE
 
 
 class BrokerConfig(AppConfig):

@@ -1,17 +1,14 @@
-"""How every connection to RabbitMQ is made, and how its loss is logged."""
+"""How every connection to RabbitMQ is made, and how its loss is told."""
 
 from __future__ import annotations
 
-import logging
 import random
 import ssl
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika
 
-from apps.core.repeated import Repeated
-
-logger = logging.getLogger(__name__)
+from apps.core.outages import Outage
 
 #: Bounds of a connection, in seconds. In a black hole, pika's stack_timeout
 #: ends the attempt: it covers TCP, TLS and AMQP together.
@@ -78,26 +75,11 @@ def retry_pause() -> float:
     return random.uniform(0.5, 1.0)
 
 
-class OutageLog:
-    """Logs why a connection is away, and when it is back.
-
-    The reason is logged at once, again when it changes, and once a minute
-    while it lasts.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._losses = Repeated(logger, "RabbitMQ is away, trying on")
-
-    def down(self, reason: object) -> None:
-        """Note a loss or a failed attempt."""
-        text = one_line(reason)
-        self._losses.note(text, **{"for": self._what, "reason": text})
-
-    def up(self) -> None:
-        """Note that the connection works."""
-        if self._losses.ended():
-            logger.info("RabbitMQ is back", extra={"for": self._what})
+def outage_of(what: str) -> Outage:
+    """Return the outage of a connection that is for `what`."""
+    return Outage(
+        "RabbitMQ is away, trying on", "RabbitMQ is back", **{"for": what}
+    )
 
 
 def one_line(reason: object) -> str:

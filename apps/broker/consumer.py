@@ -20,7 +20,7 @@ from pika.adapters.blocking_connection import (
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
-from apps.broker.connection import OutageLog, retry_pause
+from apps.broker.connection import one_line, outage_of, retry_pause
 from apps.broker.middleware import is_left
 from apps.broker.topology import Declarer, Refusals
 
@@ -32,7 +32,7 @@ CLOSE_SECONDS = 2.0
 # pika also raises AssertionError when a connection breaks while it sends
 # (Dramatiq's own consumer expects that as well). When connecting takes too
 # long, it raises an exception that is no AMQPError.
-_LOSSES = (AMQPError, AMQPConnectorException, OSError, AssertionError)
+_BROKEN = (AMQPError, AMQPConnectorException, OSError, AssertionError)
 
 
 class _Link:
@@ -115,7 +115,7 @@ class LadderConsumer(Consumer):
         self._timeout = timeout_ms / 1000
         self._looked_at = looked_at
         self._refusals = Refusals()
-        self._outage = OutageLog(f"consuming {queue_name}")
+        self._outage = outage_of(f"consuming {queue_name}")
         self._connection: BlockingConnection | None = None
         self._deliveries: Iterator[tuple[Any, Any, bytes | None]] = iter(())
         self._link: _Link | None = None
@@ -134,10 +134,10 @@ class LadderConsumer(Consumer):
                 return None
             method, _, body = next(self._deliveries)
         except StopIteration:
-            self._lose("the queue was deleted")
+            self._drop("the queue was deleted")
             return None
-        except _LOSSES as error:
-            self._lose(error)
+        except _BROKEN as error:
+            self._drop(error)
             return None
         if method is None or body is None:
             return None
@@ -197,13 +197,13 @@ class LadderConsumer(Consumer):
             self._queue_name, inactivity_timeout=self._timeout
         )
         self._link = _Link(channel)
-        self._outage.up()
+        self._outage.worked()
         return self._link
 
-    def _lose(self, reason: object) -> None:
+    def _drop(self, reason: object) -> None:
         if isinstance(reason, BaseException):
             self._refusals.note(reason)
-        self._outage.down(reason)
+        self._outage.failed(one_line(reason))
         self._retry_at = time.monotonic() + retry_pause()
         self.close()
 
@@ -216,5 +216,5 @@ def _close(connection: BlockingConnection) -> None:
         while not flushed.is_set():
             connection.process_data_events(0.01)
         connection.close()
-    except _LOSSES:
+    except _BROKEN:
         logger.debug("The connection was gone before it was closed")

@@ -12,14 +12,21 @@ import pika
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.connection import Parameters
-from pika.frame import Method
-from pika.spec import Basic, BasicProperties, Queue
 
-from apps.broker import ladder
-from apps.broker.builder import LadderBuilder
-from apps.broker.connection import CONNECT_SECONDS, OutageLog, retry_pause
-from apps.broker.tasks import Batch, DepthQuestion, Outgoing, Request, failure
-from apps.broker.topology import Declarer, Refusals
+from apps.broker.channel import (
+    Batch,
+    DepthQuestion,
+    PublishingChannel,
+    Request,
+    failure,
+)
+from apps.broker.connection import (
+    CONNECT_SECONDS,
+    one_line,
+    outage_of,
+    retry_pause,
+)
+from apps.broker.topology import LadderBuilder, Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +36,6 @@ REPLY_SECONDS = 2.0
 
 #: How long messages wait for the ladder to be built, in seconds.
 LADDER_SECONDS = 0.5
-
-#: Persistent messages survive a restart of RabbitMQ. So timers are on time
-#: after it, and do not wait for the sweep.
-DELIVERY_MODE = pika.DeliveryMode.Persistent
-
-_NOT_FOUND = 404
 
 
 class Link(threading.Thread):
@@ -62,26 +63,18 @@ class Link(threading.Thread):
         self._builder = LadderBuilder(
             self.loop, self._refusals, self._begin, self._on_ladder
         )
-        self._was_forgotten = False
         self._is_blocked = False
-        self._outage = OutageLog("publishing")
+        self._outage = outage_of("publishing")
         self._connection: pika.SelectConnection | None = None
-        self._channel: Channel | None = None
-        self._declarer: Declarer | None = None
-        # Both, once they are ready; `_begin` puts them to use.
-        self._ready: tuple[Channel, Declarer] | None = None
+        # A channel that is ready; `_begin` puts it to use.
+        self._ready: PublishingChannel | None = None
+        self._channel: PublishingChannel | None = None
         self._attempted_at = 0.0
         # After a failed attempt requests fail at once, and don't wait for
         # the next attempt.
         self._is_failing = False
         self._is_stopping = False
         self._waiting: list[Request] = []
-        # By delivery tag, in the order published.
-        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
-        self._last_tag = 0
-        # Ids of messages that no queue took: RabbitMQ returns them first and
-        # then confirms them.
-        self._returned: set[str] = set()
 
     def submit(self, request: Request) -> None:
         """Hand in a request. Any thread may call this."""
@@ -93,7 +86,7 @@ class Link(threading.Thread):
             self._connect()
             self.loop.start()
         except Exception:
-            # The publisher starts a new link when it is next used.
+            # The broker starts a new link when it is next used.
             logger.exception("the publishing thread failed")
         finally:
             self.is_usable = False
@@ -108,8 +101,8 @@ class Link(threading.Thread):
         connection = pika.SelectConnection(
             self._parameters,
             on_open_callback=self._on_open,
-            on_open_error_callback=self._on_lost,
-            on_close_callback=self._on_lost,
+            on_open_error_callback=self._on_closed,
+            on_close_callback=self._on_closed,
             custom_ioloop=self.loop,
         )
         self._connection = connection
@@ -132,21 +125,17 @@ class Link(threading.Thread):
 
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_return_callback(self._on_return)
-        declarer = Declarer(channel, self._queue_type, self._refusals)
-        # Before the rungs, since the number of queues may be limited.
-        for queue in self._targets():
-            declarer.target(queue)
-        channel.confirm_delivery(
-            self._on_confirm,
-            callback=lambda _: self._on_ready(channel, declarer),
+        publishing = PublishingChannel(
+            channel, self._queue_type, self._refusals, self._on_confirm
+        )
+        publishing.prepare(
+            self._targets(), lambda: self._on_ready(publishing)
         )
 
-    def _on_ready(self, channel: Channel, declarer: Declarer) -> None:
+    def _on_ready(self, channel: PublishingChannel) -> None:
         if channel.connection is not self._connection:
             return
-        self._ready = (channel, declarer)
-        self._was_forgotten = False
+        self._ready = channel
         self._builder.build(channel.connection)
         # Most of the time the ladder exists already, and that is known before
         # LADDER_SECONDS are over. Messages do not wait for all of a new one.
@@ -156,13 +145,11 @@ class Link(threading.Thread):
         """Publish, from now on, over the channel that is ready."""
         if self._ready is None or self._channel is not None:
             return
-        self._channel, self._declarer = self._ready
-        self._last_tag = 0
-        self._returned.clear()
+        self._channel = self._ready
         self._is_failing = False
         if not self._is_blocked:
             self.is_usable = True
-            self._outage.up()
+            self._outage.worked()
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._carry_out(request)
@@ -170,12 +157,12 @@ class Link(threading.Thread):
     def _on_ladder(self) -> None:
         # Until now each message's rungs were declared right before it.
         self._begin()
-        if self._declarer is not None and not self._was_forgotten:
-            self._declarer.assume_rungs()
+        if self._channel is not None:
+            self._channel.declarer.assume_rungs()
 
     # Losing the connection
 
-    def _on_lost(
+    def _on_closed(
         self, connection: pika.connection.Connection, reason: BaseException
     ) -> None:
         if connection is self._connection:
@@ -193,18 +180,20 @@ class Link(threading.Thread):
         # and callers fail at once.
         self.is_usable = False
         self._is_blocked = True
-        self._give_up("it blocks publishers (memory or disk alarm)")
+        self._give_up(
+            self._channel, "it blocks publishers (memory or disk alarm)"
+        )
 
     def _on_unblocked(self, _: object, __: object) -> None:
         self._is_blocked = False
         if self._channel is not None:
             self.is_usable = True
-            self._outage.up()
+            self._outage.worked()
 
     def _drop(self, reason: object, *, is_failing: bool = False) -> None:
         """Forget the connection, fail what is unsettled, connect again."""
         connection, self._connection = self._connection, None
-        self._channel = self._declarer = self._ready = None
+        channel, self._channel, self._ready = self._channel, None, None
         self._is_blocked = False
         self.is_usable = False
         self._is_failing = is_failing
@@ -215,18 +204,20 @@ class Link(threading.Thread):
             connection.close()
         if self._is_stopping:
             self.loop.stop()
-        self._give_up(reason)
+        self._give_up(channel, reason)
         is_flapping = time.monotonic() - self._attempted_at < 1
         pause = retry_pause() if is_failing or is_flapping else 0
         self.loop.call_later(pause, self._connect)
 
-    def _give_up(self, reason: object) -> None:
+    def _give_up(
+        self, channel: PublishingChannel | None, reason: object
+    ) -> None:
+        """Fail what the channel has not confirmed, and what waits for one."""
         if not self._is_stopping:
-            self._outage.down(reason)
+            self._outage.failed(one_line(reason))
         error = failure(f"RabbitMQ is away: {reason}")
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        for batch, index in unconfirmed.values():
-            batch.settle(index, error)
+        if channel is not None:
+            channel.give_up(error)
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             request.fail(error)
@@ -255,118 +246,43 @@ class Link(threading.Thread):
             self._drop("it does not answer", is_failing=True)
 
     def _carry_out(self, request: Request) -> None:
+        """Do what is asked for, once `_begin` has run."""
         request.sent_on = self._connection
-        if isinstance(request, Batch):
-            self._publish(request)
+        if self._channel is None or self._connection is None:
+            # An earlier request noticed that the connection broke.
+            request.fail(failure("RabbitMQ is away"))
+        elif isinstance(request, Batch):
+            self._channel.publish(request)
         elif isinstance(request, DepthQuestion):
-            self._ask(request)
+            request.ask(self._connection)
 
-    def _publish(self, batch: Batch) -> None:
-        for index, message in enumerate(batch.messages):
-            channel, declarer = self._channel, self._declarer
-            if channel is None or declarer is None or not channel.is_open:
-                # Sending can notice that the connection broke.
-                batch.settle(index, failure("RabbitMQ is away"))
-                continue
-            if (route := self._way(message)) is None:
-                batch.settle(index, failure("RabbitMQ refuses every rung"))
-                continue
-            declarer.route(route)
-            channel.basic_publish(
-                route.exchange,
-                route.routing_key,
-                message.body,
-                BasicProperties(
-                    message_id=message.message_id,
-                    delivery_mode=DELIVERY_MODE,
-                ),
-                mandatory=True,
-            )
-            self._last_tag += 1
-            self._unconfirmed[self._last_tag] = (batch, index)
-
-    def _way(self, message: Outgoing) -> ladder.Route | None:
-        missing = self._refusals.missing
-        if missing and any(r.queue in missing for r in message.route.rungs):
-            return ladder.detour(message.route, missing)
-        return message.route
-
-    def _on_return(
-        self,
-        channel: Channel,
-        _: Basic.Return,
-        properties: BasicProperties,
-        __: bytes,
-    ) -> None:
-        if channel is self._channel and properties.message_id is not None:
-            self._returned.add(properties.message_id)
-            self.forget_topology()
-
-    def _on_confirm(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
-        confirm = frame.method
-        is_ack = isinstance(confirm, Basic.Ack)
-        tags = self._unconfirmed
-        if confirm.multiple:
-            while tags and (tag := next(iter(tags))) <= confirm.delivery_tag:
-                self._settle(tag, is_ack)
-        elif confirm.delivery_tag in tags:
-            self._settle(confirm.delivery_tag, is_ack)
-        if self._is_stopping and not tags:
+    def _on_confirm(self) -> None:
+        if self._is_stopping and self._is_settled():
             self._disconnect()
 
-    def _settle(self, tag: int, is_ack: bool) -> None:
-        batch, index = self._unconfirmed.pop(tag)
-        message_id = batch.messages[index].message_id
-        outcome = None
-        if message_id in self._returned:
-            self._returned.discard(message_id)
-            outcome = failure("No queue took the message")
-        elif not is_ack:
-            outcome = failure("RabbitMQ refused the message")
-        batch.settle(index, outcome)
-
-    def _ask(self, question: DepthQuestion) -> None:
-        # On a channel of its own, since asking for a queue that isn't there
-        # closes the channel.
-        def ask(channel: Channel) -> None:
-            channel.queue_declare(
-                question.queue, passive=True, callback=settle
-            )
-
-        def settle(frame: Method[Queue.DeclareOk]) -> None:
-            question.settle(frame.method.message_count)
-            channel.close()
-
-        def closed(_: Channel, reason: Exception) -> None:
-            if getattr(reason, "reply_code", None) == _NOT_FOUND:
-                question.settle(0)
-            elif not question.is_done:
-                question.fail(reason)
-
-        if self._connection is not None:
-            channel = self._connection.channel(on_open_callback=ask)
-            channel.add_on_close_callback(closed)
+    def _is_settled(self) -> bool:
+        return self._channel is None or self._channel.is_settled
 
     def forget_topology(self) -> None:
         """Declare everything again when it is next needed."""
-        self._was_forgotten = True
-        if self._declarer is not None:
-            self._declarer.forget()
+        channel = self._channel or self._ready
+        if channel is not None:
+            channel.declarer.forget()
 
     # Stopping
 
     def stop(self) -> None:
         """Disconnect once everything is confirmed, or after 2 s."""
         self._is_stopping = True
-        if self._unconfirmed:
-            self.loop.call_later(REPLY_SECONDS, self._disconnect)
-        else:
+        if self._is_settled():
             self._disconnect()
+        else:
+            self.loop.call_later(REPLY_SECONDS, self._disconnect)
 
     def _disconnect(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_open:
-            # _on_lost then ends the loop; in a black hole, call_later does.
+            # _on_closed then ends the loop; in a black hole, call_later does.
             connection.close()
             self.loop.call_later(0.5, self.loop.stop)
         else:

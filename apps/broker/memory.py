@@ -14,9 +14,9 @@ from dramatiq import Broker, Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed, QueueNotFound
 
+from apps.broker.interface import prefetch_of
 from apps.broker.ladder import check_delay
 from apps.broker.middleware import middleware
-from apps.broker.names import prefetch_of
 
 
 class MemoryBroker(Broker):

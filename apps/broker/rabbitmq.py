@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,12 @@ from dramatiq.broker import Consumer
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from apps.broker import ladder
+from apps.broker.channel import Batch, DepthQuestion, Outgoing
 from apps.broker.connection import connection_parameters
 from apps.broker.consumer import LadderConsumer
+from apps.broker.interface import prefetch_of
+from apps.broker.link import REPLY_SECONDS, Link
 from apps.broker.middleware import middleware
-from apps.broker.names import prefetch_of
-from apps.broker.publisher import Publisher
-from apps.broker.tasks import Outgoing
 
 #: How many messages are published at once. Each chunk has a deadline.
 CHUNK = 500
@@ -28,6 +29,10 @@ class LadderBroker(RabbitmqBroker):
     here waits longer than about 2 s for RabbitMQ, and losing it costs one
     line in the log. Queues and exchanges are declared when first needed.
 
+    All threads publish over one connection, which a thread of its own holds
+    (``link.Link``). It connects when first used, reconnects by itself, and
+    starts anew in a forked child.
+
     For the URL see ``apps.broker.connection``. ``queue_type`` is "classic" or
     "quorum", and holds for the target queues. The rungs are classic.
     """
@@ -38,12 +43,10 @@ class LadderBroker(RabbitmqBroker):
         super().__init__(middleware=middleware(), confirm_delivery=True)
         #: See TimerBroker.
         self.looked_at: dict[str, float] = {}
-        parameters = connection_parameters(url)
-        self.parameters = [parameters]
+        self.parameters = [connection_parameters(url)]
         self._queue_type = queue_type
-        self._publisher = Publisher(
-            parameters, queue_type, lambda: sorted(self.queues)
-        )
+        self._link_lock = threading.Lock()
+        self._link: Link | None = None
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Make the queue known, so that workers consume it.
@@ -92,12 +95,26 @@ class LadderBroker(RabbitmqBroker):
             outgoing.append((index, sent))
         for start in range(0, len(outgoing), CHUNK):
             chunk = outgoing[start:start + CHUNK]
-            results = self._publisher.publish([sent for _, sent in chunk])
+            results = self._publish([sent for _, sent in chunk])
             for (index, _), outcome in zip(chunk, results, strict=True):
                 outcomes[index] = outcome
                 if outcome is None:
                     self.emit_after("enqueue", *messages[index])
         return outcomes
+
+    def _publish(
+        self, messages: Sequence[Outgoing]
+    ) -> list[Exception | None]:
+        """Publish all and wait until each is confirmed or has failed.
+
+        Takes about 2 s at most; nearly no time while RabbitMQ is known to be
+        away. A failed message may have reached RabbitMQ all the same.
+        """
+        batch = Batch(messages)
+        self._live_link().submit(batch)
+        # The link keeps the deadline; the margin is for a link that hangs.
+        batch.wait(REPLY_SECONDS + 0.5)
+        return list(batch.outcomes)
 
     def consume(
         self, queue_name: str, prefetch: int = 1, timeout: int = 5000
@@ -122,14 +139,17 @@ class LadderBroker(RabbitmqBroker):
         0 if there is no such queue; None, within 2 s, if RabbitMQ can't be
         asked.
         """
-        return self._publisher.depth(queue_name)
+        question = DepthQuestion(queue_name)
+        self._live_link().submit(question)
+        question.wait(REPLY_SECONDS + 0.5)
+        return question.answer
 
     def is_connected(self) -> bool:
         """Whether publishing works now; never waits.
 
         The first call in a process begins to connect and says False.
         """
-        return self._publisher.is_connected()
+        return self._live_link().is_usable
 
     def forget_topology(self) -> None:
         """Declare everything again before the next publish.
@@ -137,8 +157,29 @@ class LadderBroker(RabbitmqBroker):
         Call it when messages were lost or came too early: somebody may have
         deleted queues.
         """
-        self._publisher.forget_topology()
+        link = self._live_link()
+        link.loop.add_callback_threadsafe(link.forget_topology)
 
     def close(self) -> None:
         """Wait for unconfirmed messages, for 2 s at most, and disconnect."""
-        self._publisher.close()
+        with self._link_lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.loop.add_callback_threadsafe(link.stop)
+            link.join(REPLY_SECONDS + 1)
+
+    def _live_link(self) -> Link:
+        """Return the link; start one if there is none, or if it has ended."""
+        # In a forked child the parent's thread isn't alive.
+        link = self._link
+        if link is not None and link.is_alive():
+            return link
+        with self._link_lock:
+            if self._link is None or not self._link.is_alive():
+                self._link = Link(
+                    self.parameters[0],
+                    self._queue_type,
+                    lambda: sorted(self.queues),
+                )
+                self._link.start()
+            return self._link

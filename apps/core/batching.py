@@ -1,23 +1,33 @@
 """Batching: callers on many threads share one write.
 
 A commit costs Postgres one flush to disk whether it holds one row or a
-hundred, so callers that arrive during one flush go together in the next. A
-group commit is for callers that wait for their result. A write-behind is for
-what nobody waits for: to wake a thread for an answer that it does not need
-costs more than the write itself.
+hundred, so callers that arrive during one flush go together in the next.
+
+* `GroupCommit` is for callers that wait for their result.
+* `WriteBehind` is for callers that need no answer, but must not leave before
+  somebody writes their item: to wake each of them would cost more than the
+  write itself.
+* `BackgroundWriter` is for callers that may not wait at all.
 """
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
+logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: How long a caller writes for others, in seconds. Then one of them does.
 _SHIFT = 1.0
+#: The pause before a background writer tries a failed write again, in seconds.
+_PAUSE = 0.2
 
 
 class _Call(Generic[Item, Result]):
@@ -183,3 +193,129 @@ class WriteBehind(Generic[Item]):
             if not size:
                 self._writer = None
             return [self._waiting.popleft() for _ in range(size)]
+
+
+class BackgroundWriter(Generic[Key, Item]):
+    """A thread that writes items in batches, soon after they are added.
+
+    An item replaces the one with the same key that is not written yet. If
+    `flush` raises one of `again`, its items are written later, until close();
+    any other exception is logged, and they are dropped. `room` is how many
+    items may wait, and `most` how many are written together.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], object],
+        *,
+        key: Callable[[Item], Key],
+        name: str,
+        room: float = float("inf"),
+        most: int = 500,
+        grace: float = 0.0,
+        again: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Start the thread; `grace` is for add_later(), in seconds."""
+        self.grace = grace
+        self._flush = flush
+        self._key = key
+        self._room = room
+        self._most = most
+        self._again = again
+        self._waiting: dict[Key, Item] = {}
+        #: Items of add_later(), and since when they wait, in that order.
+        self._later: dict[Key, tuple[float, Item]] = {}
+        self._news = threading.Condition()
+        self._is_stopping = self._has_ended = False
+        self._thread = threading.Thread(
+            target=self._run, name=name, daemon=True
+        )
+        self._thread.start()
+
+    def add(self, item: Item) -> bool:
+        """Write the item soon; False if there is no room, or after the end."""
+        with self._news:
+            if self._has_ended or len(self._waiting) >= self._room:
+                return False
+            self._waiting[self._key(item)] = item
+            self._news.notify()
+            return True
+
+    def add_later(self, item: Item) -> None:
+        """Write the item after the grace, unless it is discarded before."""
+        key = self._key(item)
+        with self._news:
+            self._waiting.pop(key, None)
+            # The thread looks at it the next time that it wakes.
+            self._later[key] = time.monotonic(), item
+
+    def discard(self, *keys: Key) -> None:
+        """Drop the items with these keys that are not written yet."""
+        with self._news:
+            for key in keys:
+                self._waiting.pop(key, None)
+                self._later.pop(key, None)
+
+    def close(self, timeout: float) -> list[Item]:
+        """Write what waits, for `timeout` seconds at most, and end.
+
+        Returns the items that could not be written.
+        """
+        with self._news:
+            self._is_stopping = True
+            self._news.notify()
+        self._thread.join(timeout)
+        with self._news:
+            self._has_ended = True
+            self._move_due()
+            left = list(self._waiting.values())
+            self._waiting.clear()
+        return left
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._flush(batch)
+            except self._again:
+                self._put_back(batch)
+            except Exception:  # one bad write must not end the thread
+                logger.exception(f"{self._thread.name} not written")
+
+    def _next_batch(self) -> list[Item]:
+        """Wait for items; an empty list means that it is time to end."""
+        with self._news:
+            self._move_due()
+            while not self._waiting and not self._is_stopping:
+                self._news.wait(self._until_due())
+                self._move_due()
+            if self._has_ended or not self._waiting:
+                self._has_ended = True
+                return []
+            keys = list(islice(self._waiting, self._most))
+            return [self._waiting.pop(key) for key in keys]
+
+    def _until_due(self) -> float | None:
+        """Return the seconds until the grace of an item is over, if any."""
+        for since, _ in self._later.values():
+            return max(0.0, since + self.grace - time.monotonic())
+        return None
+
+    def _move_due(self) -> None:
+        """Let those items of add_later() be written whose grace is over."""
+        latest = time.monotonic() - self.grace
+        while self._later:
+            key, (since, item) = next(iter(self._later.items()))
+            if since > latest and not self._is_stopping:
+                return
+            del self._later[key]
+            self._waiting[key] = item
+
+    def _put_back(self, items: Sequence[Item]) -> None:
+        """Keep items for another try, and wait; leave newer ones unchanged."""
+        with self._news:
+            for item in items:
+                key = self._key(item)
+                if key not in self._later:
+                    self._waiting.setdefault(key, item)
+            self._news.wait(_PAUSE)
+            self._has_ended = self._is_stopping

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from apps.core.outages import POSTGRES
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 
 Connection = psycopg.Connection[TupleRow]
 

@@ -1,14 +1,17 @@
-"""Failures that repeat: logged once or once a minute, not each time."""
+"""Failures that repeat: each told now and then, not each time."""
 
 import logging
+import re
 import threading
 import time
-from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
-#: How often a lasting failure is logged again, in seconds.
+#: How often a lasting failure is logged again, in seconds. After that time
+#: without a failure, the next one begins a new outage.
 _AGAIN = 60.0
+#: Lines about the failures of one outage in that time, at most.
+_MOST_LINES = 5
 #: For how long a failure counts as present, in seconds.
 _RECENT = 15.0
 #: A step that takes longer than this hangs, in seconds.
@@ -26,55 +29,93 @@ def describe(error: BaseException) -> str:
 
 
 class Outage:
-    """Logs the first of many failures, and the first success after them.
+    """Logs failures that may come many times a second, from many threads.
 
-    While a server is away, every thread fails many times a second. With
-    `repeats` the latest failure is logged once a minute as well.
+    A line tells when they begin, when their error changes, once a minute
+    while they last, and when they end.
     """
 
     def __init__(
-        self, begins: str, ends: str, *, repeats: bool = False
+        self, begins: str, ends: str | None = None, **details: object
     ) -> None:
-        """Take the two sentences to log."""
+        """Take the two sentences to log, and details of each line.
+
+        Without a sentence for its end, only that of its beginning is logged.
+        """
         self._begins = begins
         self._ends = ends
-        self._repeats = repeats
+        self._details = details
         self._lock = threading.Lock()
+        self._number = 0
         self._since: float | None = None
-        self._told = 0.0
-        self._ended: float | None = None
+        self._failed_at = time.monotonic()
+        self._ended_at = float("-inf")
         self._failures = 0
+        self._is_told = False
+        #: The lines of the last minute: which outage and error each told, and
+        #: when.
+        self._lines: dict[tuple[int, str], float] = {}
+        #: The latest error.
+        self.text = ""
 
-    def failed(self, *, count: int = 1, **details: object) -> None:
-        """Note failures; the details of the first are logged."""
+    def failed(
+        self,
+        error: BaseException | str = "",
+        *,
+        count: int = 1,
+        **details: object,
+    ) -> None:
+        """Note failures. An exception is logged with its traceback."""
+        if isinstance(error, BaseException):
+            level, traceback, text = logging.ERROR, error, describe(error)
+        else:
+            level, traceback, text = logging.WARNING, None, error
         with self._lock:
-            now = time.monotonic()
-            is_first = self._since is None
-            if is_first:
-                self._since = now
-                self._failures = 0
-            self._failures += count
-            is_told = is_first or (
-                self._repeats and now - self._told >= _AGAIN
-            )
-            if is_told:
-                self._told = now
-            if is_told and not is_first:
+            if not self._count(text, count):
+                return
+            if self._is_told:
                 details["failures"] = self._failures
-        if is_told:
-            logger.warning(self._begins, extra=details)
+            self._is_told = True
+        if text:
+            details["error"] = text
+        logger.log(
+            level,
+            self._begins,
+            exc_info=traceback,
+            extra=self._details | details,
+        )
+
+    def _count(self, text: str, count: int) -> bool:
+        """Count failures; tell whether to log them."""
+        now = time.monotonic()
+        if self._since is None or now - self._failed_at >= _AGAIN:
+            self._number += 1
+            self._since = now
+            self._failures = 0
+            self._is_told = False
+        self._failed_at, self.text = now, text
+        self._failures += count
+        self._lines = {
+            line: at for line, at in self._lines.items() if now - at < _AGAIN
+        }
+        # Another port or memory address does not make another error.
+        line = self._number, re.sub(r"0x[0-9a-f]+|\d+", "#", text)
+        if line in self._lines or len(self._lines) >= _MOST_LINES:
+            return False
+        self._lines[line] = now
+        return True
 
     def worked(self) -> None:
         """Note a success."""
-        if self._since is None:  # nearly always, so without the lock
+        if not self.lasts():  # nearly always, so without the lock
             return
         with self._lock:
             since, self._since = self._since, None
-            self._ended = now = time.monotonic()
-        if since is not None:
+            self._ended_at = now = time.monotonic()
+        if since is not None and self._is_told and self._ends is not None:
             logger.info(
                 self._ends,
-                extra={
+                extra=self._details | {
                     "after_s": round(now - since, 1),
                     "failures": self._failures,
                 },
@@ -82,8 +123,7 @@ class Outage:
 
     def stalled(self) -> None:
         """Note that an outage has just ended in which nothing failed."""
-        with self._lock:
-            self._ended = time.monotonic()
+        self._ended_at = time.monotonic()
 
     def lasts(self) -> bool:
         """Tell whether it has failed, and has not worked since."""
@@ -94,38 +134,29 @@ class Outage:
         with self._lock:
             if self._since is not None:
                 return True
-            ended = self._ended
-        return ended is not None and time.monotonic() - ended <= seconds
+            return time.monotonic() - self._ended_at <= seconds
 
+    def is_recent(self) -> bool:
+        """Tell whether it lasts, and failed in the last seconds."""
+        return self.lasts() and time.monotonic() - self._failed_at <= _RECENT
 
-@dataclass
-class _Trouble:
-    """A failure; times are on `time.monotonic()`.
-
-    told      when it was logged
-    until     when it is no longer present, unless it fails again
-    is_open   whether it was logged, and its end was not
-    is_over   whether what failed has worked since
-    """
-
-    told: float
-    until: float
-    text: str
-    is_open: bool = True
-    is_over: bool = False
+    def is_old(self) -> bool:
+        """Tell whether its last failure makes no difference any more."""
+        return time.monotonic() - self._failed_at >= _AGAIN
 
 
 class Troubles:
-    """What keeps failing in this process, each by its name.
+    """The outages of one process, each by the name of what fails.
 
-    Failures of one name are logged once a minute. Probes ask for everything
-    that failed recently and has not worked since, and for what hangs.
+    Probes ask for all that are recent, and for what hangs.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: tuple[str, float] | None = None
-        self._known: dict[str, _Trouble] = {}
+        self._outages: dict[str, Outage] = {}
+        #: What others log: until when it is present, and its text.
+        self._held: dict[str, tuple[float, str]] = {}
 
     def begins(self, name: str) -> None:
         """Note that something is under way, which should not take long."""
@@ -135,48 +166,26 @@ class Troubles:
         """Note that it is no longer under way."""
         self._under_way = None
 
-    def note(
-        self, name: str, sentence: str, error: BaseException, **details: object
-    ) -> None:
-        """Note a failure; log it unless it was logged in the last minute."""
-        text = describe(error)
+    def note(self, name: str, sentence: str, error: BaseException) -> None:
+        """Note a failure; the outage of this name logs it."""
         with self._lock:
-            now = time.monotonic()
-            self._forget(now)
-            known = self._known.get(name)
-            is_told = known is None or now - known.told >= _AGAIN
-            if known is None or is_told:
-                self._known[name] = _Trouble(now, now + _RECENT, text)
-            else:
-                known.until, known.text = now + _RECENT, text
-                known.is_over = False
-        if is_told:
-            logger.error(
-                sentence,
-                exc_info=error,
-                extra={"what": name, "error": text, **details},
+            self._forget()
+            outage = self._outages.setdefault(
+                name, Outage(sentence, "it works again", what=name)
             )
+        outage.failed(error)
 
     def hold(self, name: str, text: str, *, seconds: float) -> None:
         """Note a failure that others log; it is present for `seconds`."""
+        until = time.monotonic() + seconds
         with self._lock:
-            now = time.monotonic()
-            self._forget(now)
-            self._known[name] = _Trouble(
-                now, now + seconds, text[:_MOST_CHARACTERS], is_open=False
-            )
+            self._forget()
+            self._held[name] = until, text[:_MOST_CHARACTERS]
 
     def worked(self, name: str) -> None:
         """Note that something has worked that may have failed before."""
-        if name not in self._known:  # nearly always, so without the lock
-            return
-        with self._lock:
-            known = self._known.get(name)
-            is_told = known is not None and known.is_open
-            if known is not None:
-                known.is_open, known.is_over = False, True
-        if is_told:
-            logger.info("it works again", extra={"what": name})
+        if (outage := self._outages.get(name)) is not None:
+            outage.worked()
 
     def recent(self) -> list[str]:
         """Return the first few recent failures, each as "name: error"."""
@@ -186,11 +195,15 @@ class Troubles:
             name, since = under_way
             hanging = [f"{name}: it hangs"] if now > since + _HANGS else []
         with self._lock:
-            found = hanging + sorted(
-                f"{name}: {known.text}"
-                for name, known in self._known.items()
-                if now <= known.until and not known.is_over
-            )
+            texts = {
+                name: outage.text
+                for name, outage in self._outages.items()
+                if outage.is_recent()
+            }
+            for name, (until, text) in self._held.items():
+                if now <= until:
+                    texts[name] = text
+        found = hanging + sorted(f"{name}: {texts[name]}" for name in texts)
         more = len(found) - _MOST_TROUBLES
         if more > 0:
             found[_MOST_TROUBLES:] = [f"and {more} more"]
@@ -199,22 +212,25 @@ class Troubles:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._known.clear()
+            self._outages.clear()
+            self._held.clear()
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> None:
         """Drop what failed long ago; there may be one for each bad row."""
-        for name, known in list(self._known.items()):
-            if now > max(known.until, known.told + _AGAIN):
-                del self._known[name]
+        now = time.monotonic()
+        for name, outage in list(self._outages.items()):
+            if outage.is_old():
+                del self._outages[name]
+        for name, (until, _) in list(self._held.items()):
+            if until < now:
+                del self._held[name]
 
 
 POSTGRES = Outage(
-    "Postgres can't be reached; trying again", "Postgres is back",
-    repeats=True,
+    "Postgres can't be reached; trying again", "Postgres is back"
 )
 PUBLISHING = Outage(
-    "timers not published; the dispatcher will", "timers are published again",
-    repeats=True,
+    "timers not published; the dispatcher will", "timers are published again"
 )
 TROUBLES = Troubles()
 RABBITMQ_AWAY = "RabbitMQ can't be reached"

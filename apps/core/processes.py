@@ -1,4 +1,4 @@
-"""How processes end: with their parent, and once, even if told repeatedly."""
+"""Processes: what each has one of, and how they end."""
 
 import multiprocessing
 import os
@@ -6,8 +6,37 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+class PerProcess(Generic[T]):
+    """Makes a thing at the first call, and returns it at each call.
+
+    With functools.cache, every thread of a first burst would make a
+    connection pool, a thread or a TLS context of its own.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the thing."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+    def forget(self) -> T | None:
+        """Return the thing if it was made; the next call makes another."""
+        with self._lock:
+            return self._made.pop() if self._made else None
 
 
 def allow_files(count: int) -> None:

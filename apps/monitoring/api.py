@@ -8,8 +8,7 @@ from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import BaseModel
 
-from apps.broker.current import get_broker
-from apps.broker.names import ON_TIME
+from apps.broker.interface import ON_TIME, get_broker
 from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.fitness import unfit
 from apps.core.outages import RABBITMQ_AWAY, describe

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from apps.core.batching import GroupCommit
 from apps.core.outages import POSTGRES
-from apps.timers.scheduling.publishing import publisher
+from apps.timers.scheduling.publishing import publish_later
 from apps.timers.services import (
     Versions,
     WrongVersion,
@@ -149,5 +149,5 @@ def _why(timer: StoredTimer) -> str:
 def _published(stored: Stored) -> Stored:
     """Hand a near timer to the publisher, if it needs a message."""
     if stored.publish_at is not None:
-        publisher().submit(DueMessage(stored.timer.id, stored.publish_at))
+        publish_later(DueMessage(stored.timer.id, stored.publish_at))
     return stored

@@ -21,7 +21,7 @@ from apps.timers.storage.records import (
     Report,
 )
 from apps.webhooks.client import FailureKind, Result, printable
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds
 
 #: Why a timer with `max_lateness` was not called.
@@ -131,7 +131,7 @@ def broken(
     return _try_again_unsent(claim, said, attempt, delay, failures, now)
 
 
-def put_off(claim: Claim, deferral: Deferral, now: datetime) -> Decision:
+def deferred(claim: Claim, deferral: Deferral, now: datetime) -> Decision:
     """Return what follows when a destination takes no more calls now."""
     delay = timedelta(seconds=deferral.wait)
     if deferral.hanging:

@@ -14,7 +14,7 @@ from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy
 from apps.core.outages import POSTGRES
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.scheduling.publishing import publisher
+from apps.timers.scheduling.publishing import publish_later
 from apps.timers.storage import changing, creating, looking, queueing
 from apps.timers.storage.records import (
     Attempt,
@@ -90,7 +90,7 @@ def create_timer(timer: NewTimer) -> UUID:
         },
     )
     if timer.queued:
-        publisher().submit(DueMessage(timer.id, due))
+        publish_later(DueMessage(timer.id, due))
     return timer.id
 
 

@@ -24,23 +24,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
-Origin = tuple[str, int]
-"""Host and port."""
-
-HUNG_IN_A_ROW = 5
-"""A destination hangs after this many calls in a row without an answer."""
-
-PATIENCE = 0.1
-"""How long a call waits for a slot where calls are quick, in seconds: a burst
-to a fast receiver is not worth a detour over Postgres."""
-
-QUICK = 1.0
-"""A destination is slow if its calls take this long, in seconds."""
-
-SHORTEST_WAIT, LONGEST_WAIT = 0.1, 60.0
-"""Bounds of a deferral's wait, in seconds."""
+from apps.webhooks.destination import (
+    PATIENCE,
+    SHORTEST_WAIT,
+    Deferral,
+    Destination,
+    Origin,
+)
 
 LONGEST_NEW = 10.0
 """The longest wait for a host that was never called, in seconds."""
@@ -59,24 +50,6 @@ _FOR_FAST = 10
 _FOR_NEW = 8
 #: How many destinations without calls under way are remembered.
 _MOST_IDLE = 10_000
-_SMOOTHING = 1 / 8
-#: How many quick answers in a row a new destination needs to count as fast,
-#: and a slow one needs to be slow no more.
-_PROVEN, _CURED = 5, 10
-
-
-@dataclass(frozen=True, slots=True)
-class Deferral:
-    """A call that may not go out now.
-
-    wait     seconds until it makes sense to ask again
-    hanging  whether the reason is that the destination answers nothing
-    reason   the reason in words, for people who look at the timer
-    """
-
-    wait: float
-    hanging: bool
-    reason: str
 
 
 class Destinations:
@@ -93,10 +66,10 @@ class Destinations:
         self._clock = clock
         self._patience = patience
         self._change = threading.Condition(threading.Lock())
-        self._calling: dict[Origin, _Destination] = {}
-        self._idle: OrderedDict[Origin, _Destination] = OrderedDict()
+        self._calling: dict[Origin, Destination] = {}
+        self._idle: OrderedDict[Origin, Destination] = OrderedDict()
         #: The queue of destinations about whose calls nothing is known.
-        self._strangers = _Destination(("", 0))
+        self._strangers = Destination(("", 0))
 
     def enter(
         self, origin: Origin, *, returning: bool = False
@@ -164,15 +137,15 @@ class Destinations:
                 self._keep(self._calling.pop(origin))
             self._change.notify_all()
 
-    def _find(self, origin: Origin) -> "_Destination":
+    def _find(self, origin: Origin) -> Destination:
         return (
             self._calling.get(origin)
             or self._idle.pop(origin, None)
-            or _Destination(origin)
+            or Destination(origin)
         )
 
     def _has_room(
-        self, destination: "_Destination", now: float, returning: bool
+        self, destination: Destination, now: float, returning: bool
     ) -> bool:
         """Tell whether a destination may have one slot more."""
         if not self._free or (
@@ -202,7 +175,7 @@ class Destinations:
         return (count + 1) * self._slots <= free**2 * factor
 
     def _competition(
-        self, destination: "_Destination", now: float
+        self, destination: Destination, now: float
     ) -> tuple[int, int]:
         """Return what the threshold compares: calls and free slots.
 
@@ -229,7 +202,7 @@ class Destinations:
             room -= self._half // 2
         return count, min(self._free, 2 * room)
 
-    def _defer(self, destination: "_Destination", now: float) -> Deferral:
+    def _defer(self, destination: Destination, now: float) -> Deferral:
         """Return when a call that may not go out now may come again."""
         if destination.is_open:
             return destination.wait_for_probe(now)
@@ -250,7 +223,7 @@ class Destinations:
         wait = (until - now) * random.uniform(0.75, 1.0)
         return Deferral(max(wait, SHORTEST_WAIT), False, reason)
 
-    def _share(self, destination: "_Destination", now: float) -> int:
+    def _share(self, destination: Destination, now: float) -> int:
         """Return about how many slots it will have if others keep theirs.
 
         That is the largest n with n * slots <= factor * free ** 2, where
@@ -279,7 +252,7 @@ class Destinations:
         ]
         return 2 * sum(ages) / len(ages) ** 2 if ages else 0.0
 
-    def _keep(self, destination: "_Destination") -> None:
+    def _keep(self, destination: Destination) -> None:
         """Remember one without calls under way, for as long as there's room.
 
         Those that were asked for longest ago are forgotten first. One that
@@ -288,144 +261,3 @@ class Destinations:
         self._idle[destination.origin] = destination
         if len(self._idle) > _MOST_IDLE:
             self._idle.popitem(last=False)
-
-
-class _Destination:
-    """What is known of one destination; times are the clock's."""
-
-    __slots__ = (
-        "address",
-        "answered_at",
-        "booked_until",
-        "credit",
-        "duration",
-        "hung",
-        "opened_at",
-        "origin",
-        "probe_at",
-        "starts",
-    )
-
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
-        #: Where the last call was to go; None through a proxy.
-        self.address: str | None = None
-        #: When the calls under way started. One that ends counts as the first
-        #: that started: the durations' sum and mean are right all the same.
-        self.starts: list[float] = []
-        #: How long a call takes, a moving average; 0 before the first ended.
-        self.duration = 0.0
-        self.answered_at = float("-inf")
-        #: How many quick answers came in a row, up to _PROVEN. A slow one
-        #: sets it to -_CURED.
-        self.credit = 0
-        #: How many calls in a row hung. It is open once there are enough.
-        self.hung = 0
-        self.opened_at = self.probe_at = float("-inf")
-        #: When there is room for the next deferred call.
-        self.booked_until = float("-inf")
-
-    @property
-    def is_open(self) -> bool:
-        """Whether only a probe may be sent."""
-        return self.hung >= HUNG_IN_A_ROW
-
-    @property
-    def is_new(self) -> bool:
-        """Whether no call of it has been answered, and none has hung."""
-        return not self.hung and self.answered_at == float("-inf")
-
-    @property
-    def name(self) -> str:
-        """Host and port as in a URL."""
-        host, port = self.origin
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def is_lively(self, now: float) -> bool:
-        """Tell whether it has answered, and its next answer is not late."""
-        if self.hung or self.answered_at == float("-inf"):
-            return False
-        if not self.starts:
-            return True
-        since = max(self.answered_at, self.starts[0])
-        return now - since <= max(1.0, 2 * self.duration)
-
-    def estimate(self, now: float) -> float:
-        """Return how long a call takes, in seconds.
-
-        The age of the calls under way shows that it may hang, long before
-        the first of them has timed out.
-        """
-        if self.is_lively(now) or not self.starts:
-            return self.duration
-        age = now - sum(self.starts) / len(self.starts)
-        return max(self.duration, age)
-
-    def is_slow(self, now: float) -> bool:
-        """Tell whether it is not known to answer quickly."""
-        return self.credit < 0 or not self.is_lively(now)
-
-    def is_fast(self, now: float) -> bool:
-        """Tell whether it has answered at once for some time."""
-        return (
-            self.credit >= _PROVEN
-            and self.duration <= PATIENCE
-            and self.is_lively(now)
-        )
-
-    def ends_soon(self, now: float) -> bool:
-        """Tell whether one of the calls under way should end soon."""
-        return bool(self.starts) and self.estimate(now) <= PATIENCE
-
-    def leave(self, now: float, hung: bool | None) -> None:
-        """Note the end of a call."""
-        start = self.starts.pop(0)
-        if hung is None:
-            return
-        took = now - start
-        if took < QUICK:
-            self.credit = min(_PROVEN, self.credit + 1)
-        else:
-            self.credit = -_CURED
-        if self.duration:
-            self.duration += (took - self.duration) * _SMOOTHING
-        else:
-            self.duration = took
-        if not hung:
-            # What its calls took before it hung says nothing of it now.
-            if self.is_open:
-                self.duration, self.booked_until = took, now
-            self.hung, self.answered_at = 0, now
-        elif start > self.answered_at:
-            self.hung += 1
-            if self.hung == HUNG_IN_A_ROW:
-                self.opened_at = now
-            if self.is_open:
-                self.probe_at = now + max(1.0, self.backoff(now))
-
-    def backoff(self, now: float) -> float:
-        """Return the seconds it has hung, bounded: so waits about double."""
-        return min(now - self.opened_at, LONGEST_WAIT / 2)
-
-    def book(self, now: float, pace: float) -> float:
-        """Return when there should be room for the next deferred call."""
-        until = max(now, self.booked_until) + pace
-        self.booked_until = min(until, now + LONGEST_WAIT)
-        return self.booked_until
-
-    def wait_for_probe(self, now: float) -> Deferral:
-        """Return when the next probe may have been answered.
-
-        Deferred calls are spread over as long again as it has hung, and at
-        least over the time that a probe takes.
-        """
-        longest = LONGEST_WAIT / 2
-        probe = min(self.duration, longest)
-        end = self.starts[0] + probe if self.starts else self.probe_at
-        spread = max(self.backoff(now), probe) * random.random()
-        return Deferral(
-            max(end - now + spread, SHORTEST_WAIT),
-            True,
-            f"hanging: the last {self.hung} calls to {self.name}"
-            " got no answer",
-        )

@@ -11,11 +11,11 @@ import dramatiq
 import pytest
 from pytest_django import Settings
 
+from apps.broker.interface import ON_TIME, OVERDUE
 from apps.broker.memory import MemoryBroker
-from apps.broker.names import ON_TIME, OVERDUE
 from apps.broker.rabbitmq import LadderBroker
 from apps.core.outages import POSTGRES, PUBLISHING, TROUBLES
-from apps.timers.firing import call, claims
+from apps.timers.firing import call, claims, fire
 from apps.timers.storage import aside
 from apps.webhooks import client
 from apps.webhooks.http.connection import tls_context
@@ -121,9 +121,10 @@ def web(
 
 @pytest.fixture(autouse=True)
 def no_outage() -> None:
-    """End what earlier tests left: only its beginning is logged."""
-    for outage in (POSTGRES, PUBLISHING):
+    """End what earlier tests left: its beginning is logged, a few times."""
+    for outage in (POSTGRES, PUBLISHING, fire._EARLY):
         outage.worked()
+        outage._lines.clear()
     TROUBLES.clear()
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from apps.timers.storage.records import Attempt, NewTimer, Report
 from apps.webhooks.client import Result
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.retry import RetryPolicy
 
 TICK = 1e-6  # Postgres's resolution

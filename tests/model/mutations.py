@@ -188,7 +188,7 @@ MUTATIONS = {
     "a worker looks at its lease after a renewal": _call(
         "_before_send", ("self._check_lease()", "pass"),
     ),
-    "a lost claim is not renewed": _claims(
+    "a claim that was taken over is not renewed": _claims(
         "renew", ("not is_renewed", "False"),
     ),
     "a lease runs from before the question": _claims(
@@ -199,7 +199,7 @@ MUTATIONS = {
         "_try_again_unsent", ("now + in_time > until", "False"),
     ),
     "a request that left is marked": _call(
-        "_on_sent", ("mark_writer().add(self._mark())", "pass"),
+        "_on_sent", ("claims.mark_writer().add(self._mark())", "pass"),
     ),
     "a claim repeated with its token is no other try": _sql(
         "CLAIM",
@@ -227,7 +227,7 @@ MUTATIONS = {
     "a record is repeated without effect": _sql(
         "RECORD", (" AND timer.outcome IS NULL)", ")"),
     ),
-    "what is put off has no number": _sql(
+    "what is deferred has no number": _sql(
         "POSTPONE", ("- (number IS NULL)::int", ""),
     ),
     "a postponement counts tries": _sql(

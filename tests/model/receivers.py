@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from apps.timers.firing.call import TooLate
-from apps.timers.firing.claims import ClaimLost
+from apps.timers.firing.claims import LeaseTooShort
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from tests.model.life import Grant, Life, must
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Receivers:
             return _failure(FailureKind.refused)
         try:
             before_send()
-        except ClaimLost:
+        except LeaseTooShort:
             return _failure(FailureKind.aborted)
         except TooLate:
             grant.late = True

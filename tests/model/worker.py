@@ -39,15 +39,15 @@ class Worker:
     flying: list[Mark] = field(default_factory=list)
 
     def add(self, mark: Mark) -> None:
-        """Stand in for MarkWriter."""
+        """Stand in for the writer of marks."""
         self.marks[mark.token] = mark
 
-    def answered(self, mark: Mark) -> None:
-        """Stand in for MarkWriter: any mark may still be written."""
+    def add_later(self, mark: Mark) -> None:
+        """Stand in for the writer of marks: any mark may still be written."""
         self.marks[mark.token] = mark
 
     def discard(self, *tokens: UUID) -> None:
-        """Stand in for MarkWriter: what is being written is."""
+        """Stand in for the writer of marks: what is being written is."""
         for token in tokens:
             self.marks.pop(token, None)
 

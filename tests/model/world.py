@@ -120,12 +120,8 @@ class World:
             )),
             (taking_over, "MOST_REOPENINGS", most_reopenings),
             (taking_over, "take_over", partial(self._take_over, take_over)),
-            *((module, "lease_clock", self._lease_clock) for module in (
-                call, claims
-            )),
-            *((module, "mark_writer", lambda: self.running) for module in (
-                call, claims
-            )),
+            (claims, "lease_clock", self._lease_clock),
+            (claims, "mark_writer", lambda: self.running),
             (claims, "stopping", SimpleNamespace(wait=self._pause)),
             (decisions, "backoff", partial(doubled, 1.0)),
             (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),

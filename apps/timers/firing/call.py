@@ -1,17 +1,16 @@
-"""One call under one claim: the checks before it, and what is kept of it."""
+"""One call under one claim: its request, its checks, what is kept of it."""
 
+import json
 import logging
 import time
 from datetime import datetime
 
 from django.conf import settings
 
-from apps.core.clock import lease_clock
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
-from apps.timers.firing import claims, payload
-from apps.timers.firing.marks import mark_writer
+from apps.timers.firing import claims
 from apps.timers.storage import claiming
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.client import (
@@ -21,7 +20,10 @@ from apps.webhooks.client import (
     WebhookClient,
     from_settings,
 )
-from apps.webhooks.fairness import Deferral, Destinations
+from apps.webhooks.destination import Deferral
+from apps.webhooks.fairness import Destinations
+from apps.webhooks.request import WITH_BODY, merged
+from apps.webhooks.signing import sign
 from apps.webhooks.target import Target
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class Call:
 
     def _send(self) -> Result:
         claim = self._claim
-        headers, body = payload.compose(claim, claim.now())
+        headers, body = compose(claim, claim.now())
         return client().call(
             self._target,
             method=claim.request.method,
@@ -117,14 +119,14 @@ class Call:
         self._check_lateness()
 
     def _renew_if_old(self) -> None:
-        if lease_clock() - self._asked_at > _RENEW_AFTER:
+        if claims.lease_clock() - self._asked_at > _RENEW_AFTER:
             self._asked_at = claims.renew(self._claim)
 
     def _check_lease(self) -> None:
-        used = lease_clock() - self._asked_at
+        used = claims.lease_clock() - self._asked_at
         left = claiming.LEASE.total_seconds() - used
         if left < settings.WEBHOOK_TIMEOUT:
-            raise claims.ClaimLost(f"the claim is {used:.1f} s old")
+            raise claims.LeaseTooShort(f"the claim is {used:.1f} s old")
 
     def _check_lateness(self) -> None:
         if self._claim.is_too_late():
@@ -133,20 +135,20 @@ class Call:
     def _on_sent(self) -> None:
         """Mark that the request has left."""
         self._sent_at = self._claim.now()
-        mark_writer().add(self._mark())
+        claims.mark_writer().add(self._mark())
 
     def _on_answer(self, status_code: int) -> None:
         """Mark the status, since the answer's body is slow to follow."""
-        mark_writer().add(self._mark(status_code))
+        claims.mark_writer().add(self._mark(status_code))
 
     # --- what follows from it -----------------------------------------------
 
     def _not_made(self, result: Result) -> Decision | None:
         """Return what follows when a check kept the request back."""
         claim = self._claim
-        mark_writer().discard(claim.token)
+        claims.mark_writer().discard(claim.token)
         if self._deferral is not None:
-            return decisions.put_off(claim, self._deferral, claim.now())
+            return decisions.deferred(claim, self._deferral, claim.now())
         if claim.is_too_late():
             return decisions.too_late(claim, decisions.TOO_LATE)
         logger.warning(
@@ -159,7 +161,8 @@ class Call:
         """Return what follows from a call, whatever was answered."""
         claim, code = self._claim, result.status_code
         if self._sent_at is not None or code is not None:
-            mark_writer().answered(self._mark(code))
+            # Its record should follow, and then no mark is needed.
+            claims.mark_writer().add_later(self._mark(code))
         sent_at = self._sent_at if result.sent else None
         try:
             return decisions.judge(claim, result, sent_at, claim.now())
@@ -182,3 +185,52 @@ class Call:
     def _mark(self, status_code: int | None = None) -> Mark:
         claim = self._claim
         return Mark(claim.id, claim.token, self._sent_at, status_code)
+
+
+def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of one try, which begins `now`.
+
+    Each try has a timestamp and a signature of its own.
+    """
+    request = claim.request
+    body = request.body
+    if body is None and request.method in WITH_BODY:
+        body = json.dumps(_default(claim)).encode()
+    defaults = {"user-agent": settings.WEBHOOK_USER_AGENT}
+    if body is not None:
+        defaults["content-type"] = "application/json"
+    body = body or b""
+    webhook_id = str(claim.id)
+    timestamp = str(int(now.timestamp()))
+    own = {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": sign(
+            settings.WEBHOOK_SIGNING_KEYS,
+            webhook_id,
+            timestamp,
+            body,
+            settings.WEBHOOK_PRIVATE_KEYS,
+        ),
+        "timer-due-at": claim.due_at.isoformat(timespec="microseconds"),
+        "timer-attempt": str(claim.attempt),
+    }
+    return merged(defaults, request.headers or {}, own), body
+
+
+def _default(claim: Claim) -> dict[str, object]:
+    """Return the body, in the shape that Standard Webhooks describes.
+
+    https://github.com/standard-webhooks/standard-webhooks
+    """
+    return {
+        "id": str(claim.id),
+        "type": "timer.expired",
+        "timestamp": claim.due_at.isoformat(timespec="microseconds"),
+        "data": {
+            "id": str(claim.id),
+            "created_at": claim.created_at.isoformat(timespec="microseconds"),
+            "fire_at": claim.due_at.isoformat(timespec="microseconds"),
+            **({"labels": claim.labels} if claim.labels else {}),
+        },
+    }

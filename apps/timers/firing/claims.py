@@ -1,4 +1,4 @@
-"""A worker's claims: how it gets them, renews them and ends them.
+"""A worker's claims: how it gets them, renews them, marks them and ends them.
 
 A worker's writes are idempotent. They are repeated while Postgres is away.
 """
@@ -12,18 +12,18 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.core.batching import GroupCommit, WriteBehind
-from apps.core.clock import lease_clock
+from apps.core.batching import BackgroundWriter, GroupCommit, WriteBehind
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES
+from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
-from apps.timers.firing.marks import mark_writer
 from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
     Early,
+    Mark,
     Postponement,
     Report,
 )
@@ -44,6 +44,14 @@ _WRITE_TIMEOUT = 5.0
 #: seconds. A timer may be called again if that is not written. This time and
 #: a call's, added, must be less than the time that a worker has to stop.
 _LAST_WORD = 8.0
+#: How long the mark of an answered request waits for the answer's record, in
+#: seconds, before it is written after all.
+_GRACE = 0.5
+#: How long a stopping process tries to write marks, in seconds.
+_LAST_MARKS = 2.0
+# A lease goes on while a machine is suspended. On Linux CLOCK_MONOTONIC stands
+# still then, and CLOCK_BOOTTIME does not. On macOS CLOCK_MONOTONIC does not.
+_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
     claiming.claim
@@ -51,8 +59,13 @@ _claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
 _renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(claiming.renew)
 
 
-class ClaimLost(Abort):
-    """A call that went out now could outlive its claim."""
+class LeaseTooShort(Abort):
+    """A call that went out now could outlive its claim's lease."""
+
+
+def lease_clock() -> float:
+    """Return seconds on a clock that runs on while the machine sleeps."""
+    return time.clock_gettime(_LEASE_CLOCK)
 
 
 def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
@@ -71,16 +84,44 @@ def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
 
 
 def renew(claim: Claim) -> float:
-    """Renew a claim; return when that was asked for, or raise ClaimLost."""
+    """Renew a claim; return when that was asked for.
+
+    Raises LeaseTooShort.
+    """
     asked_at = lease_clock()
     request = ClaimRequest(claim.id, claim.token)
     try:
         is_renewed = _renewals.submit(request, timeout=_WRITE_TIMEOUT)
     except (*UNAVAILABLE, TimeoutError) as error:
-        raise ClaimLost("the claim could not be renewed") from error
+        raise LeaseTooShort("the claim could not be renewed") from error
     if not is_renewed:
-        raise ClaimLost("the claim was taken over")
+        raise LeaseTooShort("the claim was taken over")
     return asked_at
+
+
+@PerProcess
+def mark_writer() -> BackgroundWriter[UUID, Mark]:
+    """Return this process's writer of marks, started on first use.
+
+    A mark notes that a request has left, or its answer's status. If the worker
+    dies before the answer is recorded, the mark keeps another worker from
+    sending the request again. If the mark has the answer's status, that status
+    decides what follows. A mark whose answer is recorded meanwhile is not
+    written at all.
+    """
+    return BackgroundWriter(
+        lambda marks: claiming.mark_sent(marks),
+        key=lambda mark: mark.token,
+        name="marks",
+        grace=_GRACE,
+        again=UNAVAILABLE,
+    )
+
+
+def close_mark_writer() -> None:
+    """Write the marks that are left; a later mark starts another writer."""
+    if (writer := mark_writer.forget()) is not None:
+        writer.close(_LAST_MARKS)
 
 
 def end(claim: Claim, decision: Decision) -> None:

@@ -1,27 +1,47 @@
-"""Firing one timer: claim it, wait for its time, call, record."""
+"""Firing one timer: claim it, wait for its time, call, record.
 
-import logging
+The two actors differ only in their queue and priority. A priority belongs to
+an actor, and a prefetch to a queue. So overdue timers have an actor and a
+queue of their own: a backlog of them must not delay the timers that are on
+time.
+"""
+
 import time
 from uuid import UUID
 
+import dramatiq
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.broker.interface import ON_TIME, OVERDUE
 from apps.core.database import pool
-from apps.core.repeated import Repeated
+from apps.core.outages import Outage
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
-from apps.timers.firing.marks import mark_writer
 from apps.timers.scheduling import publishing
 from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import Claim, DueMessage, Early
 from apps.webhooks.target import InvalidURL, parse_target
 
-logger = logging.getLogger(__name__)
-
 #: Rungs that are missing or too short send many timers early, over and over.
-_EARLY = Repeated(logger, "timer came early; it waits on")
+_EARLY = Outage("timer came early; it waits on")
+
+
+@dramatiq.actor(
+    actor_name=publishing.FIRE_TIMER, queue_name=ON_TIME, priority=0
+)
+def fire_timer(timer_id: str) -> None:
+    """Fire a timer that is due now, within the lead."""
+    fire(UUID(timer_id))
+
+
+@dramatiq.actor(
+    actor_name=publishing.FIRE_OVERDUE_TIMER, queue_name=OVERDUE, priority=10
+)
+def fire_overdue_timer(timer_id: str) -> None:
+    """Fire a timer whose time passed before it could be queued."""
+    fire(UUID(timer_id))
 
 
 def fire(timer_id: UUID) -> None:
@@ -45,17 +65,28 @@ def fire(timer_id: UUID) -> None:
 def _send_back(timer_id: UUID, early: Early) -> None:
     """Send back a timer that was delivered before its time.
 
-    A caller has moved it; or a rung of the ladder may be missing, or
-    RabbitMQ's clock may be fast.
+    A rung of the ladder may be missing, or RabbitMQ's clock may be fast.
     """
     timer = DueMessage(timer_id, time.monotonic() + early.wait)
-    if not early.moved:
-        _EARLY.note(timer=timer_id, early_s=round(early.wait, 3))
-    elif settings.RABBITMQ_URL and not claims.until_done(
-        lambda: queueing.take_back(timer_id, claiming.LEAD)
-    ):
+    if early.moved:
+        claims.until_done(lambda: _send_on(timer))
         return
+    _EARLY.failed(timer=timer_id, early_s=round(early.wait, 3))
     claims.until_done(lambda: publishing.send_back(timer))
+
+
+def _send_on(timer: DueMessage) -> None:
+    """Publish anew, for its new time, a timer that a caller has moved.
+
+    Nothing is published if another message is on its way, or if it is far.
+    """
+    if settings.RABBITMQ_URL:
+        is_wanted = queueing.take_back(timer.id, claiming.LEAD)
+    else:
+        horizon = queueing.HORIZON.total_seconds()
+        is_wanted = timer.at - time.monotonic() < horizon
+    if is_wanted:
+        publishing.publish([timer])
 
 
 def _try(claim: Claim, asked_at: float) -> Decision | None:
@@ -73,7 +104,7 @@ def _try(claim: Claim, asked_at: float) -> Decision | None:
     origin = target.host, target.port
     deferral = call.destinations().enter(origin, returning=claim.waited)
     if deferral is not None:
-        return decisions.put_off(claim, deferral, claim.now())
+        return decisions.deferred(claim, deferral, claim.now())
     return call.Call(claim, target, asked_at).make()
 
 
@@ -106,5 +137,5 @@ def prepare() -> None:
             "secret with: echo whsec_$(openssl rand -base64 32)"
         )
     call.client()
-    mark_writer()
+    claims.mark_writer()
     pool()

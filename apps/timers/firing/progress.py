@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import dramatiq
 from django.conf import settings
 
-from apps.broker.current import TimerBroker
+from apps.broker.interface import TimerBroker
 from apps.core.outages import POSTGRES
 from apps.monitoring import heartbeat
 from apps.monitoring.heartbeat import Sign

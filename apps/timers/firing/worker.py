@@ -8,7 +8,7 @@ from typing import Any, cast
 import dramatiq
 from dramatiq.broker import MessageProxy
 
-from apps.broker.current import TimerBroker
+from apps.broker.interface import TimerBroker
 from apps.broker.memory import MemoryBroker
 from apps.core.database import close_pool
 from apps.core.outages import TROUBLES
@@ -16,7 +16,6 @@ from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.processes import Notices
 from apps.timers.firing import claims
-from apps.timers.firing.marks import close_mark_writer
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
 
@@ -107,7 +106,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         """
         for thread in worker.workers:
             thread.join(max(0.0, self._stop_at - time.monotonic()))
-        close_mark_writer()
+        claims.close_mark_writer()
         if self._notices is not None:
             self._notices.close()
         close_pool()

@@ -2,7 +2,7 @@
 
 One pass does everything that is due at that moment, in bounded batches.
 `recover_timers` runs one pass, `dispatch_timers` runs one after another. Any
-number of dispatchers may run: each skips the rows that another is marking.
+number of dispatchers may run: each skips the rows that another is queueing.
 """
 
 import logging
@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from apps.broker.current import get_broker
-from apps.broker.names import ON_TIME, OVERDUE
+from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.outages import POSTGRES, RABBITMQ_AWAY
 from apps.timers import decisions
 from apps.timers.models import Outcome
@@ -71,7 +70,7 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
 
     Each step does one batch at least, even if others fail. Once `is_over()`,
     no step does another batch. Raises `database.UNAVAILABLE` when Postgres is
-    away. While RabbitMQ is away nothing is marked as queued.
+    away. While RabbitMQ is away nothing is queued.
     """
     done = Pass()
     steps = Steps("a step of the dispatcher failed; it does the others")
@@ -119,7 +118,7 @@ def _promote(
         left = {
             name: step for name, step in left.items() if steps.run(name, step)
         }
-        # RabbitMQ has trouble: what it did not take is unmarked again.
+        # RabbitMQ has trouble: what it did not take is not queued.
         if done.unsent:
             return
         if is_over():
@@ -192,7 +191,7 @@ def _take_over_answered() -> int:
     for decision in found:
         assert decision.attempt is not None
         logger.warning(
-            "worker lost after the answer; its status counts",
+            "worker died after the answer; its status counts",
             extra={
                 "timer": decision.id, "status": decision.attempt.status_code,
             },
@@ -202,9 +201,9 @@ def _take_over_answered() -> int:
 
 def _log_taken_over(timer_id: str, outcome: Outcome | None) -> None:
     if outcome is None:
-        sentence = "worker lost before the call; timer fires again"
+        sentence = "worker died before the call; timer fires again"
     elif outcome is Outcome.UNKNOWN:
-        sentence = "worker lost after the request had left; not sent again"
+        sentence = "worker died after the request had left; not sent again"
     else:
-        sentence = "timer given up: it was lost with each worker"
+        sentence = "timer given up: each worker that had it died"
     logger.warning(sentence, extra={"timer": timer_id})

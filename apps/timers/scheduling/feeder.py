@@ -1,6 +1,6 @@
 """The feeder: in standalone, a worker feeds itself from Postgres.
 
-It takes only timers that are due within two seconds, and leaves them unmarked.
+It takes only timers that are due within two seconds, and does not store that.
 So a killed process hides nothing: the next one reads the same rows again.
 """
 

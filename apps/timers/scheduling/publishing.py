@@ -1,19 +1,21 @@
-"""Publishing near timers to RabbitMQ, off the path of any request."""
+"""Publishing near timers to RabbitMQ, off the path of any request.
+
+A message only names the actor that fires its timer, so that publishing knows
+no actor.
+"""
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from uuid import UUID
 
 from dramatiq import Message
 
-from apps.broker.current import get_broker
+from apps.broker.interface import ON_TIME, OVERDUE, get_broker
+from apps.core.batching import BackgroundWriter
 from apps.core.outages import PUBLISHING, TROUBLES
-from apps.core.per_process import PerProcess
-from apps.timers.scheduling.messages import message_for
+from apps.core.processes import PerProcess
 from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import DueMessage
 
@@ -21,7 +23,22 @@ logger = logging.getLogger(__name__)
 
 #: How many timers may wait to be published. The dispatcher publishes the rest.
 MOST_WAITING = 20_000
-_BATCH = 500
+#: How long they are still published when the process ends, in seconds.
+_LAST_PUBLISHING = 3.0
+#: The names of the actors, each of which has a queue of its own.
+FIRE_TIMER = "fire_timer"
+FIRE_OVERDUE_TIMER = "fire_overdue_timer"
+
+
+def message_for(timer_id: UUID, *, overdue: bool = False) -> Message[None]:
+    """Return the message that makes a worker fire the timer."""
+    return Message(
+        queue_name=OVERDUE if overdue else ON_TIME,
+        actor_name=FIRE_OVERDUE_TIMER if overdue else FIRE_TIMER,
+        args=(str(timer_id),),
+        kwargs={},
+        options={},
+    )
 
 
 def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
@@ -38,18 +55,18 @@ def outgoing(timers: Sequence[DueMessage]) -> list[tuple[Message[None], int]]:
 
 
 def publish(timers: Sequence[DueMessage]) -> int:
-    """Publish timers that are marked as queued; return how many went out.
+    """Publish timers that are stored as queued; return how many went out.
 
-    A timer whose message was not confirmed loses its mark, so that the
+    A timer whose message was not confirmed is queued no more, so that the
     dispatcher queues it again. If that fails too, the sweep finds it. If the
-    broker raises, all timers lose their marks, and its error is raised again.
+    broker raises, no timer is queued any more, and its error is raised again.
     """
     if not timers:
         return 0
     try:
         failures = get_broker().enqueue_many(outgoing(timers))
     except Exception:
-        _give_back([timer.id for timer in timers])
+        _unqueue([timer.id for timer in timers])
         raise
     unsent = [
         timer.id
@@ -57,7 +74,7 @@ def publish(timers: Sequence[DueMessage]) -> int:
         if failure is not None
     ]
     if unsent:
-        _give_back(unsent)
+        _unqueue(unsent)
     else:
         PUBLISHING.worked()
     return len(timers) - len(unsent)
@@ -73,81 +90,53 @@ def send_back(timer: DueMessage) -> None:
         publish([timer])
 
 
-def _give_back(timer_ids: Sequence[UUID]) -> None:
-    """Clear queue marks, if that can be done; never raise."""
+def _unqueue(timer_ids: Sequence[UUID]) -> None:
+    """Store that timers are queued no more, if possible; never raise."""
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         queueing.unqueue(timer_ids)
-    except Exception as error:  # the sweep needs no mark to be cleared
+    except Exception as error:  # the sweep finds them as they are
         logger.warning(
-            "queue marks not cleared; the sweep will find the timers",
+            "timers stay queued without a message; the sweep will find them",
             extra={"error": str(error).strip()},
         )
 
 
-class Publisher:
-    """One thread that publishes what was submitted, in batches.
+def publish_later(timer: DueMessage) -> None:
+    """Publish a timer that is stored as queued, without a wait.
 
-    A caller never waits for RabbitMQ. A timer that does not fit, or is still
-    unpublished at the end, loses its queue mark instead.
+    If too many wait already, it is queued no more.
     """
+    if not publisher().add(timer):
+        _unqueue([timer.id])
 
-    def __init__(self) -> None:
-        self._waiting: deque[DueMessage] = deque()
-        self._news = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(
-            target=self._run, name="publisher", daemon=True
-        )
-        self._thread.start()
 
-    def submit(self, timer: DueMessage) -> None:
-        """Take a stored timer that is marked as queued, to publish it soon."""
-        with self._news:
-            accepted = (
-                len(self._waiting) < MOST_WAITING and not self._stopping
-            )
-            if accepted:
-                self._waiting.append(timer)
-                self._news.notify()
-        if not accepted:
-            _give_back([timer.id])
-
-    def close(self, timeout: float = 3.0) -> None:
-        """Publish what is waiting, for `timeout` seconds at most."""
-        with self._news:
-            self._stopping = True
-            self._news.notify()
-        self._thread.join(timeout)
-        with self._news:
-            left = [timer.id for timer in self._waiting]
-            self._waiting.clear()
-        if left:
-            _give_back(left)
-
-    def _next_batch(self) -> list[DueMessage]:
-        """Wait for timers; an empty list means that it is time to end."""
-        with self._news:
-            self._news.wait_for(lambda: self._waiting or self._stopping)
-            size = min(len(self._waiting), _BATCH)
-            return [self._waiting.popleft() for _ in range(size)]
-
-    def _run(self) -> None:
-        while batch := self._next_batch():
-            try:
-                publish(batch)
-            except Exception as error:  # the thread must outlive any batch
-                TROUBLES.note("publishing", "publishing failed", error)
-                _give_back([timer.id for timer in batch])
-            else:
-                TROUBLES.worked("publishing")
+def _publish_all(timers: Sequence[DueMessage]) -> None:
+    """Publish timers, or queue them no more; never raise."""
+    try:
+        publish(timers)
+    except Exception as error:
+        TROUBLES.note("publishing", "publishing failed", error)
+    else:
+        TROUBLES.worked("publishing")
 
 
 @PerProcess
-def publisher() -> Publisher:
-    """Return this process's publisher, started on first use."""
-    started = Publisher()
+def publisher() -> BackgroundWriter[UUID, DueMessage]:
+    """Return the writer that publishes timers, started on first use."""
+    started = BackgroundWriter(
+        _publish_all,
+        key=lambda timer: timer.id,
+        name="publisher",
+        room=MOST_WAITING,
+    )
     # Granian forks its workers, and before Python 3.14 the end of a forked
     # process runs the finalizers of multiprocessing, but not those of atexit.
-    Finalize(None, started.close, exitpriority=10)
+    Finalize(None, _close, [started], exitpriority=10)
     return started
+
+
+def _close(started: BackgroundWriter[UUID, DueMessage]) -> None:
+    """Publish what waits; what is left in the end is queued no more."""
+    if left := started.close(_LAST_PUBLISHING):
+        _unqueue([timer.id for timer in left])

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from apps.broker import builder, ladder, link
+from apps.broker import ladder, link, topology
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.messages import message
 from tests.support.waiting import eventually
@@ -31,7 +31,7 @@ def limit_queues(management: Any, most: int) -> None:
 
 def reasons(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
     return [
-        vars(record)["reason"]
+        vars(record)["error"]
         for record in caplog.records if record.getMessage() == message
     ]
 
@@ -57,7 +57,7 @@ def test_the_ladder_does_without_the_rungs_beyond_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a virtual host with 40 queues at most
-    monkeypatch.setattr(builder, "AGAIN", 0.5)
+    monkeypatch.setattr(topology, "AGAIN", 0.5)
     limit_queues(management, 40)
     eventually(broker.is_connected)
     eventually(lambda: reasons(caplog, REFUSED))
@@ -168,7 +168,7 @@ def test_a_refused_password_is_told_though_it_was_away_already(
         told = [
             vars(record)["for"] for record in caplog.records
             if record.getMessage() == away
-            and "ACCESS_REFUSED" in vars(record)["reason"]
+            and "ACCESS_REFUSED" in vars(record)["error"]
         ]
         return sorted(told) == ["consuming timers", "publishing"]
 

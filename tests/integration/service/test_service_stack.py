@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from apps.timers.scheduling.messages import message_for
+from apps.timers.scheduling.publishing import message_for
 from tests.support.misbehaving import (
     Connection,
     answering,

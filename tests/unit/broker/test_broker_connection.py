@@ -11,8 +11,9 @@ from pika import PlainCredentials
 
 from apps.broker.connection import (
     TCP_OPTIONS,
-    OutageLog,
     connection_parameters,
+    one_line,
+    outage_of,
 )
 
 
@@ -87,15 +88,18 @@ def test_no_error_repeats_the_url(url: str) -> None:
 
 
 def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
-    outage = OutageLog("publishing")
-    with caplog.at_level(logging.INFO, "apps.broker"):
-        outage.up()
+    outage = outage_of("publishing")
+    with caplog.at_level(logging.INFO, "apps"):
+        outage.worked()
         for _ in range(5):
-            outage.down(ConnectionRefusedError("refused\n again"))
-        outage.up()
-        outage.up()
-    assert [record.getMessage() for record in caplog.records] == [
-        "RabbitMQ is away, trying on",
-        "RabbitMQ is back",
+            outage.failed(one_line(ConnectionRefusedError("refused\n again")))
+        outage.worked()
+        outage.worked()
+    assert [
+        (record.getMessage(), vars(record)["for"])
+        for record in caplog.records
+    ] == [
+        ("RabbitMQ is away, trying on", "publishing"),
+        ("RabbitMQ is back", "publishing"),
     ]
-    assert "refused" in vars(caplog.records[0])["reason"]
+    assert "refused" in vars(caplog.records[0])["error"]

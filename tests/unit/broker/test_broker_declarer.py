@@ -22,6 +22,9 @@ def test_rungs_that_stand_are_declared_again_only_when_forgotten() -> None:
     declarer.assume_rungs()
     declarer.route(ROUTE)
     assert declared() == ["timers.XQ", "timers"]
+
+    # When somebody deleted them, perhaps after the other channel was done
     declarer.forget()
+    declarer.assume_rungs()
     declarer.route(ROUTE)
     assert declared() == ["timers.XQ", "timers", "delay.30s", "delay.250ms"]

@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 
 
 def test_threads_that_ask_at_once_get_one_thing() -> None:

@@ -17,7 +17,7 @@ from apps.timers.storage.records import (
     Report,
 )
 from apps.webhooks.client import FailureKind, Result
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import MOST_RETRY_AFTER, RetryPolicy
 
@@ -173,8 +173,8 @@ HANGING = Deferral(3.0, hanging=True, reason="hanging: no answers")
 
 
 @pytest.mark.parametrize("deferral", [BUSY, HANGING])
-def test_who_is_put_off_made_no_attempt(deferral: Deferral) -> None:
-    decision = decisions.put_off(claim(connect_failures=2), deferral, NOW)
+def test_who_is_deferred_made_no_attempt(deferral: Deferral) -> None:
+    decision = decisions.deferred(claim(connect_failures=2), deferral, NOW)
     assert again_in(decision) == 3
     assert decision.error == deferral.reason
     assert decision.attempt is None
@@ -185,9 +185,9 @@ def test_who_is_put_off_made_no_attempt(deferral: Deferral) -> None:
 def test_patience_with_a_host_that_hangs_ends_with_a_busy_one_does_not(
 ) -> None:
     impatient = claim(retry_until=NOW + timedelta(seconds=2))
-    assert ends(decisions.put_off(impatient, HANGING, NOW)) == "failed"
-    assert again_in(decisions.put_off(impatient, BUSY, NOW)) == 3
-    first = decisions.put_off(CLAIM, HANGING, NOW)
+    assert ends(decisions.deferred(impatient, HANGING, NOW)) == "failed"
+    assert again_in(decisions.deferred(impatient, BUSY, NOW)) == 3
+    first = decisions.deferred(CLAIM, HANGING, NOW)
     assert isinstance(first, Postponement)
     assert first.retry_until is not None
 
@@ -204,7 +204,7 @@ def test_before_it_is_too_late_there_is_a_last_try(
         latest_at=NOW + timedelta(seconds=left), connect_failures=2,
     )
     if isinstance(what, Deferral):
-        decision = decisions.put_off(of, what, NOW)
+        decision = decisions.deferred(of, what, NOW)
     else:
         decision = judge(what, of)
     assert of.latest_at is not None
@@ -218,7 +218,7 @@ def test_before_it_is_too_late_there_is_a_last_try(
 
 def test_what_was_called_is_not_missed() -> None:
     late = claim(latest_at=NOW, called=True, retry=POLICY)
-    assert ends(decisions.put_off(late, BUSY, NOW)) == "failed"
+    assert ends(decisions.deferred(late, BUSY, NOW)) == "failed"
     assert ends(judge(500, late)) == "failed"
     later = replace(late, latest_at=NOW + timedelta(seconds=60))
     assert 5 <= again_in(judge(500, later)) <= 10

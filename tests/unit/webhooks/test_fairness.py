@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from apps.webhooks import fairness as module
-from apps.webhooks.fairness import Deferral, Destinations, Origin
+from apps.webhooks import destination, fairness
+from apps.webhooks.destination import Deferral, Origin
+from apps.webhooks.fairness import Destinations
 
 HOST = ("example.com", 443)
 OTHER = ("other.example", 443)
@@ -72,10 +73,10 @@ class Slots:
 
     def open(self) -> None:
         """Let as many calls hang, at once, as it takes to open."""
-        for _ in range(module.HUNG_IN_A_ROW):
+        for _ in range(destination.HUNG_IN_A_ROW):
             assert self.enter() is None
         self.now += DEADLINE
-        self.leave(module.HUNG_IN_A_ROW, hung=True)
+        self.leave(destination.HUNG_IN_A_ROW, hung=True)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_what_is_remembered_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given one that hangs, and one with a call under way
-    monkeypatch.setattr(module, "_MOST_IDLE", 10)
+    monkeypatch.setattr(fairness, "_MOST_IDLE", 10)
     given = Slots()
     given.open()
     assert given.enter(OTHER) is None
@@ -401,7 +402,7 @@ def test_a_call_waits_a_moment_where_calls_are_quick(
     destinations.leave(HOST, hung=False)
     while not (refused := destinations.enter(HOST)):
         pass
-    assert refused.wait >= module.SHORTEST_WAIT
+    assert refused.wait >= destination.SHORTEST_WAIT
 
     # When one more is to be made, Then it waits where that is of use
     with ThreadPoolExecutor(1) as threads:
@@ -412,4 +413,4 @@ def test_a_call_waits_a_moment_where_calls_are_quick(
         assert (entering.result() is None) == leaves
         waited = time.monotonic() - began
     if not leaves:
-        assert (waited >= module.PATIENCE) == waits
+        assert (waited >= destination.PATIENCE) == waits

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.webhooks import fairness as module
+from apps.webhooks import destination
 from tests.unit.webhooks.test_fairness import (
     ALONE,
     DEADLINE,
@@ -39,7 +39,7 @@ def test_five_that_hang_open_the_circuit_for_all_but_one_probe() -> None:
     given.leave()
     assert given.fill() == SLOW - 1
     # And its time-outs are no measure any more
-    assert given.refusal().wait == module.SHORTEST_WAIT
+    assert given.refusal().wait == destination.SHORTEST_WAIT
 
 
 def test_the_pause_between_probes_doubles_up_to_half_a_minute() -> None:
@@ -159,7 +159,7 @@ def test_time_alone_closes_nothing() -> None:
 def test_no_call_after_all_shows_nothing() -> None:
     # Given a host that hangs
     slots = Slots()
-    for _ in range(module.HUNG_IN_A_ROW):
+    for _ in range(destination.HUNG_IN_A_ROW):
         slots.call(DEADLINE)
 
     # When its probe was not sent after all, Then it hangs as before

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from apps.webhooks.fairness import Deferral, Destinations, Origin
+from apps.webhooks.destination import Deferral, Origin
+from apps.webhooks.fairness import Destinations
 
 THREADS = 64
 #: Seconds: a claim of its process's time; a statement's round trip; and the

@@ -39,7 +39,7 @@ def _queue() -> str:
         )
     sentence = (
         f"Queued {done.queued} timers: {done.overdue + done.lost} overdue,"
-        f" {done.near} near. Taken over from lost workers: {done.taken_over}."
+        f" {done.near} near. Taken over from dead workers: {done.taken_over}."
     )
     if done.more:
         sentence += (

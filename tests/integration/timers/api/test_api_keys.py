@@ -34,13 +34,13 @@ def put(key: str, **fields: Any) -> Any:
 
 def labels_of(timer_id: str) -> dict[str, str]:
     """Return the labels by which a timer is found."""
-    found: dict[str, str] | None = value_of(
+    found: Any = value_of(
         "SELECT jsonb_object_agg(name, value) FROM timer_label"
         " JOIN timer ON timer.id = timer_id"
         " WHERE timer_id = %s AND timer_label.due_at = timer.due_at",
         timer_id,
     )
-    return json.loads(found) if isinstance(found, str) else found or {}
+    return json.loads(found) if found else {}
 
 
 # -- Keys -------------------------------------------------------------------

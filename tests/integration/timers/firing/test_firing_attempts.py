@@ -12,7 +12,7 @@ from apps.timers.firing import call, fire
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, recording, taking_over
 from apps.timers.storage.records import Claim, Mark
-from apps.webhooks.fairness import Deferral
+from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
 from tests.support.misbehaving import hanging, misbehaving

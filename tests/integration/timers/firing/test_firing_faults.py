@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from apps.timers import decisions
-from apps.timers.firing import fire, marks
+from apps.timers.firing import claims, fire
 from apps.timers.firing.call import Call
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import claiming, recording, taking_over
@@ -162,7 +162,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_called_again(
         raise LookupError("no such column")
 
     monkeypatch.setattr(claiming, "mark_sent", wait)
-    marks.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
+    claims.mark_writer().add(Mark(uuid4(), uuid4(), database_clock()))
 
     # When a call's record fails
     timer_id = new_timer(-1, url=receiver.url())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apps.core.batching import GroupCommit
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.storage import claiming
 from apps.timers.storage.records import ClaimRequest
@@ -114,8 +114,7 @@ class LeaseClock:
 @pytest.fixture
 def lease_clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
     clock = LeaseClock()
-    for module in (call, claims):
-        monkeypatch.setattr(module, "lease_clock", clock)
+    monkeypatch.setattr(claims, "lease_clock", clock)
     return clock
 
 

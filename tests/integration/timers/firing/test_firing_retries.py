@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.core.per_process import PerProcess
+from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.firing.call import Call
 from apps.webhooks.client import Result, WebhookClient, from_settings
@@ -104,7 +104,7 @@ def test_whatever_kept_the_request_from_leaving_is_tried_again(
     monkeypatch.setattr(call, "client", PerProcess(lambda: client))
     timer_id = new_timer(-1, url=TROUBLES[kind](absent, receiver, deaf))
 
-    # When its timer is fired, Then it is put off, and says why
+    # When its timer is fired, Then it is postponed, and says why
     fire.fire(timer_id)
     found = row(timer_id)
     assert (found["outcome"], found["connect_failures"]) == (None, 1)

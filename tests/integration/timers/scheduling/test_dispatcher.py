@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -249,10 +250,10 @@ def test_what_became_of_lost_workers_claims_is_logged(
     # Then each has a line that names the timer
     lines = {vars(r)["timer"]: r.getMessage() for r in caplog.records}
     assert lines == {
-        str(unsent.id): "worker lost before the call; timer fires again",
-        str(sent.id): "worker lost after the request had left;"
+        str(unsent.id): "worker died before the call; timer fires again",
+        str(sent.id): "worker died after the request had left;"
                       " not sent again",
-        str(given_up.id): "timer given up: it was lost with each worker",
+        str(given_up.id): "timer given up: each worker that had it died",
     }
 
 
@@ -299,7 +300,7 @@ def test_recovery_says_what_it_queued(ladder: LadderBroker) -> None:
     new_timer(90)
     assert recover() == (
         "Queued 5 timers: 2 overdue, 3 near."
-        " Taken over from lost workers: 0."
+        " Taken over from dead workers: 0."
     )
     assert recover().startswith("Queued 0 timers: 0 overdue, 0 near.")
 
@@ -405,28 +406,32 @@ def test_the_publisher_gives_back_what_it_cannot_hold_or_publish(
     ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a publisher that holds two timers, and a slow RabbitMQ
+    publishing.publisher.forget()
     monkeypatch.setattr(publishing, "MOST_WAITING", 2)
+    monkeypatch.setattr(publishing, "_LAST_PUBLISHING", 0.1)
     gate = threading.Event()
     taken: list[int] = []
 
-    def publish_slowly(timers: list[DueMessage]) -> int:
-        taken.append(len(timers))
+    def publish_slowly(messages: list[Any]) -> list[Exception | None]:
+        taken.append(len(messages))
         gate.wait(10)
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(publishing, "publish", publish_slowly)
-    publisher = publishing.Publisher()
+    broker = SimpleNamespace(enqueue_many=publish_slowly)
+    monkeypatch.setattr(publishing, "get_broker", lambda: broker)
     timers = new_timers(4, 30, queued=True)
-    publisher.submit(DueMessage(timers[0], 0.0))
+    publishing.publish_later(DueMessage(timers[0], 0.0))
     eventually(lambda: taken)
 
     # When there is one more than it can hold, Then that one is given back
     for timer_id in timers[1:]:
-        publisher.submit(DueMessage(timer_id, 0.0))
+        publishing.publish_later(DueMessage(timer_id, 0.0))
     assert [queued(each) for each in timers] == [True, True, True, False]
 
     # When it is closed before the others got through, Then so are they
-    publisher.close(0.1)
+    publisher = publishing.publisher.forget()
+    assert publisher is not None
+    publishing._close(publisher)
     assert [queued(each) for each in timers] == [True, False, False, False]
     gate.set()
     eventually(lambda: not queued(timers[0]))

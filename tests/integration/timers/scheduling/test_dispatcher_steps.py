@@ -155,7 +155,7 @@ def test_recovery_does_what_it_can_and_says_what_it_cannot(
     work = Work()
     call_command("recover_timers")
     assert capsys.readouterr().out == (
-        "Queued 3 timers: 2 overdue, 1 near. Taken over from lost workers: 0."
+        "Queued 3 timers: 2 overdue, 1 near. Taken over from dead workers: 0."
         " Not done, and tried again by the dispatcher:"
         " taking over: UndefinedFunction: no, never.\n"
     )

@@ -123,19 +123,19 @@ def test_a_postponed_claim_is_a_timer_that_waits() -> None:
 
     # When it is postponed
     now = database_clock()
-    put_off = postponement(mine, 40)
-    assert recording.postpone([put_off]) == [True]
+    postponed = postponement(mine, 40)
+    assert recording.postpone([postponed]) == [True]
 
     # Then it waits for its next time, and remembers why, and until when
     found = row(timer_id)
     wait = found["next_at"] - now
-    assert put_off.delay <= wait < put_off.delay + timedelta(seconds=2)
+    assert postponed.delay <= wait < postponed.delay + timedelta(seconds=2)
     assert found == {
         **before,
         "next_at": found["next_at"],
         "fired_at": None, "claim_token": None, "leased_until": None,
         "queued_at": None, "claims": 0, "attempts": 4, "connect_failures": 1,
-        "retry_until": put_off.retry_until, "error": put_off.error,
+        "retry_until": postponed.retry_until, "error": postponed.error,
     }
     assert mine.attempt == 4
 

@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from apps.timers.firing import call, fire
+from apps.timers.firing import call, claims, fire
 
 
 @pytest.fixture(autouse=True)
@@ -12,7 +12,7 @@ def preparing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing else keep the worker from starting."""
     settings.WEBHOOK_SIGNING_KEYS = (b"n" * 32,)
     monkeypatch.setattr(call, "client", lambda: None)
-    monkeypatch.setattr(fire, "mark_writer", lambda: None)
+    monkeypatch.setattr(claims, "mark_writer", lambda: None)
 
 
 def test_a_call_as_long_as_half_the_lease_is_allowed(

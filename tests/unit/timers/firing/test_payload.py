@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from apps.timers.firing.payload import compose
+from apps.timers.firing.call import compose
 from apps.timers.storage.records import Claim, ClockReading
 from apps.webhooks.request import WebhookRequest
 

@@ -29,7 +29,6 @@ def test_calls_under_way_are_awaited_whatever_dramatiq_did(
     closed: list[bool] = []
     monkeypatch.setattr(worker, "_DRAIN", 1.0)
     monkeypatch.setattr(worker, "claims", Mock())
-    monkeypatch.setattr(worker, "close_mark_writer", Mock())
     monkeypatch.setattr(
         worker, "close_pool", lambda: closed.append(threads[-1].is_alive())
     )

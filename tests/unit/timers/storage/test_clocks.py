@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core.clock import lease_clock
+from apps.timers.firing.claims import lease_clock
 from apps.timers.storage.records import ClockReading
 
 moments = st.datetimes(

@@ -1,4 +1,4 @@
-"""The broker of this process, as the timers see it."""
+"""What the timers use of the broker: two queues, and what it can do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import dramatiq
+
+#: The queue of due timers, and the queue of overdue timers.
+ON_TIME = "timers"
+OVERDUE = "timers.overdue"
+
+
+def prefetch_of(queue_name: str, asked: int) -> int:
+    """Return how many messages a worker takes before they are done.
+
+    Dramatiq asks for two messages a thread. Overdue timers get a quarter of
+    the threads, at least one, so that a backlog of calls that hang can't
+    fill a worker.
+    """
+    if queue_name == OVERDUE:
+        return max(1, asked // 8)
+    return asked
 
 
 class TimerBroker(Protocol):

@@ -1,0 +1,232 @@
+"""What threads ask of RabbitMQ, and the channel that publishes for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dramatiq.errors import ConnectionClosed
+from pika import DeliveryMode
+from pika.channel import Channel
+from pika.connection import Connection
+from pika.frame import Method
+from pika.spec import Basic, BasicProperties, Queue
+
+from apps.broker import ladder
+from apps.broker.topology import Declarer, Refusals
+
+#: Persistent messages survive a restart of RabbitMQ. So timers are on time
+#: after it, and do not wait for the sweep.
+DELIVERY_MODE = DeliveryMode.Persistent
+
+_NOT_FOUND = 404
+
+
+def failure(text: str) -> ConnectionClosed:
+    """Return the exception for what RabbitMQ did not do."""
+    return ConnectionClosed(text)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish; RabbitMQ's management UI shows its id."""
+
+    route: ladder.Route
+    message_id: str
+    body: bytes
+
+
+class Request:
+    """Something that a thread waits for while the link does it."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        #: The connection that the link sent it on.
+        self.sent_on: object = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._done.is_set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is done, for ``timeout`` seconds at most."""
+        self._done.wait(timeout)
+
+    def fail(self, error: Exception) -> None:
+        """End the request without doing it."""
+        self._done.set()
+
+
+class Batch(Request):
+    """Messages published together, and what has become of each."""
+
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        super().__init__()
+        self.messages = messages
+        #: None once confirmed. A message without an answer counts as failed.
+        self.outcomes: list[Exception | None] = [
+            failure("RabbitMQ did not confirm the message in time")
+        ] * len(messages)
+        self._left = len(messages)
+
+    def settle(self, index: int, outcome: Exception | None) -> None:
+        """Note what became of one message. Called once for each."""
+        self.outcomes[index] = outcome
+        self._left -= 1
+        if not self._left:
+            self._done.set()
+
+    def fail(self, error: Exception) -> None:
+        """Give the whole batch up, unsent."""
+        self.outcomes = [error] * len(self.messages)
+        super().fail(error)
+
+
+class DepthQuestion(Request):
+    """Asks how many messages are ready in a queue; None if unknown."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__()
+        self.answer: int | None = None
+        self._queue = queue
+
+    def ask(self, connection: Connection) -> None:
+        """Ask on a channel of its own.
+
+        RabbitMQ closes the channel if there is no such queue.
+        """
+        channel = connection.channel(on_open_callback=self._on_open)
+        channel.add_on_close_callback(self._on_closed)
+
+    def _on_open(self, channel: Channel) -> None:
+        def answer(frame: Method[Queue.DeclareOk]) -> None:
+            self._settle(frame.method.message_count)
+            channel.close()
+
+        channel.queue_declare(self._queue, passive=True, callback=answer)
+
+    def _on_closed(self, _: Channel, reason: Exception) -> None:
+        if getattr(reason, "reply_code", None) == _NOT_FOUND:
+            self._settle(0)
+        elif not self.is_done:
+            self.fail(reason)
+
+    def _settle(self, answer: int) -> None:
+        self.answer = answer
+        self._done.set()
+
+
+class PublishingChannel:
+    """Publishes batches on one channel, and settles them as it is confirmed.
+
+    Only the link's thread uses it.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        queue_type: str,
+        refusals: Refusals,
+        on_confirm: Callable[[], None],
+    ) -> None:
+        """Take a function to call after each confirm."""
+        self.connection = channel.connection
+        self.declarer = Declarer(channel, queue_type, refusals)
+        self._channel = channel
+        self._refusals = refusals
+        self._confirmed = on_confirm
+        # By delivery tag, in the order published.
+        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
+        self._last_tag = 0
+        # Ids of messages that no queue took: RabbitMQ returns them first and
+        # then confirms them.
+        self._returned: set[str] = set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing waits for a confirm."""
+        return not self._unconfirmed
+
+    def prepare(
+        self, targets: Iterable[str], on_ready: Callable[[], None]
+    ) -> None:
+        """Declare the target queues and ask for confirms."""
+        self._channel.add_on_return_callback(self._on_return)
+        # Before the rungs, since the number of queues may be limited.
+        for queue in targets:
+            self.declarer.target(queue)
+        self._channel.confirm_delivery(
+            self._on_confirm, callback=lambda _: on_ready()
+        )
+
+    def publish(self, batch: Batch) -> None:
+        """Publish a batch; its messages are settled later."""
+        for index, message in enumerate(batch.messages):
+            if not self._channel.is_open:
+                # Sending can notice that the connection broke.
+                batch.settle(index, failure("RabbitMQ is away"))
+            elif (route := self._way(message)) is None:
+                batch.settle(index, failure("RabbitMQ refuses every rung"))
+            else:
+                self.declarer.route(route)
+                self._last_tag += 1
+                self._unconfirmed[self._last_tag] = (batch, index)
+                self._send(message, route)
+
+    def give_up(self, error: Exception) -> None:
+        """Fail what is unconfirmed."""
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for batch, index in unconfirmed.values():
+            batch.settle(index, error)
+
+    def _way(self, message: Outgoing) -> ladder.Route | None:
+        missing = self._refusals.missing
+        if missing and any(r.queue in missing for r in message.route.rungs):
+            return ladder.detour(message.route, missing)
+        return message.route
+
+    def _send(self, message: Outgoing, route: ladder.Route) -> None:
+        self._channel.basic_publish(
+            route.exchange,
+            route.routing_key,
+            message.body,
+            BasicProperties(
+                message_id=message.message_id, delivery_mode=DELIVERY_MODE
+            ),
+            mandatory=True,
+        )
+
+    def _on_return(
+        self,
+        _: Channel,
+        __: Basic.Return,
+        properties: BasicProperties,
+        ___: bytes,
+    ) -> None:
+        if properties.message_id is not None:
+            self._returned.add(properties.message_id)
+            self.declarer.forget()
+
+    def _on_confirm(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
+        confirm = frame.method
+        is_ack = isinstance(confirm, Basic.Ack)
+        tags = self._unconfirmed
+        if confirm.multiple:
+            while tags and (tag := next(iter(tags))) <= confirm.delivery_tag:
+                self._settle(tag, is_ack)
+        elif confirm.delivery_tag in tags:
+            self._settle(confirm.delivery_tag, is_ack)
+        self._confirmed()
+
+    def _settle(self, tag: int, is_ack: bool) -> None:
+        batch, index = self._unconfirmed.pop(tag)
+        message_id = batch.messages[index].message_id
+        outcome = None
+        if message_id in self._returned:
+            self._returned.discard(message_id)
+            outcome = failure("No queue took the message")
+        elif not is_ack:
+            outcome = failure("RabbitMQ refused the message")
+        batch.settle(index, outcome)
