@@ -20,6 +20,7 @@ from apps.webhooks.http.exchange import (
     Exchange,
     Failed,
     FailureKind,
+    no_hook,
 )
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
@@ -118,10 +119,10 @@ class WebhookClient:
         body: bytes | None,
         method: str = "POST",
         deadline: float,
-        before_dial: Callable[[str], None] | None = None,
-        before_send: Callable[[], None] | None = None,
-        on_sent: Callable[[], None] | None = None,
-        on_answer: Callable[[int], None] | None = None,
+        before_dial: Callable[[str], None] = no_hook,
+        before_send: Callable[[], None] = no_hook,
+        on_sent: Callable[[], None] = no_hook,
+        on_answer: Callable[[int], None] = no_hook,
     ) -> Result:
         """Send one request and return what came of it.
 
@@ -154,27 +155,26 @@ class WebhookClient:
         exchange = Exchange(
             target, deadline, before_dial, before_send, on_sent, on_answer
         )
-        status, failure, detail, start = None, None, "", b""
-        retry_after = None
         try:
             response = self._adapter.send(request, exchange=exchange)
         except Failed as error:
-            failure, detail = error.kind, printable(error.detail)
-        else:
-            status, start = response.status_code, response.raw.read()
-            retry_after = response.headers.get("retry-after")
+            return Result(
+                status_code=None,
+                failure=error.kind,
+                detail=printable(str(error)),
+                sent=exchange.sent,
+                body=b"",
+                duration=time.monotonic() - started,
+                hung=not isinstance(error, Abort) and exchange.is_over(),
+            )
         return Result(
-            status_code=status,
-            failure=failure,
-            detail=detail,
+            status_code=response.status_code,
+            failure=None,
+            detail="",
             sent=exchange.sent,
-            body=start,
+            body=response.raw.read(),
             duration=time.monotonic() - started,
-            hung=(
-                failure not in (None, FailureKind.aborted)
-                and exchange.is_over()
-            ),
-            retry_after=retry_after,
+            retry_after=response.headers.get("retry-after"),
         )
 
     def close(self) -> None:
@@ -183,10 +183,7 @@ class WebhookClient:
 
 
 def _prepared(
-    target: Target,
-    method: str,
-    headers: Mapping[str, str],
-    body: bytes | None,
+    target: Target, method: str, headers: Mapping[str, str], body: bytes | None
 ) -> PreparedRequest:
     """Return a request for the adapter; `requests` changes nothing in it."""
     own = {"Host": target.host_header, "Accept-Encoding": "identity"}
@@ -194,7 +191,9 @@ def _prepared(
         own["Content-Length"] = str(len(body or b""))
     request = PreparedRequest()
     request.method = method
-    request.url = ""
+    request.url = (
+        f"{target.scheme}://{target.host_header}{target.request_target}"
+    )
     request.headers = {**own, **headers}  # type: ignore[assignment]
     request.body = body or None
     return request

@@ -39,48 +39,42 @@ class IdleConnections:
         It is open, and has waited from MIN_ to MAX_IDLE_SECONDS.
         """
         origin = _origin(target)
-        while (connection := self._remove_first(origin)) is not None:
-            waited = time.monotonic() - (connection.idle_since or 0.0)
-            if waited <= MAX_IDLE_SECONDS and connection.is_quiet():
-                return connection
-            connection.close()
+        with self._lock:
+            self._close_old()
+            latest = time.monotonic() - MIN_IDLE_SECONDS
+            for waiting in tuple(self._waiting):
+                since, of, connection = waiting
+                if since > latest:
+                    break
+                if of == origin:
+                    self._waiting.remove(waiting)
+                    if connection.is_quiet():
+                        return connection
+                    connection.close()
         return None
 
     def put(self, target: Target, connection: Connection) -> None:
         """Let a connection wait; close those that have waited too long."""
+        connection.is_reused = True
         with self._lock:
-            now = connection.idle_since = time.monotonic()
+            now = time.monotonic()
             self._waiting.append((now, _origin(target), connection))
-        self._close_old()
+            self._close_old()
 
     def close(self) -> None:
         """Close all connections, and from now on each that is put."""
-        self._closed = True
-        self._close_old()
-
-    def _remove_first(self, origin: _Origin) -> Connection | None:
-        latest = time.monotonic() - MIN_IDLE_SECONDS
         with self._lock:
-            for place, (since, of, connection) in enumerate(self._waiting):
-                if since > latest:
-                    break
-                if of == origin:
-                    del self._waiting[place]
-                    return connection
-        return None
+            self._closed = True
+            self._close_old()
 
     def _close_old(self) -> None:
-        old = []
-        with self._lock:
-            horizon = time.monotonic() - MAX_IDLE_SECONDS
-            while self._waiting and (
-                self._closed
-                or self._waiting[0][0] < horizon
-                or len(self._waiting) > _MAX_IDLE
-            ):
-                old.append(self._waiting.popleft()[2])
-        for connection in old:
-            connection.close()
+        horizon = time.monotonic() - MAX_IDLE_SECONDS
+        while self._waiting and (
+            self._closed
+            or self._waiting[0][0] < horizon
+            or len(self._waiting) > _MAX_IDLE
+        ):
+            self._waiting.popleft()[2].close()
 
 
 def _origin(target: Target) -> _Origin:
