@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from django.conf import settings
 from requests import PreparedRequest
 
 from apps.webhooks.guard import Guard, Network
@@ -55,8 +56,6 @@ class Policy:
 
 def from_settings() -> Policy:
     """Return the policy that Django's settings and SSL_CERT_FILE describe."""
-    from django.conf import settings
-
     return Policy(
         allowed_networks=tuple(settings.WEBHOOK_ALLOWED_NETWORKS),
         proxy=settings.WEBHOOK_PROXY,
@@ -201,6 +200,4 @@ def _prepared(
 
 def printable(text: str) -> str:
     """Return a text, perhaps a receiver's, as one printable, bounded line."""
-    return "".join(
-        char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]
-    )
+    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_DETAIL])

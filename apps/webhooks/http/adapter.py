@@ -21,7 +21,7 @@ from apps.webhooks.http.exchange import (
     no_hook,
 )
 from apps.webhooks.http.idle import IdleConnections
-from apps.webhooks.target import Target
+from apps.webhooks.target import Origin, Target
 
 #: How long the body may take once the status is known, in seconds.
 BODY_SECONDS = 0.5
@@ -47,10 +47,10 @@ class WebhookAdapter(BaseAdapter):
         super().__init__()
         self._dialer = dialer
         self._context = context
-        #: TLS sessions to resume, by host, port and checked address. Resuming
-        #: one skips the check of the certificate, so it must go to where it
-        #: came from.
-        self._sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
+        #: TLS sessions to resume, by origin and checked address. Resuming one
+        #: skips the check of the certificate, so it must go to where it came
+        #: from.
+        self._sessions: dict[tuple[Origin, str], ssl.SSLSession] = {}
         self._idle = IdleConnections()
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class WebhookAdapter(BaseAdapter):
         assert exchange is not None
         data = self._encoded(request, exchange.target)
         try:
-            idle = self._idle.take(exchange.target)
+            idle = self._idle.take(exchange.target.origin)
             answer = self._perform(exchange, data, idle)
         except _Unread:
             answer = self._perform(exchange, data, None)
@@ -125,7 +125,7 @@ class WebhookAdapter(BaseAdapter):
             is_kept = answer.reusable
         finally:
             if is_kept:
-                self._idle.put(target, connection)
+                self._idle.put(target.origin, connection)
             else:
                 connection.close()
         return answer
@@ -134,8 +134,7 @@ class WebhookAdapter(BaseAdapter):
         """Start TLS, in a tunnel if there is a proxy."""
         if self._dialer.proxy is not None:
             _open_tunnel(connection, target)
-        origin = target.host, target.port, connection.address
-        session = self._sessions.get(origin)
+        session = self._sessions.get((target.origin, connection.address))
         connection.start_tls(self._context, target.host, session)
 
     def _keep_session(self, connection: Connection, target: Target) -> None:
@@ -148,8 +147,7 @@ class WebhookAdapter(BaseAdapter):
         if session is not None:
             if len(self._sessions) >= _MAX_SESSIONS:
                 self._sessions.clear()
-            origin = target.host, target.port, connection.address
-            self._sessions[origin] = session
+            self._sessions[target.origin, connection.address] = session
 
 
 class _Unread(Exception):
@@ -197,37 +195,28 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> None:
 def _read_head(exchange: Exchange, connection: Connection) -> Answer:
     """Return an answer whose head is complete; raise Failed or _Unread."""
     answer = Answer()
+    lost = FailureKind.stale if connection.is_reused else FailureKind.reset
     try:
         while answer.status is None:
             data = connection.receive()
             if not data and not answer.head:
-                raise EOFError("closed without an answer")
+                if connection.is_unread():
+                    exchange.sent = False
+                    raise _Unread
+                raise Failed(lost, "closed without an answer")
+            lost = FailureKind.reset
             answer.feed(data)
     except TimeoutError:
         raise Failed(
             FailureKind.timeout, "no answer by the deadline"
         ) from None
-    except (OSError, EOFError) as error:
-        if answer.head:
-            raise Failed(FailureKind.reset, error) from None
-        raise _unanswered(exchange, connection, error) from None
+    except OSError as error:
+        reason = getattr(error, "reason", None)
+        if reason == _CERTIFICATE_REQUIRED and not answer.head:
+            # The handshake's last part: in TLS 1.3 it follows the request.
+            lost, exchange.sent = FailureKind.tls, False
+        raise Failed(lost, error) from None
     return answer
-
-
-def _unanswered(
-    exchange: Exchange, connection: Connection, error: OSError | EOFError
-) -> Exception:
-    """Return what to raise when not one byte of an answer came."""
-    if isinstance(error, EOFError) and connection.is_unread():
-        exchange.sent = False
-        return _Unread()
-    if getattr(error, "reason", None) == _CERTIFICATE_REQUIRED:
-        # The handshake's last part: in TLS 1.3 it follows the request.
-        exchange.sent = False
-        return Failed(FailureKind.tls, error)
-    if connection.is_reused:
-        return Failed(FailureKind.stale, error)
-    return Failed(FailureKind.reset, error)
 
 
 def _read_body(

@@ -23,7 +23,7 @@ _BEGINNING = b"HTTP/1."
 _STATUS_LINE = re.compile(
     rb"[\r\n]*HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n"
 )
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _RETRY_AFTER = re.compile(rb"\n(?i:retry-after):[ \t]*([^\r\n]*)")
 
 
@@ -71,16 +71,13 @@ class Answer:
 
         Where the connection ends, the empty line after a head may be missing.
         """
-        unsearched = len(self.head) - 2
+        start = max(self._head_begins, len(self.head) - 2)
         self.head += data or b"\r\n\r\n"
         if data and not self.head.startswith(_BEGINNING[: len(self.head)]):
             raise Failed(FailureKind.protocol, "what came is not HTTP/1")
-        while self.status is None and (
-            end := _END_OF_HEAD.search(
-                self.head, max(unsearched, self._head_begins)
-            )
-        ):
-            self._read_head(end.end())
+        while not self.status and (end := _HEAD_END.search(self.head, start)):
+            start = end.end()
+            self._read_head(start)
         if self.status is not None:
             self._feed_body(self.head)
         elif not data:
@@ -107,9 +104,7 @@ class Answer:
         """Let llhttp find the body; if it refuses the head, all is body."""
         try:
             self._take(data)
-        except httptools.HttpParserUpgrade:
-            self._end()
-        except httptools.HttpParserError:
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             if self._is_framed:
                 self._end()
             else:

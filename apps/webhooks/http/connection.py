@@ -180,7 +180,7 @@ def seconds_left(until: float) -> float:
     """Return the seconds left; raise TimeoutError if there are none."""
     left = until - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the time is over")
+        raise TimeoutError("the deadline has passed")
     return left
 
 

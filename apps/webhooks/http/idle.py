@@ -5,7 +5,7 @@ import time
 from collections import deque
 
 from apps.webhooks.http.connection import Connection
-from apps.webhooks.target import Target
+from apps.webhooks.target import Origin
 
 MAX_IDLE_SECONDS = 0.5
 """Receivers close idle connections, some after 1 s. A request that crosses
@@ -21,8 +21,6 @@ after each answer. The wait costs rate * MIN_IDLE_SECONDS more connections.
 
 _MAX_IDLE = 256
 
-_Origin = tuple[str, str, int]
-
 
 class IdleConnections:
     """Keeps connections for a moment; for many threads at once."""
@@ -31,14 +29,13 @@ class IdleConnections:
         self._lock = threading.Lock()
         self._closed = False
         #: Since when each connection has waited; the oldest comes first.
-        self._waiting: deque[tuple[float, _Origin, Connection]] = deque()
+        self._waiting: deque[tuple[float, Origin, Connection]] = deque()
 
-    def take(self, target: Target) -> Connection | None:
+    def take(self, origin: Origin) -> Connection | None:
         """Return the connection that has waited longest, if one may serve.
 
         It is open, and has waited from MIN_ to MAX_IDLE_SECONDS.
         """
-        origin = _origin(target)
         with self._lock:
             self._close_old()
             latest = time.monotonic() - MIN_IDLE_SECONDS
@@ -53,12 +50,11 @@ class IdleConnections:
                     connection.close()
         return None
 
-    def put(self, target: Target, connection: Connection) -> None:
+    def put(self, origin: Origin, connection: Connection) -> None:
         """Let a connection wait; close those that have waited too long."""
         connection.is_reused = True
         with self._lock:
-            now = time.monotonic()
-            self._waiting.append((now, _origin(target), connection))
+            self._waiting.append((time.monotonic(), origin, connection))
             self._close_old()
 
     def close(self) -> None:
@@ -75,7 +71,3 @@ class IdleConnections:
             or len(self._waiting) > _MAX_IDLE
         ):
             self._waiting.popleft()[2].close()
-
-
-def _origin(target: Target) -> _Origin:
-    return target.scheme, target.host, target.port
