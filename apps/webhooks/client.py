@@ -16,13 +16,7 @@ from apps.webhooks.guard import Guard, Network
 from apps.webhooks.http.adapter import WebhookAdapter
 from apps.webhooks.http.connection import tls_context
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import (
-    Abort,
-    Exchange,
-    Failed,
-    FailureKind,
-    no_hook,
-)
+from apps.webhooks.http.exchange import Abort, Exchange, Failed, FailureKind
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
 from apps.webhooks.target import Target, parse_target
@@ -37,6 +31,10 @@ __all__ = [
 ]
 
 _MAX_DETAIL = 200
+
+
+def no_hook(*_: object) -> None:
+    """Do nothing: the hook of a call that needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Result:
         return f"{self.failure.value}: {self.detail}"
 
 
-class WebhookClient:
+class WebhookClient(WebhookAdapter):
     """Call webhooks, from many threads at once; one for each process."""
 
     def __init__(self, policy: Policy, lookup: Lookup = system_lookup) -> None:
@@ -105,10 +103,9 @@ class WebhookClient:
         if the proxy's URL is invalid.
         """
         proxy = None if policy.proxy is None else parse_target(policy.proxy)
-        dialer = Dialer(
-            Guard(policy.allowed_networks), Resolver(lookup), proxy
-        )
-        self._adapter = WebhookAdapter(dialer, tls_context(policy.ca_file))
+        guard = Guard(policy.allowed_networks)
+        dialer = Dialer(guard, Resolver(lookup), proxy)
+        super().__init__(dialer, tls_context(policy.ca_file))
 
     def call(
         self,
@@ -135,15 +132,14 @@ class WebhookClient:
                      not, then the status is the answer.
         before_dial  called with the address to connect to, the first one if
                      there are several. Not called with a proxy: only the
-                     proxy knows the address. `Abort` from it ends the call
-                     as `aborted`.
-        before_send  called when connected, right before the first byte.
-                     `Abort` from it ends the call unsent, as `aborted`. It is
-                     called once more if the connection had to be replaced.
+                     proxy knows the address.
+        before_send  called when connected, right before the first byte, and
+                     once more if the connection had to be replaced
         on_sent      called once, when the last byte has left; must not raise
         on_answer    called with the status if the body is not complete 20 ms
                      after the head; must not raise
 
+        `Abort` from the first two hooks ends the call unsent, as `aborted`.
         Failures of network, resolver or receiver do not raise. Exceptions of
         hooks other than `Abort` do. A request is sent again, once, only if
         the receiver's TCP had not one byte of it: it had crossed with the
@@ -155,7 +151,7 @@ class WebhookClient:
             target, deadline, before_dial, before_send, on_sent, on_answer
         )
         try:
-            response = self._adapter.send(request, exchange=exchange)
+            response = self.send(request, exchange=exchange)
         except Failed as error:
             return Result(
                 status_code=None,
@@ -176,10 +172,6 @@ class WebhookClient:
             retry_after=response.headers.get("retry-after"),
         )
 
-    def close(self) -> None:
-        """Close the connections that wait; calls under way go on."""
-        self._adapter.close()
-
 
 def _prepared(
     target: Target, method: str, headers: Mapping[str, str], body: bytes | None
@@ -190,9 +182,7 @@ def _prepared(
         own["Content-Length"] = str(len(body or b""))
     request = PreparedRequest()
     request.method = method
-    request.url = (
-        f"{target.scheme}://{target.host_header}{target.request_target}"
-    )
+    request.url = ""  # the adapter has the target
     request.headers = {**own, **headers}  # type: ignore[assignment]
     request.body = body or None
     return request

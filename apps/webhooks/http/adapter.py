@@ -13,13 +13,7 @@ from requests.adapters import BaseAdapter
 from apps.webhooks.http.answer import Answer
 from apps.webhooks.http.connection import Connection
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import (
-    Abort,
-    Exchange,
-    Failed,
-    FailureKind,
-    no_hook,
-)
+from apps.webhooks.http.exchange import Abort, Exchange, Failed, FailureKind
 from apps.webhooks.http.idle import IdleConnections
 from apps.webhooks.target import Origin, Target
 
@@ -31,17 +25,13 @@ _BODY_FOLLOWS = 0.02
 
 _MAX_SESSIONS = 1024
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_VALUE = re.compile(r"[\r\n\0]")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\r\n\0]*")
 #: OpenSSL's name of the alert (RFC 8446, section 6.2).
 _CERTIFICATE_REQUIRED = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
 class WebhookAdapter(BaseAdapter):
-    """Sends a request byte for byte, to an address that was checked.
-
-    It follows no redirect, keeps no cookie and reads no environment.
-    """
+    """Sends a request byte for byte, to an address that was checked."""
 
     def __init__(self, dialer: Dialer, context: ssl.SSLContext) -> None:
         super().__init__()
@@ -89,13 +79,14 @@ class WebhookAdapter(BaseAdapter):
 
         A proxy that makes no tunnel is told the whole URL.
         """
-        is_tunnelled = target.scheme == "https" or self._dialer.proxy is None
-        place = target.request_target if is_tunnelled else request.url
+        place = target.request_target
+        if target.scheme == "http" and self._dialer.proxy is not None:
+            place = f"http://{target.host_header}{place}"
         lines = [f"{request.method} {place} HTTP/1.1"]
         for name, value in request.headers.items():
-            if not _NAME.fullmatch(name) or _NOT_IN_VALUE.search(value):
-                raise ValueError(f"{name!r} can't be sent as a header")
             lines.append(f"{name}: {value}")
+            if not _HEADER.fullmatch(lines[-1]):
+                raise ValueError(f"{name!r} can't be sent as a header")
         lines.append("\r\n")
         body = request.body or b""
         assert isinstance(body, bytes)
@@ -121,7 +112,8 @@ class WebhookAdapter(BaseAdapter):
             _transmit(exchange, connection, data)
             answer = _read_head(exchange, connection)
             self._keep_session(connection, target)
-            _read_body(exchange, connection, answer)
+            if not answer.is_complete:
+                _read_body(exchange, connection, answer)
             is_kept = answer.reusable
         finally:
             if is_kept:
@@ -188,8 +180,9 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> None:
     except OSError:
         return
     exchange.sent = True
-    on_sent, exchange.on_sent = exchange.on_sent, no_hook  # it comes once
-    on_sent()
+    if not exchange.is_marked:
+        exchange.is_marked = True
+        exchange.on_sent()
 
 
 def _read_head(exchange: Exchange, connection: Connection) -> Answer:

@@ -27,6 +27,7 @@ MAX_RECEIVED = 128 * 1024
 #: that carry tickets, new keys or nothing.
 MAX_WITHOUT_DATA = 32 * 1024
 _PIECE = 16 * 1024
+_SENT_PIECE = 64 * 1024
 
 #: Where struct tcp_info of <linux/tcp.h> has tcpi_bytes_acked, since Linux
 #: 4.1; an older one is shorter.
@@ -124,8 +125,10 @@ class Connection:
         """Send all of it; raise TimeoutError at the deadline, or OSError."""
         if self._tls is None:
             self._send_raw(data)
-        else:
-            self._run_tls(partial(self._tls.write, data))
+            return
+        for start in range(0, len(data), _SENT_PIECE):
+            piece = data[start:start + _SENT_PIECE]
+            self._run_tls(partial(self._tls.write, piece))
 
     def receive(self, until: float = math.inf) -> bytes:
         """Return the next bytes of the answer, none at its end.

@@ -45,25 +45,23 @@ class Abort(Failed):
         super().__init__(FailureKind.aborted, reason)
 
 
-def no_hook(*_: object) -> None:
-    """Do nothing: the hook of a call that needs none."""
-
-
 @dataclass(slots=True)
 class Exchange:
     """The state of one call, whose hooks are those of WebhookClient.call.
 
-    deadline  a value of time.monotonic(), for all of it
-    sent      whether the request's last byte has left
+    deadline   a value of time.monotonic(), for all of it
+    sent       whether the request's last byte has left
+    is_marked  whether on_sent was called, which comes once
     """
 
     target: Target
     deadline: float
-    before_dial: Callable[[str], None] = no_hook
-    before_send: Callable[[], None] = no_hook
-    on_sent: Callable[[], None] = no_hook
-    on_answer: Callable[[int], None] = no_hook
+    before_dial: Callable[[str], None]
+    before_send: Callable[[], None]
+    on_sent: Callable[[], None]
+    on_answer: Callable[[int], None]
     sent: bool = False
+    is_marked: bool = False
 
     def is_over(self) -> bool:
         """Tell whether the deadline has passed, or is about to."""
