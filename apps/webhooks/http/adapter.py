@@ -188,7 +188,6 @@ def _transmit(exchange: Exchange, connection: Connection, data: bytes) -> None:
 def _read_head(exchange: Exchange, connection: Connection) -> Answer:
     """Return an answer whose head is complete; raise Failed or _Unread."""
     answer = Answer()
-    lost = FailureKind.stale if connection.is_reused else FailureKind.reset
     try:
         while answer.status is None:
             data = connection.receive()
@@ -196,19 +195,21 @@ def _read_head(exchange: Exchange, connection: Connection) -> Answer:
                 if connection.is_unread():
                     exchange.sent = False
                     raise _Unread
-                raise Failed(lost, "closed without an answer")
-            lost = FailureKind.reset
+                raise ConnectionResetError("closed without an answer")
             answer.feed(data)
     except TimeoutError:
         raise Failed(
             FailureKind.timeout, "no answer by the deadline"
         ) from None
     except OSError as error:
+        kind = FailureKind.reset
+        if connection.is_reused and not answer.head:
+            kind = FailureKind.stale
         reason = getattr(error, "reason", None)
         if reason == _CERTIFICATE_REQUIRED and not answer.head:
             # The handshake's last part: in TLS 1.3 it follows the request.
-            lost, exchange.sent = FailureKind.tls, False
-        raise Failed(lost, error) from None
+            kind, exchange.sent = FailureKind.tls, False
+        raise Failed(kind, error) from None
     return answer
 
 

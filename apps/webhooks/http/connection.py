@@ -49,6 +49,8 @@ class Connection:
         self.address = address
         self.is_reused = False
         self._sock = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -66,9 +68,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Tell whether it is open and nothing has come: it may serve again."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        return not self._poll.poll(0)
 
     def is_unread(self) -> bool:
         """Tell whether the peer, which has closed, had none of this call.
