@@ -11,15 +11,10 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 import certifi
 
 from apps.webhooks.http.exchange import Failed, FailureKind
-
-T = TypeVar("T")
 
 #: The most that is received for one call, in raw bytes.
 MAX_RECEIVED = 128 * 1024
@@ -108,7 +103,7 @@ class Connection:
                 server_hostname=host.rstrip("."),
                 session=session,
             )
-            self._run_tls(self._tls.do_handshake)
+            self._shake_hands(self._tls)
         except TimeoutError:
             raise Failed(
                 FailureKind.tls, "the TLS handshake was not done in time"
@@ -124,11 +119,12 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send all of it; raise TimeoutError at the deadline, or OSError."""
         if self._tls is None:
-            self._send_raw(data)
+            self._sock.settimeout(seconds_left(self._deadline))
+            self._sock.sendall(data)
             return
         for start in range(0, len(data), _SENT_PIECE):
-            piece = data[start:start + _SENT_PIECE]
-            self._run_tls(partial(self._tls.write, piece))
+            self._tls.write(data[start:start + _SENT_PIECE])
+            self._flush()
 
     def receive(self, until: float = math.inf) -> bytes:
         """Return the next bytes of the answer, none at its end.
@@ -139,36 +135,43 @@ class Connection:
         """
         if self._tls is None:
             return self._receive_raw(until)
-        try:
-            data = self._run_tls(partial(self._tls.read, _PIECE), until)
-        except ssl.SSLEOFError:
-            return b""
-        self._without_data = 0
-        return data
-
-    def _run_tls(self, step: Callable[[], T], until: float = math.inf) -> T:
-        """Take a step of TLS; send and receive what it needs for that."""
         while True:
             try:
-                return step()
+                data = self._tls.read(_PIECE)
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLEOFError:
+                return b""
+            else:
+                self._without_data = 0
+                return data
+            self._feed_tls(until)
+
+    def _shake_hands(self, tls: ssl.SSLObject) -> None:
+        while True:
+            try:
+                return tls.do_handshake()
             except ssl.SSLWantReadError:
                 pass
             finally:
-                # If the step failed, this is the alert that says why.
-                if data := self._outgoing.read():
-                    self._send_raw(data)
-            raw = self._receive_raw(until)
-            self._without_data += len(raw)
-            if self._without_data > MAX_WITHOUT_DATA:
-                raise Failed(FailureKind.protocol, "TLS brings no data")
-            if raw:
-                self._incoming.write(raw)
-            else:
-                self._incoming.write_eof()
+                self._flush()  # if it failed, the alert that says why
+            self._feed_tls(self._deadline)
 
-    def _send_raw(self, data: bytes) -> None:
-        self._sock.settimeout(seconds_left(self._deadline))
-        self._sock.sendall(data)
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._sock.settimeout(seconds_left(self._deadline))
+            self._sock.sendall(data)
+
+    def _feed_tls(self, until: float) -> None:
+        """Receive bytes for TLS, which may hold data or none."""
+        raw = self._receive_raw(until)
+        self._without_data += len(raw)
+        if self._without_data > MAX_WITHOUT_DATA:
+            raise Failed(FailureKind.protocol, "TLS brings no data")
+        if raw:
+            self._incoming.write(raw)
+        else:
+            self._incoming.write_eof()
 
     def _receive_raw(self, until: float) -> bytes:
         self._sock.settimeout(seconds_left(min(until, self._deadline)))
