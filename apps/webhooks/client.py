@@ -9,18 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from django.conf import settings
 from requests import PreparedRequest
 
 from apps.webhooks.guard import Guard, Network
 from apps.webhooks.http.adapter import WebhookAdapter
 from apps.webhooks.http.connection import tls_context
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import (
-    Abort,
-    Exchange,
-    Failed,
-    FailureKind,
-)
+from apps.webhooks.http.exchange import Abort, Exchange, Failed, FailureKind
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
 from apps.webhooks.target import Target, parse_target
@@ -35,6 +31,10 @@ __all__ = [
 ]
 
 _MAX_DETAIL = 200
+
+
+def no_hook(*_: object) -> None:
+    """Do nothing: the hook of a call that needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,6 @@ class Policy:
 
 def from_settings() -> Policy:
     """Return the policy that Django's settings and SSL_CERT_FILE describe."""
-    from django.conf import settings
-
     return Policy(
         allowed_networks=tuple(settings.WEBHOOK_ALLOWED_NETWORKS),
         proxy=settings.WEBHOOK_PROXY,
@@ -95,7 +93,7 @@ class Result:
         return f"{self.failure.value}: {self.detail}"
 
 
-class WebhookClient:
+class WebhookClient(WebhookAdapter):
     """Call webhooks, from many threads at once; one for each process."""
 
     def __init__(self, policy: Policy, lookup: Lookup = system_lookup) -> None:
@@ -105,10 +103,9 @@ class WebhookClient:
         if the proxy's URL is invalid.
         """
         proxy = None if policy.proxy is None else parse_target(policy.proxy)
-        dialer = Dialer(
-            Guard(policy.allowed_networks), Resolver(lookup), proxy
-        )
-        self._adapter = WebhookAdapter(dialer, tls_context(policy.ca_file))
+        guard = Guard(policy.allowed_networks)
+        dialer = Dialer(guard, Resolver(lookup), proxy)
+        super().__init__(dialer, tls_context(policy.ca_file))
 
     def call(
         self,
@@ -118,10 +115,10 @@ class WebhookClient:
         body: bytes | None,
         method: str = "POST",
         deadline: float,
-        before_dial: Callable[[str], None] | None = None,
-        before_send: Callable[[], None] | None = None,
-        on_sent: Callable[[], None] | None = None,
-        on_answer: Callable[[int], None] | None = None,
+        before_dial: Callable[[str], None] = no_hook,
+        before_send: Callable[[], None] = no_hook,
+        on_sent: Callable[[], None] = no_hook,
+        on_answer: Callable[[int], None] = no_hook,
     ) -> Result:
         """Send one request and return what came of it.
 
@@ -135,15 +132,14 @@ class WebhookClient:
                      not, then the status is the answer.
         before_dial  called with the address to connect to, the first one if
                      there are several. Not called with a proxy: only the
-                     proxy knows the address. `Abort` from it ends the call
-                     as `aborted`.
-        before_send  called when connected, right before the first byte.
-                     `Abort` from it ends the call unsent, as `aborted`. It is
-                     called once more if the connection had to be replaced.
+                     proxy knows the address.
+        before_send  called when connected, right before the first byte, and
+                     once more if the connection had to be replaced
         on_sent      called once, when the last byte has left; must not raise
         on_answer    called with the status if the body is not complete 20 ms
                      after the head; must not raise
 
+        `Abort` from the first two hooks ends the call unsent, as `aborted`.
         Failures of network, resolver or receiver do not raise. Exceptions of
         hooks other than `Abort` do. A request is sent again, once, only if
         the receiver's TCP had not one byte of it: it had crossed with the
@@ -154,39 +150,31 @@ class WebhookClient:
         exchange = Exchange(
             target, deadline, before_dial, before_send, on_sent, on_answer
         )
-        status, failure, detail, start = None, None, "", b""
-        retry_after = None
         try:
-            response = self._adapter.send(request, exchange=exchange)
+            response = self.send(request, exchange=exchange)
         except Failed as error:
-            failure, detail = error.kind, printable(error.detail)
-        else:
-            status, start = response.status_code, response.raw.read()
-            retry_after = response.headers.get("retry-after")
+            return Result(
+                status_code=None,
+                failure=error.kind,
+                detail=printable(str(error)),
+                sent=exchange.sent,
+                body=b"",
+                duration=time.monotonic() - started,
+                hung=not isinstance(error, Abort) and exchange.is_over(),
+            )
         return Result(
-            status_code=status,
-            failure=failure,
-            detail=detail,
+            status_code=response.status_code,
+            failure=None,
+            detail="",
             sent=exchange.sent,
-            body=start,
+            body=response.raw.read(),
             duration=time.monotonic() - started,
-            hung=(
-                failure not in (None, FailureKind.aborted)
-                and exchange.is_over()
-            ),
-            retry_after=retry_after,
+            retry_after=response.headers.get("retry-after"),
         )
-
-    def close(self) -> None:
-        """Close the connections that wait; calls under way go on."""
-        self._adapter.close()
 
 
 def _prepared(
-    target: Target,
-    method: str,
-    headers: Mapping[str, str],
-    body: bytes | None,
+    target: Target, method: str, headers: Mapping[str, str], body: bytes | None
 ) -> PreparedRequest:
     """Return a request for the adapter; `requests` changes nothing in it."""
     own = {"Host": target.host_header, "Accept-Encoding": "identity"}
@@ -194,7 +182,7 @@ def _prepared(
         own["Content-Length"] = str(len(body or b""))
     request = PreparedRequest()
     request.method = method
-    request.url = ""
+    request.url = ""  # the adapter has the target
     request.headers = {**own, **headers}  # type: ignore[assignment]
     request.body = body or None
     return request
@@ -202,6 +190,4 @@ def _prepared(
 
 def printable(text: str) -> str:
     """Return a text, perhaps a receiver's, as one printable, bounded line."""
-    return "".join(
-        char if char.isprintable() else "?" for char in text[:_MAX_DETAIL]
-    )
+    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_DETAIL])

@@ -24,6 +24,10 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what connections can be shared for."""
+
+
 class InvalidURL(ValueError):
     """The URL cannot be called; the text tells its user how to mend it."""
 
@@ -47,6 +51,11 @@ class Target:
     port: int
     request_target: str
     host_header: str
+
+    @property
+    def origin(self) -> Origin:
+        """What it has in common with other URLs of its server."""
+        return self.scheme, self.host, self.port
 
 
 def parse_target(url: str) -> Target:

@@ -1,6 +1,7 @@
 """From a target to a connected socket, through the guard."""
 
 import errno
+import math
 import os
 import select
 import socket
@@ -9,13 +10,8 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from apps.webhooks.guard import Guard, Refused
-from apps.webhooks.http.connection import Connection
-from apps.webhooks.http.exchange import (
-    Abort,
-    Exchange,
-    Failed,
-    FailureKind,
-)
+from apps.webhooks.http.connection import Connection, seconds_left
+from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
 from apps.webhooks.resolver import Resolver
 from apps.webhooks.target import Target
 
@@ -51,68 +47,52 @@ class Dialer:
 
     def dial(self, exchange: Exchange) -> Connection:
         """Return a connection; raise Failed if there is none."""
-        target = exchange.target
+        peer = self.proxy or exchange.target
         try:
-            self._guard.check_host(target.host)
+            self._guard.check_host(exchange.target.host)
+            addresses = self._resolver.resolve(
+                peer.host, seconds_left(exchange.deadline)
+            )
+            if self.proxy is None:
+                addresses = self._passed(addresses)
         except Refused as error:
             raise Failed(FailureKind.blocked, error) from None
-        if self.proxy is None:
-            host, port = target.host, target.port
-            addresses = self._passed(self._resolve(exchange, host))
-        else:
-            host, port = self.proxy.host, self.proxy.port
-            addresses = self._resolve(exchange, host)
-        addresses = self._in_order(host, addresses)[:_MAX_ADDRESSES]
-        if self.proxy is None:
-            _announce(exchange, addresses[0])
-        sock, address = _Race(port).run(exchange, addresses)
-        if len(addresses) > 1:
-            self._remember(host, address)
-        return Connection(sock, address)
-
-    def _resolve(self, exchange: Exchange, host: str) -> Sequence[str]:
-        try:
-            return self._resolver.resolve(host, exchange.remaining())
         except OSError as error:
-            raise Failed(FailureKind.dns, _reason(error)) from None
+            raise Failed(FailureKind.dns, error.strerror or error) from None
+        ordered = self._in_order(peer.host, addresses)[:_MAX_ADDRESSES]
+        if self.proxy is None:
+            exchange.before_dial(ordered[0])
+        connection = _Race(peer.port, exchange.deadline).run(ordered)
+        if len(ordered) > 1:
+            self._remember(peer.host, connection.address)
+        return connection
 
-    def _passed(self, addresses: Sequence[str]) -> Sequence[str]:
-        """Return the addresses that may be called; raise if none may."""
-        passed = []
-        refusal = ""
+    def _passed(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Return the addresses that may be called; Refused if none may."""
+        passed, refusals = [], []
         for address in addresses:
             try:
                 self._guard.check(address)
             except Refused as error:
-                refusal = refusal or str(error)
+                refusals.append(error)
             else:
                 passed.append(address)
         if not passed:
-            raise Failed(FailureKind.blocked, refusal)
-        return passed
+            raise refusals[0]
+        return tuple(passed)
 
     def _in_order(self, host: str, addresses: Sequence[str]) -> list[str]:
         """Start with the address that answered last; families take turns."""
         ordered = in_turn(addresses)
         good, until = self._good.get(host, ("", 0.0))
-        if good in ordered and time.monotonic() < until:
-            ordered.remove(good)
-            ordered.insert(0, good)
+        if time.monotonic() < until:
+            ordered.sort(key=lambda address: address != good)
         return ordered
 
     def _remember(self, host: str, address: str) -> None:
         if len(self._good) >= _MAX_REMEMBERED:
             self._good.clear()
         self._good[host] = address, time.monotonic() + _REMEMBERED
-
-
-def _announce(exchange: Exchange, address: str) -> None:
-    """Call before_dial with the address; raise Failed if it says no."""
-    if exchange.before_dial is not None:
-        try:
-            exchange.before_dial(address)
-        except Abort as error:
-            raise Failed(FailureKind.aborted, error) from error
 
 
 def in_turn(addresses: Sequence[str]) -> list[str]:
@@ -130,77 +110,62 @@ def in_turn(addresses: Sequence[str]) -> list[str]:
 class _Race:
     """Connects to the first address that answers (RFC 8305, section 5)."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, deadline: float) -> None:
         self._port = port
+        self._deadline = deadline
         self._running: dict[int, tuple[socket.socket, str]] = {}
-        self._poll = select.poll()
-        self._failure = Failed(FailureKind.dns, "the name has no address")
+        self._failure: Failed
 
-    def run(
-        self, exchange: Exchange, addresses: Sequence[str]
-    ) -> tuple[socket.socket, str]:
-        """Return the socket and its address; raise Failed if none answers.
+    def run(self, addresses: Sequence[str]) -> Connection:
+        """Return a connection; raise Failed if no address answers.
 
         The last failure counts. Sockets that lose are closed unused.
         """
         waiting = list(addresses)
         try:
             while waiting or self._running:
-                if waiting and not self._begin(waiting.pop(0)):
-                    continue
-                if won := self._wait(exchange, bool(waiting)):
-                    return won
+                if waiting:
+                    self._begin(waiting.pop(0))
+                if won := self._wait(NEXT_AFTER if waiting else math.inf):
+                    return Connection(*won, self._deadline)
         except TimeoutError:
-            for _, address in self._running.values():
-                self._failure = Failed(
-                    FailureKind.connect_timeout, f"{address} did not answer"
-                )
-                break
+            _, address = next(iter(self._running.values()))
+            raise Failed(
+                FailureKind.connect_timeout, f"{address} did not answer"
+            ) from None
         finally:
             for sock, _ in self._running.values():
                 sock.close()
         raise self._failure
 
-    def _begin(self, address: str) -> bool:
-        """Begin to connect; tell whether that is under way."""
+    def _begin(self, address: str) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         error = sock.connect_ex((address, self._port))
-        if error not in (0, errno.EINPROGRESS):
+        if error in (0, errno.EINPROGRESS):
+            self._running[sock.fileno()] = sock, address
+        else:
             self._lose(sock, address, error)
-            return False
-        self._running[sock.fileno()] = sock, address
-        self._poll.register(sock, select.POLLOUT)
-        return True
 
-    def _wait(
-        self, exchange: Exchange, others_wait: bool
-    ) -> tuple[socket.socket, str] | None:
-        """Wait until one is connected or the next one is to be tried."""
-        next_at = time.monotonic() + NEXT_AFTER
-        while self._running:
-            left = exchange.remaining()
-            if others_wait:
-                left = min(left, next_at - time.monotonic())
-            if left <= 0:
-                return None
-            for number, _ in self._poll.poll(1000 * left):
-                self._poll.unregister(number)
-                sock, address = self._running.pop(number)
-                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not error:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    return sock, address
-                self._lose(sock, address, error)
+    def _wait(self, seconds: float) -> tuple[socket.socket, str] | None:
+        """Wait until one has connected, and return it, or one has failed."""
+        if not self._running:
+            return None
+        poll = select.poll()
+        for number in self._running:
+            poll.register(number, select.POLLOUT)
+        seconds = min(seconds, seconds_left(self._deadline))
+        for number, _ in poll.poll(1000 * seconds):
+            sock, address = self._running.pop(number)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not error:
+                return sock, address
+            self._lose(sock, address, error)
         return None
 
     def _lose(self, sock: socket.socket, address: str, error: int) -> None:
         sock.close()
-        reason = _reason(OSError(error, os.strerror(error)))
         kind = _KINDS.get(error, FailureKind.unreachable)
-        self._failure = Failed(kind, f"{address}: {reason}")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+        self._failure = Failed(kind, f"{address}: {os.strerror(error)}")

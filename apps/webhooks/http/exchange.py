@@ -1,4 +1,4 @@
-"""One call while it goes on: its limits, its hooks, how far it has come."""
+"""One call while it goes on, and why it may bring no answer."""
 
 import time
 from collections.abc import Callable
@@ -27,59 +27,41 @@ class FailureKind(StrEnum):
     @property
     def unsent(self) -> bool:
         """Whether the receiver got no request: calling again is safe."""
-        return self not in _AFTER
-
-
-_AFTER = frozenset(
-    {
-        FailureKind.timeout,
-        FailureKind.reset,
-        FailureKind.stale,
-        FailureKind.protocol,
-    }
-)
-
-
-class Abort(Exception):
-    """Raised by a hook: the call is not to be made, for the reason given."""
+        return self not in {"timeout", "reset", "stale", "protocol"}
 
 
 class Failed(Exception):
-    """The call ends here, with this kind and detail."""
+    """The call ends here, with this kind; the text tells the details."""
 
     def __init__(self, kind: FailureKind, detail: object) -> None:
-        super().__init__(kind, detail)
+        super().__init__(str(detail))
         self.kind = kind
-        self.detail = str(detail)
+
+
+class Abort(Failed):
+    """Raised by a hook: the call is not to be made, for the reason given."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(FailureKind.aborted, reason)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """The state of one call; only the calling thread touches it.
+    """The state of one call, whose hooks are those of WebhookClient.call.
 
-    target       where it goes
-    deadline     a value of time.monotonic(), for all of it
-    before_dial  called with the address, before that is connected to
-    before_send  called when connected, right before the first byte
-    on_sent      called once, when the last byte has left
-    on_answer    called with the status if the body is slow to follow
-    sent         whether the request's last byte has left
+    deadline   a value of time.monotonic(), for all of it
+    sent       whether the request's last byte has left
+    is_marked  whether on_sent was called, which comes once
     """
 
     target: Target
     deadline: float
-    before_dial: Callable[[str], None] | None = None
-    before_send: Callable[[], None] | None = None
-    on_sent: Callable[[], None] | None = None
-    on_answer: Callable[[int], None] | None = None
+    before_dial: Callable[[str], None]
+    before_send: Callable[[], None]
+    on_sent: Callable[[], None]
+    on_answer: Callable[[int], None]
     sent: bool = False
-
-    def remaining(self) -> float:
-        """Return the seconds left; raise TimeoutError if there are none."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline has passed")
-        return left
+    is_marked: bool = False
 
     def is_over(self) -> bool:
         """Tell whether the deadline has passed, or is about to."""

@@ -5,7 +5,7 @@ import time
 from collections import deque
 
 from apps.webhooks.http.connection import Connection
-from apps.webhooks.target import Target
+from apps.webhooks.target import Origin
 
 MAX_IDLE_SECONDS = 0.5
 """Receivers close idle connections, some after 1 s. A request that crosses
@@ -21,8 +21,6 @@ after each answer. The wait costs rate * MIN_IDLE_SECONDS more connections.
 
 _MAX_IDLE = 256
 
-_Origin = tuple[str, str, int]
-
 
 class IdleConnections:
     """Keeps connections for a moment; for many threads at once."""
@@ -31,57 +29,45 @@ class IdleConnections:
         self._lock = threading.Lock()
         self._closed = False
         #: Since when each connection has waited; the oldest comes first.
-        self._waiting: deque[tuple[float, _Origin, Connection]] = deque()
+        self._waiting: deque[tuple[float, Origin, Connection]] = deque()
 
-    def take(self, target: Target) -> Connection | None:
+    def take(self, origin: Origin) -> Connection | None:
         """Return the connection that has waited longest, if one may serve.
 
         It is open, and has waited from MIN_ to MAX_IDLE_SECONDS.
         """
-        origin = _origin(target)
-        while (connection := self._remove_first(origin)) is not None:
-            waited = time.monotonic() - (connection.idle_since or 0.0)
-            if waited <= MAX_IDLE_SECONDS and connection.is_quiet():
-                return connection
-            connection.close()
-        return None
-
-    def put(self, target: Target, connection: Connection) -> None:
-        """Let a connection wait; close those that have waited too long."""
         with self._lock:
-            now = connection.idle_since = time.monotonic()
-            self._waiting.append((now, _origin(target), connection))
-        self._close_old()
-
-    def close(self) -> None:
-        """Close all connections, and from now on each that is put."""
-        self._closed = True
-        self._close_old()
-
-    def _remove_first(self, origin: _Origin) -> Connection | None:
-        latest = time.monotonic() - MIN_IDLE_SECONDS
-        with self._lock:
-            for place, (since, of, connection) in enumerate(self._waiting):
+            self._close_old()
+            latest = time.monotonic() - MIN_IDLE_SECONDS
+            for waiting in tuple(self._waiting):
+                since, of, connection = waiting
                 if since > latest:
                     break
                 if of == origin:
-                    del self._waiting[place]
-                    return connection
+                    self._waiting.remove(waiting)
+                    if connection.is_quiet():
+                        return connection
+                    connection.close()
         return None
 
-    def _close_old(self) -> None:
-        old = []
+    def put(self, origin: Origin, connection: Connection) -> None:
+        """Let a connection wait; close those that have waited too long."""
+        connection.is_reused = True
         with self._lock:
-            horizon = time.monotonic() - MAX_IDLE_SECONDS
-            while self._waiting and (
-                self._closed
-                or self._waiting[0][0] < horizon
-                or len(self._waiting) > _MAX_IDLE
-            ):
-                old.append(self._waiting.popleft()[2])
-        for connection in old:
-            connection.close()
+            self._waiting.append((time.monotonic(), origin, connection))
+            self._close_old()
 
+    def close(self) -> None:
+        """Close all connections, and from now on each that is put."""
+        with self._lock:
+            self._closed = True
+            self._close_old()
 
-def _origin(target: Target) -> _Origin:
-    return target.scheme, target.host, target.port
+    def _close_old(self) -> None:
+        horizon = time.monotonic() - MAX_IDLE_SECONDS
+        while self._waiting and (
+            self._closed
+            or self._waiting[0][0] < horizon
+            or len(self._waiting) > _MAX_IDLE
+        ):
+            self._waiting.popleft()[2].close()

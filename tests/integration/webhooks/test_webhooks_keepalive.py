@@ -251,6 +251,30 @@ def test_a_request_that_crossed_with_the_end_is_sent_again(
 
 
 @linux_only
+@pytest.mark.usefixtures("eager")
+def test_the_hook_learns_of_the_request_that_left(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one had not left: the connection had been reset."""
+    close_while_idle(monkeypatch)
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.sock.sendall(OK)
+        if connection.index == 1:
+            connection.reset()
+
+    sent: list[bool] = []
+    with misbehaving(script) as server:
+        call(server.url())
+        time.sleep(0.02)  # the reset arrives
+        result = call(server.url(), on_sent=lambda: sent.append(True))
+
+    assert (result.status_code, result.sent) == (200, True)
+    assert sent == [True]
+
+
+@linux_only
 def test_it_is_sent_again_over_a_new_connection(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
