@@ -23,7 +23,7 @@ from apps.webhooks.signing import parse_secret
 from tests.support.poison import unseal
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management, virtual_host
-from tests.support.receiver import AbsentReceiver
+from tests.support.receiver import Receiver
 from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
 
@@ -167,9 +167,9 @@ def local_calls(
 
 
 @pytest.fixture
-def absent() -> Iterator[AbsentReceiver]:
+def absent() -> Iterator[Receiver]:
     """Return a receiver that refuses connections until it listens."""
-    receiver = AbsentReceiver()
+    receiver = Receiver(absent=True)
     yield receiver
     receiver.close()
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.rabbitmq import Management, Proxy
-from tests.support.receiver import AbsentReceiver, Receiver
+from tests.support.receiver import Receiver
 from tests.support.service import Process, Service
 from tests.support.timers import (
     depth,
@@ -157,7 +157,7 @@ def test_what_a_killed_worker_had_begun(
 
 
 def test_a_receiver_that_is_away_at_first_is_called_when_it_is_back(
-    service: Service, absent: AbsentReceiver
+    service: Service, absent: Receiver
 ) -> None:
     # Given a timer that comes due while its receiver is away
     service.start_all()
