@@ -54,6 +54,26 @@ def module_vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def session_vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
+    """Make a virtual host for all tests that can do with a used one."""
+    with virtual_host(rabbitmq_url) as made:
+        yield made
+
+
+@pytest.fixture
+def shared_vhost(
+    session_vhost: tuple[str, Management]
+) -> tuple[str, Management]:
+    """Return a virtual host whose queues are there already, and empty.
+
+    The ladder's 160 queues take RabbitMQ half a second to make.
+    """
+    url, management = session_vhost
+    management.empty_queues(url)
+    return session_vhost
+
+
 @pytest.fixture
 def vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
     """Make a virtual host for one test."""
@@ -195,10 +215,10 @@ def use_rabbitmq(
 @pytest.fixture
 def ladder(
     use_rabbitmq: Callable[[str], LadderBroker],
-    vhost: tuple[str, Management],
+    shared_vhost: tuple[str, Management],
 ) -> LadderBroker:
-    """Let the process use a virtual host of its own."""
-    broker = use_rabbitmq(vhost[0])
+    """Let the process use the shared virtual host."""
+    broker = use_rabbitmq(shared_vhost[0])
     # On a busy machine the first connection may take too long for a pass.
     eventually(lambda: broker.depth(ON_TIME) is not None)
     return broker

@@ -33,7 +33,7 @@ def test_few_connections_do_and_a_pooler_may_be_killed(
     make_service: Callable[..., Service],
     tmp_path: Path,
     receiver: Receiver,
-    vhost: tuple[str, Management],
+    shared_vhost: tuple[str, Management],
 ) -> None:
     with (
         OwnPostgres(tmp_path) as postgres,
@@ -41,7 +41,7 @@ def test_few_connections_do_and_a_pooler_may_be_killed(
     ):
         # Given every process behind it
         service = make_service(
-            vhost[0], DATABASE_URL=pooler.url, DATABASE_POOLER="1"
+            shared_vhost[0], DATABASE_URL=pooler.url, DATABASE_POOLER="1"
         )
         service.manage("migrate", "--verbosity", "0")
         service.start_all()
