@@ -44,6 +44,9 @@ def empty_tables() -> None:
     TRUNCATE makes new files, which costs more than most tests. So it is for
     tables that have grown; rows of small ones are deleted.
     """
+    # A test may have ended the session that Django has.
+    if connection.connection is not None and not connection.is_usable():
+        connection.close()
     names = connection.introspection.django_table_names()
     tables = ", ".join(map(connection.ops.quote_name, names))
     with transaction.atomic(), connection.cursor() as cursor:
