@@ -6,8 +6,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from apps.core.database import close_pool
+from tests.support.databases import empty_tables
 from tests.support.receiver import Receiver
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -60,6 +62,20 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture
+def transactional_db(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Let a test use the database, whose tables are emptied afterwards.
+
+    pytest-django's own fixture truncates them, which takes longer than most
+    tests.
+    """
+    with django_db_blocker.unblock():
+        yield
+        empty_tables()
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_a_link_that_is_cut_says_nothing(
     def connect(server: str) -> None:
         with network.inside(server):
             # It takes 3 s to find that a neighbour does not answer.
-            address = ADDRESSES["clients"], receiver.server_address[1]
+            address = ADDRESSES["clients"], receiver.port
             socket.create_connection(address, timeout=4).close()
 
     with network.cut(("a", "clients")):

@@ -23,7 +23,7 @@ from apps.webhooks.signing import parse_secret
 from tests.support.poison import unseal
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management, virtual_host
-from tests.support.receiver import AbsentReceiver
+from tests.support.receiver import Receiver
 from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
 
@@ -52,6 +52,26 @@ def module_vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
     """Make a virtual host for a module's tests."""
     with virtual_host(rabbitmq_url) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def session_vhost(rabbitmq_url: str) -> Iterator[tuple[str, Management]]:
+    """Make a virtual host for all tests that can do with a used one."""
+    with virtual_host(rabbitmq_url) as made:
+        yield made
+
+
+@pytest.fixture
+def shared_vhost(
+    session_vhost: tuple[str, Management]
+) -> tuple[str, Management]:
+    """Return a virtual host whose queues are there already, and empty.
+
+    The ladder's 160 queues take RabbitMQ half a second to make.
+    """
+    url, management = session_vhost
+    management.empty_queues(url)
+    return session_vhost
 
 
 @pytest.fixture
@@ -168,9 +188,9 @@ def local_calls(
 
 
 @pytest.fixture
-def absent() -> Iterator[AbsentReceiver]:
+def absent() -> Iterator[Receiver]:
     """Return a receiver that refuses connections until it listens."""
-    receiver = AbsentReceiver()
+    receiver = Receiver(absent=True)
     yield receiver
     receiver.close()
 
@@ -196,10 +216,10 @@ def use_rabbitmq(
 @pytest.fixture
 def ladder(
     use_rabbitmq: Callable[[str], LadderBroker],
-    vhost: tuple[str, Management],
+    shared_vhost: tuple[str, Management],
 ) -> LadderBroker:
-    """Let the process use a virtual host of its own."""
-    broker = use_rabbitmq(vhost[0])
+    """Let the process use the shared virtual host."""
+    broker = use_rabbitmq(shared_vhost[0])
     # On a busy machine the first connection may take too long for a pass.
     eventually(lambda: broker.depth(ON_TIME) is not None)
     return broker

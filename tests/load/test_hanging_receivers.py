@@ -17,9 +17,13 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from tests.support.misbehaving import MisbehavingReceiver, hanging, misbehaving
 from tests.support.rabbitmq import virtual_host
-from tests.support.receiver import Receiver
+from tests.support.receiver import (
+    Receiver,
+    ScriptedReceiver,
+    hanging,
+    scripted,
+)
 from tests.support.service import Service
 from tests.support.timers import (
     each_called_once,
@@ -71,7 +75,7 @@ def test_twenty_hosts_that_hang(
         for each in receivers:
             exits.callback(each.close)
         hosts = [
-            exits.enter_context(misbehaving(hanging)) for _ in range(20)
+            exits.enter_context(scripted(hanging)) for _ in range(20)
         ]
         slow: set[str] = set()
         for host in hosts:
@@ -104,7 +108,7 @@ def states(timers: set[str]) -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
-def called(hosts: list[MisbehavingReceiver]) -> int:
+def called(hosts: list[ScriptedReceiver]) -> int:
     """Return how many timers were called; assert that none was twice."""
     counts = Counter(
         _WEBHOOK_ID.findall(request)[0]

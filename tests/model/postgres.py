@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row
 
 from apps.core.database import Connection, connection_arguments
@@ -48,7 +49,7 @@ def maybe_seconds(of: datetime | None) -> float | None:
 
 
 class Postgres:
-    """One connection, in one transaction that is never committed.
+    """One connection, in one transaction for each game.
 
     It takes the place of the store's pool.
     """
@@ -67,15 +68,26 @@ class Postgres:
     def begin(self) -> None:
         """Start with empty tables, at the clock's beginning."""
         self._connection.execute("BEGIN")
-        self._connection.execute("DELETE FROM timer")
-        self._connection.execute("DELETE FROM attempt")
+        self._empty()
         self.set_clock("now", 0)
         self.set_clock("started", -3600)
         self.touched = True
 
     def end(self) -> None:
-        """Forget everything."""
-        self._connection.execute("ROLLBACK")
+        """Forget everything.
+
+        psycopg would forget its prepared statements at a ROLLBACK.
+        """
+        status = self._connection.info.transaction_status
+        if status == TransactionStatus.INERROR:
+            self._connection.execute("ROLLBACK")
+            return
+        self._empty()
+        self._connection.execute("COMMIT")
+
+    def _empty(self) -> None:
+        self._connection.execute("DELETE FROM timer")
+        self._connection.execute("DELETE FROM attempt")
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""
@@ -111,6 +123,8 @@ def still_postgres() -> Iterator[Postgres]:
         connection.execute("SET search_path = still, pg_catalog, public")
         connection.execute("SET timezone = UTC")
         connection.execute("SET jit = off")
+        # A game's statements are run thousands of times.
+        connection.execute("SET plan_cache_mode = force_generic_plan")
         yield Postgres(connection)
     # Other tests may have ended that session meanwhile.
     with psycopg.connect(**connection_arguments(), autocommit=True) as other:

@@ -50,3 +50,12 @@ def refused(answer: Any) -> set[str]:
         assert each["field"] in error["detail"]
     assert not Timer.objects.exists()
     return {each["field"] for each in error["errors"]}
+
+
+def names(answer: Any, field: str, words: str) -> None:
+    """Assert that a 422 names a field and what is wrong with it."""
+    assert answer.status_code == 422, answer.content
+    error = answer.json()
+    assert error["detail"] == f"Not valid: {field}."
+    assert [each["field"] for each in error["errors"]] == [field]
+    assert words in error["errors"][0]["message"]

@@ -10,12 +10,16 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
+import pika
+
 from tests.support.line import BadLine
+from tests.support.waiting import eventually
 
 
 class Management:
@@ -65,6 +69,23 @@ class Management:
     def queues(self) -> dict[str, dict[str, Any]]:
         """Return the queues by name; their depths are seconds old."""
         return {q["name"]: q for q in self.call("GET", "/queues/{vhost}")}
+
+    def empty_queues(self, url: str) -> None:
+        """Empty all queues of this virtual host, whose AMQP URL is given.
+
+        A consumer that was killed gives back first what it has in hand.
+        """
+        with closing(pika.BlockingConnection(pika.URLParameters(url))) as link:
+            channel = link.channel()
+
+            def is_unused(name: str) -> bool:
+                found = channel.queue_declare(name, passive=True)
+                return not found.method.consumer_count
+
+            # Rungs come first, since their messages end in the others.
+            for name in sorted(self.queues()):
+                eventually(partial(is_unused, name))
+                channel.queue_purge(name)
 
     def connections(self) -> list[str]:
         """Return the names of the open connections."""

@@ -1,7 +1,6 @@
 """`make run` as a user meets it: the whole service, killed and started."""
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -9,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.smoke.client import Api
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 
@@ -55,14 +54,7 @@ class Service:
         return b"/api/docs" in self.log.read_bytes()
 
     def set_timer(self, seconds: int, url: str) -> str:
-        body = {"hours": 0, "minutes": 0, "seconds": seconds, "url": url}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/timer",
-            json.dumps(body).encode(),
-            {"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(json.load(answer)["id"])
+        return Api(self.port).set_timer(seconds, url)
 
 
 @pytest.fixture

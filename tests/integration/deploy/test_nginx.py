@@ -7,16 +7,14 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy import commands
 from tests.support.ports import free_port
+from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -29,50 +27,6 @@ LIMIT = 512 * 1024
 needs_nginx = pytest.mark.skipif(
     PROGRAM is None, reason="nginx is missing: apt-get install nginx-light"
 )
-
-
-class Web:
-    """Stands for a web process; notes what it gets on which connection."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, Message, bytes]] = []
-        self.connections: set[object] = set()
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                size = int(self.headers.get("content-length", "0"))
-                web.connections.add(self.client_address)
-                web.requests.append(
-                    (self.path, self.headers, self.rfile.read(size))
-                )
-                self.send_response(201)
-                self.send_header("content-length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def do_GET(self) -> None:
-                self.do_POST()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01},
-            daemon=True,
-        ).start()  # fmt: skip
-
-    def header(self, name: str) -> str | None:
-        """Return a header of the last request."""
-        return self.requests[-1][1].get(name)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class Proxy:
@@ -153,10 +107,15 @@ def adapted(directory: Path, port: int, web_port: int, log: Path) -> str:
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.close()
+def web(receiver: Receiver) -> Receiver:
+    """Return what stands for a web process; it notes what it gets."""
+    receiver.status, receiver.answer = 201, b"{}"
+    return receiver
+
+
+def header(web: Receiver, name: str) -> str | None:
+    """Return a header of the last request."""
+    return web.calls[-1].headers.get(name)
 
 
 @pytest.fixture
@@ -174,20 +133,20 @@ def start(tmp_path: Path) -> Iterator[Callable[[int], Proxy]]:
 
 
 @pytest.fixture
-def proxy(start: Callable[[int], Proxy], web: Web) -> Proxy:
+def proxy(start: Callable[[int], Proxy], web: Receiver) -> Proxy:
     return start(web.port)
 
 
 @needs_nginx
-def test_connections_to_web_are_kept(proxy: Proxy, web: Web) -> None:
+def test_connections_to_web_are_kept(proxy: Proxy, web: Receiver) -> None:
     connection = proxy.connect()
     for _ in range(20):
         connection.request("POST", "/timer", b"{}")
         assert connection.getresponse().read() == b"{}"
     connection.close()
 
-    assert len(web.requests) == 20
-    assert len(web.connections) == 1
+    assert len(web.calls) == 20
+    assert web.accepted == 1
 
 
 def test_nginx_ends_idle_connections_before_web_does() -> None:
@@ -204,13 +163,13 @@ def test_nginx_ends_idle_connections_before_web_does() -> None:
 
 @needs_nginx
 def test_web_is_told_who_asks_and_by_which_name(
-    proxy: Proxy, web: Web
+    proxy: Proxy, web: Receiver
 ) -> None:
     _, answer, _ = proxy.ask(headers={"Host": "timers.example:81"})
 
-    assert web.header("host") == "timers.example:81"
-    assert web.header("x-forwarded-for") == "127.0.0.1"
-    made = str(web.header("x-request-id"))
+    assert header(web, "host") == "timers.example:81"
+    assert header(web, "x-forwarded-for") == "127.0.0.1"
+    made = str(header(web, "x-request-id"))
     assert re.fullmatch("[0-9a-f]{32}", made)
     assert answer["X-Request-Id"] == made
 
@@ -218,23 +177,23 @@ def test_web_is_told_who_asks_and_by_which_name(
         headers={"X-Request-Id": "a-1.b", "X-Forwarded-For": "192.0.2.7"}
     )
 
-    assert web.header("x-request-id") == "a-1.b"
+    assert header(web, "x-request-id") == "a-1.b"
     assert answer["X-Request-Id"] == "a-1.b"
-    assert web.header("x-forwarded-for") == "192.0.2.7, 127.0.0.1"
+    assert header(web, "x-forwarded-for") == "192.0.2.7, 127.0.0.1"
 
 
 @needs_nginx
 @pytest.mark.parametrize("given", ["a b", 'a"b', "a" * 129, "status=200 "])
 def test_a_request_id_that_could_forge_a_line_is_replaced(
-    proxy: Proxy, web: Web, given: str
+    proxy: Proxy, web: Receiver, given: str
 ) -> None:
     proxy.ask(headers={"X-Request-Id": given})
 
-    assert re.fullmatch("[0-9a-f]{32}", str(web.header("x-request-id")))
+    assert re.fullmatch("[0-9a-f]{32}", str(header(web, "x-request-id")))
 
 
 @needs_nginx
-def test_each_request_is_one_line(proxy: Proxy, web: Web) -> None:
+def test_each_request_is_one_line(proxy: Proxy, web: Receiver) -> None:
     proxy.ask(path="/timer", headers={"X-Request-Id": "first"})
     proxy.ask("GET", '/a%0a"b?secret', None, {"X-Request-Id": "second"})
     proxy.ask(body=b"x" * (LIMIT + 1), headers={"X-Request-Id": "third"})
@@ -252,15 +211,15 @@ def test_each_request_is_one_line(proxy: Proxy, web: Web) -> None:
 @needs_nginx
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_has_a_length_and_a_limit(
-    proxy: Proxy, web: Web, chunked: bool
+    proxy: Proxy, web: Receiver, chunked: bool
 ) -> None:
     whole = b"x" * LIMIT
 
     assert proxy.ask(body=whole, chunked=chunked)[0] == 201
     status, headers, body = proxy.ask(body=whole + b"x", chunked=chunked)
 
-    assert [body for _, _, body in web.requests] == [whole]
-    assert web.header("content-length") == str(LIMIT)
+    assert [call.body for call in web.calls] == [whole]
+    assert header(web, "content-length") == str(LIMIT)
     assert status == 413
     assert headers["Content-Type"] == "application/json"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -271,7 +230,7 @@ def test_a_body_has_a_length_and_a_limit(
 
 @needs_nginx
 def test_web_sees_a_slow_body_once_it_is_whole(
-    proxy: Proxy, web: Web
+    proxy: Proxy, web: Receiver
 ) -> None:
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as slow:
         slow.sendall(
@@ -279,11 +238,11 @@ def test_web_sees_a_slow_body_once_it_is_whole(
         )
         for _ in range(20):
             proxy.ask(path="/fast")
-        assert {path for path, _, _ in web.requests} == {"/fast"}
+        assert {call.path for call in web.calls} == {"/fast"}
         slow.sendall(b"cd")
         assert slow.recv(1000).startswith(b"HTTP/1.1 201 ")
 
-    assert (web.requests[-1][0], web.requests[-1][2]) == ("/slow", b"abcd")
+    assert (web.calls[-1].path, web.calls[-1].body) == ("/slow", b"abcd")
 
 
 @needs_nginx

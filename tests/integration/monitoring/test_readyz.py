@@ -305,10 +305,10 @@ def test_a_feeder_outlives_trouble_with_listening(
 
 @pytest.mark.rabbitmq
 def test_any_web_process_knows_what_ails_a_dispatcher(
-    make_service: Callable[..., Service], vhost: tuple[str, Management]
+    make_service: Callable[..., Service], shared_vhost: tuple[str, Management]
 ) -> None:
     # Given a service, and a database that refuses a statement
-    service = make_service(vhost[0])
+    service = make_service(shared_vhost[0])
     service.start_all()
     eventually(
         lambda: service.request("GET", "/readyz")[1]["status"] == "ok"

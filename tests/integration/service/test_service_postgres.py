@@ -46,7 +46,7 @@ def rabbitmq(request: pytest.FixtureRequest) -> str:
     """Return the URL of the shape: empty is standalone."""
     if request.param == "standalone":
         return ""
-    url, _ = request.getfixturevalue("vhost")
+    url, _ = request.getfixturevalue("shared_vhost")
     return str(url)
 
 
@@ -109,9 +109,9 @@ def test_postgres_is_restarted_under_load(
     make_service: MakeService,
     own_postgres: OwnPostgres,
     receiver: Receiver,
-    vhost: tuple[str, Management],
+    shared_vhost: tuple[str, Management],
 ) -> None:
-    service = make_service(vhost[0], DATABASE_URL=own_postgres.url)
+    service = make_service(shared_vhost[0], DATABASE_URL=own_postgres.url)
     service.manage("migrate", "--verbosity", "0")
     service.start_all()
     body = {"hours": 0, "minutes": 0, "seconds": 2, "url": receiver.url()}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.rabbitmq import Management, Proxy
-from tests.support.receiver import AbsentReceiver, Receiver
+from tests.support.receiver import Receiver
 from tests.support.service import Process, Service
 from tests.support.timers import (
     depth,
@@ -40,13 +40,13 @@ def service(
     """Return a service of either shape, not yet started."""
     if request.param == "standalone":
         return make_service()
-    url, _ = request.getfixturevalue("vhost")
+    url, _ = request.getfixturevalue("shared_vhost")
     return make_service(url)
 
 
 @pytest.fixture
-def proxy(vhost: VHost) -> Iterator[Proxy]:
-    proxy = Proxy(vhost[0])
+def proxy(shared_vhost: VHost) -> Iterator[Proxy]:
+    proxy = Proxy(shared_vhost[0])
     yield proxy
     proxy.close()
 
@@ -157,7 +157,7 @@ def test_what_a_killed_worker_had_begun(
 
 
 def test_a_receiver_that_is_away_at_first_is_called_when_it_is_back(
-    service: Service, absent: AbsentReceiver
+    service: Service, absent: Receiver
 ) -> None:
     # Given a timer that comes due while its receiver is away
     service.start_all()
@@ -222,9 +222,10 @@ def start_cut_off_web(
 
 @pytest.mark.rabbitmq
 def test_web_killed_between_commit_and_publish(
-    make_service: MakeService, vhost: VHost, proxy: Proxy, receiver: Receiver
+    make_service: MakeService, shared_vhost: VHost, proxy: Proxy,
+    receiver: Receiver,
 ) -> None:
-    service = make_service(vhost[0])
+    service = make_service(shared_vhost[0])
     web = start_cut_off_web(service, proxy, receiver)
 
     # When it is killed right after its answers
@@ -242,9 +243,10 @@ def test_web_killed_between_commit_and_publish(
 
 @pytest.mark.rabbitmq
 def test_web_stopped_before_it_could_publish(
-    make_service: MakeService, vhost: VHost, proxy: Proxy, receiver: Receiver
+    make_service: MakeService, shared_vhost: VHost, proxy: Proxy,
+    receiver: Receiver,
 ) -> None:
-    service = make_service(vhost[0])
+    service = make_service(shared_vhost[0])
     web = start_cut_off_web(service, proxy, receiver)
     timers = service.set_timers(20, 6, receiver.url())
 
@@ -256,10 +258,10 @@ def test_web_stopped_before_it_could_publish(
 
 @pytest.mark.rabbitmq
 def test_recovery_queues_each_timer_once(
-    make_service: MakeService, vhost: VHost, receiver: Receiver
+    make_service: MakeService, shared_vhost: VHost, receiver: Receiver
 ) -> None:
     # Given many overdue timers, and no worker
-    url, _ = vhost
+    url, _ = shared_vhost
     service = make_service(url)
     timers = store_timers(receiver.url(), [-5.0] * COUNT)
 
@@ -290,9 +292,9 @@ def test_recovery_queues_each_timer_once(
 
 @pytest.mark.rabbitmq
 def test_one_dispatcher_takes_over_from_another(
-    make_service: MakeService, vhost: VHost, receiver: Receiver
+    make_service: MakeService, shared_vhost: VHost, receiver: Receiver
 ) -> None:
-    service = make_service(vhost[0])
+    service = make_service(shared_vhost[0])
     service.start_worker()
     first = service.start_dispatcher()
     service.start_dispatcher()
@@ -313,10 +315,11 @@ def test_one_dispatcher_takes_over_from_another(
 
 @pytest.mark.rabbitmq
 def test_many_processes_over_one_database(
-    make_service: MakeService, vhost: VHost, receiver: Receiver
+    make_service: MakeService, shared_vhost: VHost, receiver: Receiver
 ) -> None:
     # Given two web processes, three workers and two dispatchers
-    service, other = make_service(vhost[0]), make_service(vhost[0])
+    url, _ = shared_vhost
+    service, other = make_service(url), make_service(url)
     starts: list[Callable[[], object]] = [
         service.start_all,
         other.start_all,

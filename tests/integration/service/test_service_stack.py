@@ -5,14 +5,14 @@ from uuid import UUID
 import pytest
 
 from apps.timers.scheduling.publishing import message_for
-from tests.support.misbehaving import (
+from tests.support.rabbitmq import Management
+from tests.support.receiver import (
     Connection,
+    Receiver,
     answering,
     hanging,
-    misbehaving,
+    scripted,
 )
-from tests.support.rabbitmq import Management
-from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.timers import (
     depth,
@@ -204,7 +204,7 @@ def test_receivers_that_misbehave_are_called_once(
         (endless, "delivered", 200, None),
     ]
     for script, status, code, error in reversed(expected):
-        with misbehaving(script) as server:
+        with scripted(script) as server:
             timer = stack.set_timer(0, server.url())
             eventually(lambda: not unended({timer}), within=15)  # noqa: B023
             shown = stack.timer(timer)
@@ -220,7 +220,7 @@ def test_receivers_that_misbehave_are_called_once(
 def test_a_receiver_that_closes_connections_gets_each_call_once(
     stack: Service, times: int
 ) -> None:
-    with misbehaving(answering(times=times)) as server:
+    with scripted(answering(times=times)) as server:
         timers = stack.set_timers(100, 1, server.url())
         eventually(lambda: not unended(timers), within=10)
         assert len(server.requests) == 100

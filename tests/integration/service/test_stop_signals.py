@@ -72,9 +72,9 @@ def test_web_ends_its_requests(make_service: Callable[..., Service]) -> None:
 
 
 def test_a_dispatcher_ends_in_good_order(
-    make_service: Callable[..., Service], vhost: tuple[str, object]
+    make_service: Callable[..., Service], shared_vhost: tuple[str, object]
 ) -> None:
-    service = make_service(vhost[0])
+    service = make_service(shared_vhost[0])
     dispatcher = service.start_dispatcher()
     for _ in range(5):
         dispatcher.send_all(signal.SIGTERM)

@@ -11,7 +11,7 @@ import pytest
 from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.http import idle
 from apps.webhooks.http.adapter import BODY_SECONDS
-from tests.support.misbehaving import answering, misbehaving
+from tests.support.receiver import answering, scripted
 
 Call = Callable[..., Result]
 
@@ -147,7 +147,7 @@ def test_an_answer(
     kept: bool | None,
 ) -> None:
     monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 0.0)
-    with misbehaving(answering(answer, times=times)) as server:
+    with scripted(answering(answer, times=times)) as server:
         results = [call(server.url()) for _ in range(2)]
 
     for result in results:
@@ -173,7 +173,7 @@ def test_an_answer(
     ],
 )
 def test_what_it_says_of_coming_again(call: Call, head: bytes) -> None:
-    with misbehaving(answering(head + b"\r\nok", times=1)) as server:
+    with scripted(answering(head + b"\r\nok", times=1)) as server:
         result = call(server.url())
 
     assert (result.status_code, result.retry_after) == (200, "7")

@@ -11,7 +11,7 @@ import pytest
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
 from tests.integration.webhooks.test_webhooks_answers import ANSWERS
 from tests.support import keyupdates
-from tests.support.misbehaving import Connection, answering, misbehaving
+from tests.support.receiver import Connection, answering, scripted
 
 Call = Callable[..., Result]
 
@@ -70,7 +70,7 @@ def test_records_without_data_end_a_call(
     ids=lambda answer: ascii(answer[:40]),
 )
 def test_what_is_dear_to_read(call: Call, answer: bytes) -> None:
-    with misbehaving(answering(answer, times=1)) as server:
+    with scripted(answering(answer, times=1)) as server:
         began = time.thread_time()
         result = call(server.url())
         used = time.thread_time() - began
@@ -91,7 +91,7 @@ def test_an_answer_in_small_pieces(call: Call, step: int) -> None:
         for start in range(0, len(answer), step):
             connection.sock.sendall(answer[start:start + step])
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         began = time.thread_time()
         result = call(server.url())
         used = time.thread_time() - began
@@ -127,7 +127,7 @@ def play(call: Call, seed: int, count: int) -> None:
         connection.read_request()
         connection.sock.sendall(answers[0])
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         for _ in range(count):
             answers[0] = mutated(chance)
             result = call(server.url(), seconds=1.0)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
 from apps.webhooks.target import parse_target
 from tests.support.loopback import needs_ipv6
-from tests.support.misbehaving import (
+from tests.support.receiver import (
     OK,
     Connection,
     answering,
     dripping,
     hanging,
-    misbehaving,
+    scripted,
 )
 
 Call = Callable[..., Result]
@@ -41,7 +41,7 @@ Call = Callable[..., Result]
 def test_the_request_goes_out_byte_for_byte(
     call: Call, given: str, sent: str
 ) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(
             server.url(given),
             headers={"user-agent": "ours/1", "webhook-id": "7"},
@@ -69,7 +69,7 @@ def test_a_request_leaves_in_one_piece(call: Call) -> None:
         pieces.append(connection.sock.recv(65536))
         connection.sock.sendall(OK)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         call(server.url(), body=b"body")
 
     assert pieces[0].endswith(b"\r\n\r\nbody")
@@ -77,7 +77,7 @@ def test_a_request_leaves_in_one_piece(call: Call) -> None:
 
 @needs_ipv6
 def test_an_ipv6_receiver_is_called(call: Call) -> None:
-    with misbehaving(answering(), host="::1") as server:
+    with scripted(answering(), host="::1") as server:
         assert call(server.url()).status_code == 200
 
     assert f"Host: [::1]:{server.port}\r\n".encode() in server.requests[0]
@@ -116,7 +116,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 def test_a_status_is_the_answer(
     call: Call, answer: bytes, status: int, body: bytes
 ) -> None:
-    with misbehaving(answering(answer, times=1)) as server:
+    with scripted(answering(answer, times=1)) as server:
         result = call(server.url())
 
     assert (result.status_code, result.failure) == (status, None)
@@ -147,7 +147,7 @@ def test_a_status_is_the_answer(
 def test_no_answer_is_a_failure_after_sending(
     call: Call, answer: bytes, failure: FailureKind
 ) -> None:
-    with misbehaving(answering(answer, times=1)) as server:
+    with scripted(answering(answer, times=1)) as server:
         result = call(server.url())
 
     assert (result.status_code, result.failure) == (None, failure)
@@ -177,7 +177,7 @@ def test_no_answer_is_a_failure_after_sending(
 def test_no_answer_makes_it_raise(answer: bytes) -> None:
     client = WebhookClient(Policy((ip_network("127.0.0.1/32"),)))
     target = None
-    with misbehaving(answering(answer, times=1)) as server:
+    with scripted(answering(answer, times=1)) as server:
         target = parse_target(server.url())
         result = client.call(
             target, headers={}, body=b"", deadline=time.monotonic() + 5
@@ -192,7 +192,7 @@ def test_a_reset_after_the_request_was_read(call: Call) -> None:
         connection.read_request()
         connection.reset()
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url())
 
     assert (result.failure, result.sent) == (FailureKind.reset, True)
@@ -205,7 +205,7 @@ def test_a_reset_before_the_request_was_taken(call: Call) -> None:
         connection.sock.recv(1)
         connection.reset()
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url(), body=b"x" * 50_000_000)
 
     assert (result.failure, result.sent) == (FailureKind.reset, False)
@@ -221,7 +221,7 @@ def test_an_answer_to_half_a_request_counts(call: Call) -> None:
             b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
         )
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(
             server.url(),
             body=b"x" * 50_000_000,
@@ -246,7 +246,7 @@ def test_an_answer_to_half_a_request_counts(call: Call) -> None:
 def test_the_deadline_ends_what_drips_or_hangs(
     call: Call, script: Callable[[Connection], None], failure: FailureKind
 ) -> None:
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url(), seconds=0.5)
 
     assert result.failure in (failure, FailureKind.timeout)
@@ -255,7 +255,7 @@ def test_the_deadline_ends_what_drips_or_hangs(
 
 
 def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
-    with misbehaving(dripping(b"", b"H")) as server:
+    with scripted(dripping(b"", b"H")) as server:
         result = call(server.url())
 
     assert (result.failure, result.sent) == (FailureKind.protocol, True)
@@ -275,7 +275,7 @@ def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
 def test_the_status_counts_though_the_body_drips(
     call: Call, start: bytes
 ) -> None:
-    with misbehaving(dripping(start, b"x")) as server:
+    with scripted(dripping(start, b"x")) as server:
         result = call(server.url(), seconds=0.5)
 
     assert (result.status_code, result.failure) == (200, None)
@@ -294,7 +294,7 @@ def test_an_endless_body_is_left_unread(call: Call, framing: bytes) -> None:
             connection.sock.sendall(b"x" * 1_000_000)
             taken += 1_000_000
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url())
 
     assert result.status_code == 200
@@ -316,7 +316,7 @@ def test_endless_trailers_are_left_unread(call: Call) -> None:
             connection.sock.sendall(b"A: b\r\n" * 100_000)
             taken += 600_000
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url())
 
     assert result.status_code == 200
@@ -327,7 +327,7 @@ def test_a_receiver_that_takes_nothing_is_given_up(call: Call) -> None:
     def script(connection: Connection) -> None:
         connection.stopping.wait(30)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(server.url(), seconds=0.5, body=b"x" * 50_000_000)
 
     assert (result.failure, result.sent) == (FailureKind.timeout, False)

@@ -13,7 +13,7 @@ import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
 from apps.webhooks.http import dialing
-from tests.support.misbehaving import answering, misbehaving
+from tests.support.receiver import answering, scripted
 
 Call = Callable[..., Result]
 
@@ -48,7 +48,7 @@ def unused_port() -> int:
 
 def test_a_name_is_called_by_its_name(call: Call) -> None:
     client = client_with(lambda host: ["127.0.0.1"])
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         url = f"http://Receiver.Example.:{server.port}/x"
         assert call(url, client=client).status_code == 200
 
@@ -96,7 +96,7 @@ def test_a_black_hole_is_given_up_at_the_deadline(call: Call) -> None:
 
 
 def test_a_deadline_that_has_passed_sends_nothing(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(server.url(), seconds=-1)
 
     assert result.failure is not None
@@ -116,7 +116,7 @@ def test_the_next_address_is_tried_in_time(
     call: Call, addresses: list[str]
 ) -> None:
     client = client_with(lambda host: addresses)
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         with black_hole("127.0.0.2", server.port):
             url = f"http://a.example:{server.port}/"
             result = call(url, client=client, seconds=2)
@@ -129,7 +129,7 @@ def test_the_address_that_answered_is_tried_first(call: Call) -> None:
     """Of a dead one and a good one, only the first call waits."""
     client = client_with(lambda host: ["127.0.0.2", "127.0.0.1"])
     durations = []
-    with misbehaving(answering(times=1)) as server:
+    with scripted(answering(times=1)) as server:
         with black_hole("127.0.0.2", server.port):
             for _ in range(4):
                 url = f"http://a.example:{server.port}/"
@@ -160,7 +160,7 @@ def test_the_families_take_turns(
 def test_only_allowed_addresses_are_dialled(call: Call) -> None:
     addresses = ["10.0.0.1", "127.0.0.2", "::1", "127.0.0.1"]
     client = client_with(lambda host: addresses, "127.0.0.1/32")
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         with black_hole("127.0.0.2", server.port):
             url = f"http://a.example:{server.port}/"
             result = call(url, client=client)
@@ -185,7 +185,7 @@ def test_a_refused_address_is_not_dialled(
 ) -> None:
     client = client_with(lambda host: addresses, "192.168.0.0/16")
     asked: list[bool] = []
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(
             f"http://{host}:{server.port}/",
             client=client,
@@ -206,7 +206,7 @@ def test_a_name_that_changes_its_address_gains_nothing(
     answers = iter([["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1"]] * 10)
     client = client_with(lambda host: next(answers), "127.0.0.1/32")
     results = []
-    with misbehaving(answering(times=1)) as good:
+    with scripted(answering(times=1)) as good:
         with socket.create_server(("127.0.0.2", good.port)) as inward:
             inward.setblocking(False)
             url = f"http://a.example:{good.port}/"
@@ -233,7 +233,7 @@ def test_hanging_names_leave_the_others_on_time(call: Call) -> None:
 
     client = client_with(lookup)
     try:
-        with misbehaving(answering()) as server:
+        with scripted(answering()) as server:
             with ThreadPoolExecutor(40) as threads:
                 hanging = [
                     threads.submit(
@@ -262,7 +262,7 @@ def test_hanging_names_leave_the_others_on_time(call: Call) -> None:
 
 
 def test_64_threads_share_a_client(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         with ThreadPoolExecutor(64) as threads:
             results = list(
                 threads.map(
@@ -277,7 +277,7 @@ def test_64_threads_share_a_client(call: Call) -> None:
 
 def test_a_closed_client_keeps_no_connection(call: Call) -> None:
     client = client_with(lambda host: ["127.0.0.1"])
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         call(server.url(), client=client)
         client.close()
         assert call(server.url(), client=client).status_code == 200

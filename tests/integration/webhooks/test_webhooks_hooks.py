@@ -16,7 +16,7 @@ from apps.webhooks.client import (
     Result,
     WebhookClient,
 )
-from tests.support.misbehaving import OK, Connection, answering, misbehaving
+from tests.support.receiver import OK, Connection, answering, scripted
 
 Call = Callable[..., Result]
 
@@ -33,7 +33,7 @@ def test_the_hooks_come_in_order(call: Call) -> None:
         # on_sent has been called before the answer can be read.
         connection.sock.sendall(OK)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
 
         def before_send() -> None:
             deadline = time.monotonic() + 5
@@ -64,7 +64,7 @@ def test_a_hook_that_refuses_keeps_every_byte_back(call: Call) -> None:
         done.set()
 
     sent: list[bool] = []
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         result = call(
             server.url(),
             before_send=refuse,
@@ -89,7 +89,7 @@ def test_the_address_may_be_refused_before_it_is_connected_to(
         asked.append(address)
         raise Abort("it has enough")
 
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(server.url(), before_dial=refuse)
         assert server.accepted == 0
 
@@ -103,7 +103,7 @@ def test_what_else_a_hook_raises_is_raised(call: Call, name: str) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         hooks: dict[str, Any] = {name: fail}
         with pytest.raises(ZeroDivisionError, match="a bug"):
             call(server.url(), **hooks)
@@ -117,14 +117,14 @@ def test_a_detail_is_bounded(call: Call) -> None:
     def refuse() -> None:
         raise Abort("x" * 1000)
 
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(server.url(), before_send=refuse)
 
     assert result.detail == "x" * 200
 
 
 def test_a_hook_that_takes_too_long_keeps_every_byte_back(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(
             server.url(), seconds=0.1, before_send=lambda: time.sleep(0.2)
         )
@@ -140,13 +140,13 @@ def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
 
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         assert call(server.url()).status_code == 200
 
 
 def test_cookies_are_not_kept(call: Call) -> None:
     answer = HEAD + b"Set-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
-    with misbehaving(answering(answer)) as server:
+    with scripted(answering(answer)) as server:
         call(server.url())
         call(server.url())
 
@@ -155,7 +155,7 @@ def test_cookies_are_not_kept(call: Call) -> None:
 
 
 def test_a_header_that_would_split_the_request_raises(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         for value in ("a\r\nb: c", "a\nb", "\u20ac"):
             with pytest.raises(ValueError):  # noqa: PT011
                 call(server.url(), headers={"x": value})
@@ -202,7 +202,7 @@ def test_a_status_is_told_if_the_body_is_slow(
 
     seen: list[int] = []
     tls = server_tls if with_tls else None
-    with misbehaving(script, tls=tls) as server:
+    with scripted(script, tls=tls) as server:
         result = call(
             server.url(), client=trusting, on_answer=seen.append
         )

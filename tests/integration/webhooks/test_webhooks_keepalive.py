@@ -13,7 +13,7 @@ import pytest
 from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.http import idle
 from apps.webhooks.http.connection import Connection as Connected
-from tests.support.misbehaving import OK, Connection, answering, misbehaving
+from tests.support.receiver import OK, Connection, answering, scripted
 
 Call = Callable[..., Result]
 
@@ -31,7 +31,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_calls_one_after_the_other_share_a_connection(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         for _ in range(20):
             assert call(server.url()).status_code == 200
 
@@ -51,7 +51,7 @@ def test_calls_one_after_the_other_share_a_connection(call: Call) -> None:
 def test_what_must_not_be_used_again_is_closed(
     call: Call, answer: bytes
 ) -> None:
-    with misbehaving(answering(answer, times=1)) as server:
+    with scripted(answering(answer, times=1)) as server:
         for _ in range(3):
             assert call(server.url()).status_code == 200
 
@@ -59,7 +59,7 @@ def test_what_must_not_be_used_again_is_closed(
 
 
 def test_a_connection_rests_before_it_serves_again(call: Call) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         call(server.url())
         call(server.url())
         accepted_at_once = server.accepted
@@ -73,7 +73,7 @@ def test_a_connection_rests_before_it_serves_again(call: Call) -> None:
 @pytest.mark.usefixtures("eager")
 def test_a_second_answer_is_not_taken_for_the_next_call(call: Call) -> None:
     forged = OK.replace(b"200 OK", b"201 No")
-    with misbehaving(answering(OK + forged)) as server:
+    with scripted(answering(OK + forged)) as server:
         for _ in range(5):
             assert call(server.url()).status_code == 200
 
@@ -82,7 +82,7 @@ def test_a_second_answer_is_not_taken_for_the_next_call(call: Call) -> None:
 def test_a_connection_that_waited_long_is_closed(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with misbehaving(answering()) as server, misbehaving(answering()) as other:
+    with scripted(answering()) as server, scripted(answering()) as other:
         call(server.url())
         call(other.url())
         monkeypatch.setattr(idle, "MAX_IDLE_SECONDS", 0.0)
@@ -98,8 +98,8 @@ def test_waiting_connections_are_bounded(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle, "_MAX_IDLE", 2)
-    with misbehaving(answering()) as first, misbehaving(answering()) as second:
-        with misbehaving(answering()) as third:
+    with scripted(answering()) as first, scripted(answering()) as second:
+        with scripted(answering()) as third:
             for server in (first, second, third, first):
                 assert call(server.url()).status_code == 200
 
@@ -124,7 +124,7 @@ def test_a_receiver_that_closes_what_is_idle(call: Call) -> None:
         return statuses
 
     pauses = [0.3, 0.49, 0.5, 0.51, 0.98, 0.99, 0.995, 1.0, 1.005, 1.1]
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         with ThreadPoolExecutor(len(pauses)) as threads:
             statuses = list(threads.map(calls, pauses))
 
@@ -217,7 +217,7 @@ def test_a_connection_found_closed_is_not_used(
     """Nothing has to be sent again, and no hook to be asked again."""
     monkeypatch.setattr(Connected, "bytes_acked", lambda self: 0)
     asked: list[int] = []
-    with misbehaving(answering(times=1)) as server:
+    with scripted(answering(times=1)) as server:
         for n in range(3):
             result = call(
                 server.url(), before_send=lambda n=n: asked.append(n)
@@ -240,7 +240,7 @@ def test_a_request_that_crossed_with_the_end_is_sent_again(
 ) -> None:
     close_while_idle(monkeypatch)
     sent: list[int] = []
-    with misbehaving(answering(times=1)) as server:
+    with scripted(answering(times=1)) as server:
         for n in range(3):
             result = call(server.url(), on_sent=lambda n=n: sent.append(n))
             assert (result.status_code, result.sent) == (200, True)
@@ -265,7 +265,7 @@ def test_the_hook_learns_of_the_request_that_left(
             connection.reset()
 
     sent: list[bool] = []
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         call(server.url())
         time.sleep(0.02)  # the reset arrives
         result = call(server.url(), on_sent=lambda: sent.append(True))
@@ -280,7 +280,7 @@ def test_it_is_sent_again_over_a_new_connection(
 ) -> None:
     """Others that wait may have ended too."""
     close_while_idle(monkeypatch)
-    with misbehaving(answering(times=1)) as server:
+    with scripted(answering(times=1)) as server:
         monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 60.0)
         for _ in range(3):
             call(server.url())
@@ -299,9 +299,9 @@ def test_a_receiver_that_has_gone_got_nothing(
 ) -> None:
     """What was sent over the old connection counts for nothing."""
     close_while_idle(monkeypatch)
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         call(server.url())
-        server.stop()
+        server.close()
         result = call(server.url())
 
     assert (result.failure, result.sent) == (FailureKind.refused, False)
@@ -314,7 +314,7 @@ def test_without_the_proof_it_is_not_sent_again(
 ) -> None:
     close_while_idle(monkeypatch)
     monkeypatch.setattr(Connected, "bytes_acked", lambda self: 0)
-    with misbehaving(answering(times=1)) as server:
+    with scripted(answering(times=1)) as server:
         call(server.url())
         time.sleep(0.02)
         result = call(server.url())
@@ -341,7 +341,7 @@ def test_what_the_receiver_read_is_not_sent_again(
             connection.reset()
 
     for _ in range(10):
-        with misbehaving(script) as server:
+        with scripted(script) as server:
             assert call(server.url()).status_code == 200
             result = call(server.url())
 
@@ -359,7 +359,7 @@ def test_part_of_an_answer_is_no_stale_connection(call: Call) -> None:
         time.sleep(0.05)
         connection.reset()
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         call(server.url())
         result = call(server.url())
 
@@ -383,7 +383,7 @@ def test_a_connection_that_ends_while_the_hook_waits(call: Call) -> None:
         if len(events) == 1:
             time.sleep(0.3)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         call(server.url())
         result = call(
             server.url(),

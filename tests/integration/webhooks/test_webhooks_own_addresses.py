@@ -20,31 +20,22 @@ PRIMARY, SECONDARY, SIX = "198.41.0.4", "198.41.0.5", "2620:fe::9"
 FOREIGN = ["198.41.0.6", "9.9.9.9", "2620:fe::fe"]
 
 PROGRAM = """
-import json, sys, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json, sys, time
 from ipaddress import ip_network
 from apps.webhooks.client import Policy, WebhookClient
 from apps.webhooks.machine import is_own
 from apps.webhooks.target import parse_target
-
-class Receiver(BaseHTTPRequestHandler):
-    calls = 0
-    def do_POST(self):
-        Receiver.calls += 1
-        self.send_response(204)
-        self.end_headers()
-    def log_message(self, *args):
-        pass
+from tests.support.receiver import Receiver
 
 own, foreign = json.loads(sys.argv[1])
-server = ThreadingHTTPServer((own[0], 0), Receiver)
-threading.Thread(target=server.serve_forever, daemon=True).start()
+receiver = Receiver(host=own[0])
+receiver.status = 204
 
 def call(*networks):
     client = WebhookClient(Policy(tuple(map(ip_network, networks))))
     result = client.call(
-        parse_target(f"http://{own[0]}:{server.server_port}/"), headers={},
-        body=b"", deadline=time.monotonic() + 5,
+        parse_target(receiver.url()), headers={}, body=b"",
+        deadline=time.monotonic() + 5,
     )
     return [result.status_code, result.error]
 
@@ -52,7 +43,7 @@ print(json.dumps({
     "own": [address for address in own if is_own(address)],
     "foreign": [address for address in foreign if is_own(address)],
     "not named": call("198.41.0.5/32"),
-    "calls": Receiver.calls,
+    "calls": len(receiver.calls),
     "named": call(own[0] + "/32"),
 }))
 """

@@ -11,11 +11,11 @@ import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
 from apps.webhooks.target import InvalidURL
-from tests.support.misbehaving import (
+from tests.support.receiver import (
     Connection,
     answering,
     dripping,
-    misbehaving,
+    scripted,
 )
 
 Call = Callable[..., Result]
@@ -60,7 +60,7 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 def test_http_goes_through_in_absolute_form(call: Call) -> None:
     """The proxy resolves the name: nobody here knows it."""
-    with misbehaving(answering()) as proxy:
+    with scripted(answering()) as proxy:
         client = client_through(proxy.port)
         result = call("http://a.example:81/%2f?|#x", client=client)
 
@@ -77,8 +77,8 @@ def test_https_goes_through_a_tunnel(
 ) -> None:
     ca_file = str(certificate.with_name("certificate.pem"))
     asked: list[bool] = []
-    with misbehaving(answering(), tls=server_tls) as server:
-        with misbehaving(tunnel(server.port)) as proxy:
+    with scripted(answering(), tls=server_tls) as server:
+        with scripted(tunnel(server.port)) as proxy:
             client = client_through(proxy.port, ca_file)
             result = call(
                 "https://a.example/%2f|",
@@ -98,7 +98,7 @@ def test_https_goes_through_a_tunnel(
 def test_the_guard_judges_addresses(
     call: Call, scheme: str, host: str
 ) -> None:
-    with misbehaving(answering()) as proxy:
+    with scripted(answering()) as proxy:
         client = client_through(proxy.port)
         result = call(f"{scheme}://{host}/", client=client)
 
@@ -116,7 +116,7 @@ def test_the_guard_judges_addresses(
     ],
 )
 def test_a_proxy_that_gives_no_tunnel(call: Call, answer: bytes) -> None:
-    with misbehaving(answering(answer, times=1)) as proxy:
+    with scripted(answering(answer, times=1)) as proxy:
         client = client_through(proxy.port)
         result = call("https://a.example/", client=client)
 
@@ -125,7 +125,7 @@ def test_a_proxy_that_gives_no_tunnel(call: Call, answer: bytes) -> None:
 
 
 def test_a_proxy_that_drips_is_given_up_at_the_deadline(call: Call) -> None:
-    with misbehaving(dripping(b"HTTP/1.1 2", b"0")) as proxy:
+    with scripted(dripping(b"HTTP/1.1 2", b"0")) as proxy:
         client = client_through(proxy.port)
         result = call("https://a.example/", client=client, seconds=0.4)
 

@@ -12,7 +12,7 @@ from apps.webhooks import jsontext
 from apps.webhooks.client import Result
 from apps.webhooks.request import encode_body, merged, wrong_headers
 from tests.support.jsonvalues import JSON
-from tests.support.misbehaving import answering, misbehaving
+from tests.support.receiver import answering, scripted
 
 Call = Callable[..., Result]
 
@@ -42,7 +42,7 @@ many = settings(
 def test_a_length_stands_where_a_body_is_expected(
     call: Call, method: str, body: bytes | None, length: bytes | None
 ) -> None:
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         result = call(server.url(), method=method, body=body)
 
     assert (result.status_code, result.sent) == (200, True)
@@ -63,7 +63,7 @@ def test_no_method_is_repeated_or_redirected(
     call: Call, method: str, status: bytes
 ) -> None:
     answer = b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n"
-    with misbehaving(answering(answer)) as server:
+    with scripted(answering(answer)) as server:
         result = call(server.url(), method=method, body=None)
 
     assert result.status_code == int(status[:3])
@@ -89,7 +89,7 @@ def test_headers_that_are_taken_arrive_as_they_are(
     wrong = {name for name, _ in wrong_headers(headers)}
     good = {k: v for k, v in headers.items() if k not in wrong}
     headers = merged({"user-agent": "ours"}, good)
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         assert call(server.url(), headers=headers).status_code == 200
 
     head = server.requests[0].partition(b"\r\n\r\n")[0].decode("ascii")
@@ -104,7 +104,7 @@ def test_a_receiver_gets_the_json_that_was_posted(
 ) -> None:
     posted = jsontext.loads(json.dumps({"body": value}).encode())
     body = encode_body(posted["body"], "POST", None)
-    with misbehaving(answering()) as server:
+    with scripted(answering()) as server:
         assert call(server.url(), body=body).status_code == 200
 
     received = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])

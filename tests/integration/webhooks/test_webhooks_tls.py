@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
-from tests.support.misbehaving import (
+from tests.support.receiver import (
     OK,
     Connection,
     answering,
     dripping,
     hanging,
-    misbehaving,
+    scripted,
 )
 
 Call = Callable[..., Result]
@@ -33,7 +33,7 @@ def test_a_trusted_receiver_is_called(
     version: str,
 ) -> None:
     server_tls.maximum_version = ssl.TLSVersion[version]
-    with misbehaving(answering(), tls=server_tls) as server:
+    with scripted(answering(), tls=server_tls) as server:
         for _ in range(3):
             result = call(
                 f"https://{host}:{server.port}/a%2f|", client=trusting
@@ -52,7 +52,7 @@ def test_a_new_connection_resumes_the_session(
     version: str,
 ) -> None:
     server_tls.maximum_version = ssl.TLSVersion[version]
-    with misbehaving(answering(times=1), tls=server_tls) as server:
+    with scripted(answering(times=1), tls=server_tls) as server:
         for _ in range(4):
             assert call(server.url(), client=trusting).status_code == 200
             time.sleep(0.06)
@@ -68,7 +68,7 @@ def test_a_connection_serves_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("apps.webhooks.http.idle.MIN_IDLE_SECONDS", 0.0)
-    with misbehaving(answering(), tls=server_tls) as server:
+    with scripted(answering(), tls=server_tls) as server:
         for _ in range(10):
             assert call(server.url(), client=trusting).status_code == 200
 
@@ -85,7 +85,7 @@ def test_an_unknown_certificate_is_refused(
     call: Call, server_tls: ssl.SSLContext
 ) -> None:
     asked: list[bool] = []
-    with misbehaving(answering(), tls=server_tls) as server:
+    with scripted(answering(), tls=server_tls) as server:
         result = call(server.url(), before_send=lambda: asked.append(True))
 
     refused_by_tls(result, "certificate verify failed")
@@ -97,7 +97,7 @@ def test_another_host_s_certificate_is_refused(
     call: Call, trusting: WebhookClient, server_tls: ssl.SSLContext
 ) -> None:
     """Also if a session of the same address could be resumed."""
-    with misbehaving(answering(times=1), tls=server_tls) as server:
+    with scripted(answering(times=1), tls=server_tls) as server:
         good = call(f"https://a.example:{server.port}/", client=trusting)
         bad = call(f"https://b.example:{server.port}/", client=trusting)
 
@@ -113,7 +113,7 @@ def test_a_receiver_without_tls_is_refused(
         connection.sock.recv(65536)
         connection.sock.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         url = f"https://127.0.0.1:{server.port}/"
         refused_by_tls(call(url, client=trusting), "ssl")
 
@@ -121,7 +121,7 @@ def test_a_receiver_without_tls_is_refused(
 def test_a_reset_in_the_handshake(call: Call, trusting: WebhookClient) -> None:
     """It may come so early that connecting fails."""
     asked: list[bool] = []
-    with misbehaving(Connection.reset) as server:
+    with scripted(Connection.reset) as server:
         result = call(
             f"https://127.0.0.1:{server.port}/",
             client=trusting,
@@ -145,7 +145,7 @@ def test_a_receiver_that_wants_a_client_certificate(
     server_tls.maximum_version = ssl.TLSVersion[version]
     server_tls.load_verify_locations(certificate)
     server_tls.verify_mode = ssl.CERT_REQUIRED
-    with misbehaving(answering(), tls=server_tls) as server:
+    with scripted(answering(), tls=server_tls) as server:
         result = call(server.url(), client=trusting)
 
     refused_by_tls(result, "alert")
@@ -158,7 +158,7 @@ def test_the_handshake_ends_by_the_deadline(
     def script(connection: Connection) -> None:
         connection.stopping.wait(30)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         url = f"https://127.0.0.1:{server.port}/"
         result = call(url, client=trusting, seconds=0.4)
 
@@ -181,7 +181,7 @@ def test_a_slow_handshake_has_the_time_that_is_left(
         Policy(LOCAL, ca_file=str(certificate.with_name("certificate.pem"))),
         lambda host: ["127.0.0.1", "127.0.0.2"],
     )
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         url = f"https://a.example:{server.port}/"
         result = call(url, client=client, seconds=1.2)
         client.close()
@@ -206,7 +206,7 @@ def test_the_deadline_ends_what_drips_or_hangs(
     failure: FailureKind | None,
     status: int | None,
 ) -> None:
-    with misbehaving(script, tls=server_tls) as server:
+    with scripted(script, tls=server_tls) as server:
         result = call(server.url(), client=trusting, seconds=0.5)
 
     assert (result.failure, result.status_code) == (failure, status)
@@ -219,7 +219,7 @@ def test_a_receiver_that_takes_nothing_is_given_up(
     def script(connection: Connection) -> None:
         connection.stopping.wait(30)
 
-    with misbehaving(script, tls=server_tls) as server:
+    with scripted(script, tls=server_tls) as server:
         result = call(
             server.url(),
             client=trusting,
@@ -238,7 +238,7 @@ def test_a_receiver_that_takes_little_by_little_is_given_up(
         while not connection.stopping.wait(0.002):
             connection.sock.recv(16_384)
 
-    with misbehaving(script, tls=server_tls) as server:
+    with scripted(script, tls=server_tls) as server:
         result = call(
             server.url(),
             client=trusting,
@@ -259,7 +259,7 @@ def test_an_endless_body_is_left_unread(
         while True:
             connection.sock.sendall(b"x" * 100_000)
 
-    with misbehaving(script, tls=server_tls) as server:
+    with scripted(script, tls=server_tls) as server:
         result = call(server.url(), client=trusting)
 
     assert result.status_code == 200
@@ -279,7 +279,7 @@ def test_what_the_receiver_read_is_not_sent_again(
         connection.sock.sendall(OK)
         connection.read_request()
 
-    with misbehaving(script, tls=server_tls) as server:
+    with scripted(script, tls=server_tls) as server:
         call(server.url(), client=trusting)
         result = call(server.url(), client=trusting)
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from apps.timers.storage import changing, looking
-from tests.support.api import look, send
+from tests.support.api import look, names, send
 from tests.support.rows import given_up, row
 
 pytestmark = pytest.mark.usefixtures("db_pool")
@@ -57,15 +57,6 @@ BODIES: list[tuple[object, str, str]] = [
     ({"host": "a.example", "after": NOBODY}, "after", "`next`"),
     ([], "body", "status, host, from, to"),
 ]
-
-
-def names(answer: Any, field: str, words: str) -> None:
-    """Assert that a 422 names a field and what is wrong with it."""
-    assert answer.status_code == 422, answer.content
-    error = answer.json()
-    assert error["detail"] == f"Not valid: {field}."
-    assert [each["field"] for each in error["errors"]] == [field]
-    assert words in error["errors"][0]["message"]
 
 
 def test_a_query_that_means_nothing_is_refused() -> None:

@@ -18,15 +18,15 @@ from apps.broker.memory import MemoryBroker
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers.firing import claims, fire
 from apps.timers.storage import claiming, taking_over
-from tests.support.misbehaving import (
+from tests.support.postgres_switch import PostgresSwitch
+from tests.support.receiver import (
     Connection,
+    Receiver,
     Script,
     answering,
     hanging,
-    misbehaving,
+    scripted,
 )
-from tests.support.postgres_switch import PostgresSwitch
-from tests.support.receiver import Receiver
 from tests.support.rows import change, claimed, new_timer, new_timers, row
 from tests.support.service import SECRET
 from tests.support.waiting import eventually
@@ -126,7 +126,7 @@ def test_a_failure_that_no_later_try_would_mend_is_final(
         "reset": dropping,
         "protocol": answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     }
-    with misbehaving(scripts.get(kind, hanging)) as bad:
+    with scripted(scripts.get(kind, hanging)) as bad:
         url = "http://10.1.2.3/" if kind == "blocked" else bad.url()
         timer_id = new_timer(-1, url=url)
 

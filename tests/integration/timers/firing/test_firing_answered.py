@@ -13,10 +13,10 @@ from apps.timers.scheduling import dispatcher
 from apps.timers.storage import changing, claiming, recording, taking_over
 from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.retry import RetryPolicy
-from tests.support.misbehaving import (
+from tests.support.receiver import (
     Connection,
-    MisbehavingReceiver,
-    misbehaving,
+    ScriptedReceiver,
+    scripted,
 )
 from tests.support.rows import (
     attempts,
@@ -69,7 +69,7 @@ def lost(
 
 
 @contextmanager
-def without_end(status: int) -> Iterator[MisbehavingReceiver]:
+def without_end(status: int) -> Iterator[ScriptedReceiver]:
     """Run a receiver whose answers' bodies never end."""
 
     def script(connection: Connection) -> None:
@@ -77,7 +77,7 @@ def without_end(status: int) -> Iterator[MisbehavingReceiver]:
         connection.sock.sendall(b"HTTP/1.1 %d X\r\n\r\n: hi\n\n" % status)
         connection.stopping.wait(60)
 
-    with misbehaving(script) as server:
+    with scripted(script) as server:
         yield server
 
 

@@ -15,8 +15,7 @@ from apps.timers.storage.records import Claim, Mark
 from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
-from tests.support.misbehaving import hanging, misbehaving
-from tests.support.receiver import AbsentReceiver, Receiver
+from tests.support.receiver import Receiver, hanging, scripted
 from tests.support.rows import (
     attempts,
     change,
@@ -88,7 +87,7 @@ def test_what_was_not_answered_is_sent_again_only_at_least_once(
     # Given a receiver that hangs
     settings.WEBHOOK_TIMEOUT = 0.3
     policy = RetryPolicy(3, 10, 3600, unanswered=again)
-    with misbehaving(hanging) as bad:
+    with scripted(hanging) as bad:
         timer_id = new_timer(
             -1, url=bad.url(), retry=policy, at_least_once=again
         )
@@ -122,7 +121,7 @@ def test_gone_is_not_called_again(receiver: Receiver) -> None:
 
 
 def test_retries_count_apart_from_connecting(
-    absent: AbsentReceiver,
+    absent: Receiver,
 ) -> None:
     # Given a timer that could not be connected to, twice
     timer_id = new_timer(-1, url=absent.url(), retry=POLICY)

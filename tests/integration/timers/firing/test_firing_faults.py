@@ -15,9 +15,8 @@ from apps.timers.scheduling import dispatcher
 from apps.timers.storage import claiming, recording, taking_over
 from apps.timers.storage.records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
-from tests.support.misbehaving import answering, misbehaving
 from tests.support.poison import POISONS
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, answering, scripted
 from tests.support.rows import (
     attempts,
     change,
@@ -61,7 +60,7 @@ def test_a_url_that_cannot_be_called_ends_the_timer(
 def test_a_date_that_cannot_be_read_is_none(
     retry: RetryPolicy | None,
 ) -> None:
-    with misbehaving(answering(_YEAR)) as server:
+    with scripted(answering(_YEAR)) as server:
         timer_id = new_timer(
             -1, url=f"http://127.0.0.1:{server.port}/", retry=retry
         )

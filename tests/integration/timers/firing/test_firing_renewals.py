@@ -16,12 +16,12 @@ from apps.timers.storage import claiming
 from apps.timers.storage.records import ClaimRequest
 from apps.webhooks.client import WebhookClient, from_settings
 from tests.integration.webhooks.conftest import make_certificate
-from tests.support.misbehaving import (
-    MisbehavingReceiver,
-    answering,
-    misbehaving,
-)
 from tests.support.postgres_switch import PostgresSwitch
+from tests.support.receiver import (
+    ScriptedReceiver,
+    answering,
+    scripted,
+)
 from tests.support.rows import change, new_timer, row
 
 pytestmark = pytest.mark.usefixtures("local_calls")
@@ -49,7 +49,7 @@ class Road:
         self.on_renewal: Hook = bool
         #: How many requests had arrived at the end of each renewal.
         self.renewals: list[int] = []
-        self.receiver: MisbehavingReceiver
+        self.receiver: ScriptedReceiver
 
     def lookup(self, _: str) -> Sequence[str]:
         """Resolve any name."""
@@ -73,7 +73,7 @@ class Road:
         if scheme == "https":
             tls = context(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(self._certificate)
-        with misbehaving(answering(), tls=tls) as self.receiver:
+        with scripted(answering(), tls=tls) as self.receiver:
             url = f"{scheme}://a.example:{self.receiver.port}/"
             yield new_timer(-1, url=url)
 

@@ -14,7 +14,7 @@ from apps.timers.firing import call, claims, fire
 from apps.timers.firing.call import Call
 from apps.webhooks.client import Result, WebhookClient, from_settings
 from tests.support.postgres_switch import PostgresSwitch
-from tests.support.receiver import AbsentReceiver, Receiver
+from tests.support.receiver import Receiver
 from tests.support.rows import (
     change,
     claimed,
@@ -33,7 +33,7 @@ def fire_again(timer_id: UUID) -> None:
 
 
 def test_a_refused_call_is_made_once_the_receiver_listens(
-    absent: AbsentReceiver,
+    absent: Receiver,
 ) -> None:
     # Given a receiver that refuses connections
     timer_id = new_timer(-1, url=absent.url(), queued=True)
@@ -71,7 +71,7 @@ def test_a_refused_call_is_made_once_the_receiver_listens(
     assert found["sent_at"] is not None
 
 
-Trouble = Callable[[AbsentReceiver, Receiver, Receiver], str]
+Trouble = Callable[[Receiver, Receiver, Receiver], str]
 TROUBLES: dict[str, Trouble] = {
     "refused": lambda absent, _, deaf: absent.url(),
     "dns": lambda absent, _, deaf: "http://nowhere.example/",
@@ -95,7 +95,7 @@ def deaf() -> Iterator[Receiver]:
 
 @pytest.mark.parametrize("kind", TROUBLES)
 def test_whatever_kept_the_request_from_leaving_is_tried_again(
-    kind: str, absent: AbsentReceiver, receiver: Receiver, deaf: Receiver,
+    kind: str, absent: Receiver, receiver: Receiver, deaf: Receiver,
     settings: Settings, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a way to a receiver that ends before it
@@ -117,7 +117,7 @@ def test_whatever_kept_the_request_from_leaving_is_tried_again(
     ("left", "is_final"), [("0.4 s", True), ("30 s", False)]
 )
 def test_it_is_tried_for_so_long_then_has_failed(
-    absent: AbsentReceiver, left: str, is_final: bool
+    absent: Receiver, left: str, is_final: bool
 ) -> None:
     # Given a timer that failed before, and until when it is tried
     timer_id = new_timer(-1, url=absent.url())
@@ -133,7 +133,7 @@ def test_it_is_tried_for_so_long_then_has_failed(
 
 
 def test_without_patience_the_first_failure_is_final(
-    absent: AbsentReceiver, settings: Settings
+    absent: Receiver, settings: Settings
 ) -> None:
     settings.WEBHOOK_CONNECT_RETRY_SECONDS = 0
     timer_id = new_timer(-1, url=absent.url())
@@ -144,7 +144,7 @@ def test_without_patience_the_first_failure_is_final(
 
 
 def test_a_claim_taken_over_meanwhile_is_not_postponed(
-    absent: AbsentReceiver, monkeypatch: pytest.MonkeyPatch
+    absent: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a call whose claim comes to be another's while it is tried
     timer_id = new_timer(-1, url=absent.url())
@@ -165,7 +165,7 @@ def test_a_claim_taken_over_meanwhile_is_not_postponed(
 
 
 def test_putting_off_waits_for_postgres(
-    absent: AbsentReceiver, postgres: PostgresSwitch,
+    absent: Receiver, postgres: PostgresSwitch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a call that is refused when Postgres has gone

@@ -1,4 +1,4 @@
-"""The dispatcher's pass, against a RabbitMQ virtual host of the test's own."""
+"""The dispatcher's pass, against a RabbitMQ virtual host without messages."""
 
 import threading
 from collections.abc import Callable
@@ -184,14 +184,14 @@ def test_marks_that_cannot_be_cleared_are_left_to_the_sweep(
 
 
 def test_what_rabbitmq_lost_is_queued_again(
-    ladder: LadderBroker, vhost: VHost
+    ladder: LadderBroker, shared_vhost: VHost
 ) -> None:
     # Given queued timers, and a RabbitMQ that has lost its queues
     timers = new_timers(3, -5)
     dispatcher.run_once()
     eventually(lambda: ladder.depth("timers.overdue") == 3)
-    for queue in vhost[1].queues():
-        vhost[1].delete_queue(queue)
+    for queue in shared_vhost[1].queues():
+        shared_vhost[1].delete_queue(queue)
 
     # When the pass comes too soon after, Then nothing is done
     assert dispatcher.run_once() == Pass()
@@ -441,7 +441,7 @@ def test_the_publisher_gives_back_what_it_cannot_hold_or_publish(
 
 
 def test_without_rabbitmq_the_service_is_ready_but_degraded(
-    use_rabbitmq: Use, vhost: VHost
+    use_rabbitmq: Use, shared_vhost: VHost
 ) -> None:
     def readiness() -> tuple[int, dict[str, str]]:
         answer = Client().get("/readyz")
@@ -451,7 +451,7 @@ def test_without_rabbitmq_the_service_is_ready_but_degraded(
     assert readiness() == (
         200, {"status": "degraded", "postgres": "ok", "rabbitmq": "away"}
     )
-    use_rabbitmq(vhost[0])
+    use_rabbitmq(shared_vhost[0])
     assert readiness() == (
         200, {"status": "ok", "postgres": "ok", "rabbitmq": "ok"}
     )
