@@ -130,7 +130,7 @@ def change_timer(
             return _published(stored).timer
         if timer is None:
             return None
-        if timer.version == version or not timer.waits:
+        if not timer.waits or version in (None, timer.version):
             raise NotChangeable(_why(timer))
         if wanted is not None:
             raise WrongVersion

@@ -56,7 +56,7 @@ class Timer(models.Model):
     #: A message for it is on its way through RabbitMQ (the queue mark).
     queued_at = models.DateTimeField(null=True)
     #: When the message comes that is to be sent back if it comes early. NULL
-    #: if the timer was never moved; infinity if no such message is on its way.
+    #: if the timer was never moved; the year 9999 if it was moved far away.
     arrives_at = models.DateTimeField(null=True)
 
     #: Claimed: from here on no other worker may call the URL.

@@ -150,7 +150,7 @@ changed AS (
                          WHEN in_time THEN queued_at
                          WHEN %(publishes)s THEN now END,
         arrives_at = CASE WHEN NOT moves THEN arrives_at
-                          WHEN NOT is_near THEN 'infinity'
+                          WHEN NOT is_near THEN '9999-01-01'::timestamptz
                           WHEN in_time THEN comes_at
                           ELSE new_next END,
         deferred = deferred AND NOT moves,

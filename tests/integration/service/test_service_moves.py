@@ -1,0 +1,190 @@
+"""Timers that are moved, put and fired now, with real processes."""
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.support.receiver import Receiver
+from tests.support.service import Service
+from tests.support.timers import each_called_once, late_ms
+from tests.support.waiting import eventually
+
+#: Named here, since pytest-django looks for it before any test runs.
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("db_pool")]
+
+#: A moved timer is on time when its call is this late at most, in ms.
+ON_TIME = 500.0
+
+
+@pytest.fixture(params=["stack", "standalone"])
+def service(request: pytest.FixtureRequest) -> Service:
+    """Return a running service, in each of its two shapes."""
+    found: Service = request.getfixturevalue(request.param)
+    return found
+
+
+def move(service: Service, timer_id: str, seconds: float) -> Any:
+    status, answer = service.request(
+        "PATCH", f"/timer/{timer_id}",
+        {"hours": 0, "minutes": 0, "seconds": seconds},
+    )
+    assert status in (200, 409), answer
+    return answer
+
+
+#: When a timer is to fire, and when after each of its moves, in seconds.
+TIMES = [
+    (3600, 1), (30, 1), (1, 3), (30, 3, 1), (1, 2, 4), (1, 90, 2), (5, 1, 3),
+]
+
+
+@pytest.mark.quiet
+def test_moved_timers_fire_at_their_new_times_only(
+    service: Service, receiver: Receiver
+) -> None:
+    # Given timers that are moved, later or earlier, once or twice
+    def set_and_move(times: tuple[int, ...]) -> tuple[str, str]:
+        timer_id = service.set_timer(times[0], receiver.url())
+        for seconds in times[1:]:
+            time.sleep(0.3)  # messages are on their way
+            moved = move(service, timer_id, seconds)
+        return timer_id, moved["fire_at"][:23]
+
+    with ThreadPoolExecutor(len(TIMES)) as pool:
+        told = dict(pool.map(set_and_move, TIMES))
+
+    # Then each is called once, on time
+    each_called_once(receiver, set(told), within=9)
+    assert told == {
+        call.timer: call.headers["timer-due-at"][:23]
+        for call in receiver.calls
+    }
+    assert max(late_ms(receiver, told)) < ON_TIME
+    assert "came early" not in service.log()
+
+
+def test_a_timer_fires_now(service: Service, receiver: Receiver) -> None:
+    timer_id = service.set_timer(3600, receiver.url())
+    status, answer = service.request("POST", f"/timer/{timer_id}/fire")
+    assert (status, answer["time_left"]) == (202, 0)
+    each_called_once(receiver, {timer_id}, within=5)
+    status, answer = service.request("POST", f"/timer/{timer_id}/fire")
+    assert status == 409
+    assert "ended" in answer["detail"] or "called" in answer["detail"]
+
+
+def test_moves_that_race_with_firing_are_told_what_came_of_them(
+    stack: Service, receiver: Receiver
+) -> None:
+    # Given 300 timers, each moved at about the time at which it fires
+    timers = sorted(stack.set_timers(300, 2, receiver.url()))
+    due = {
+        timer_id: datetime.fromisoformat(stack.timer(timer_id)["fire_at"])
+        for timer_id in timers
+    }
+
+    def race(number: int) -> tuple[str, str | None]:
+        timer_id = timers[number]
+        moment = due[timer_id].timestamp() + (number % 60 - 40) / 1000
+        time.sleep(max(0.0, moment - time.time()))
+        answer = move(stack, timer_id, 2)
+        return timer_id, answer.get("fire_at")
+
+    with ThreadPoolExecutor(16) as pool:
+        moved = dict(pool.map(race, range(300)))
+
+    # Then each is called once: at the new time if the move was told to have
+    # worked, else at the old one
+    each_called_once(receiver, set(timers), within=15)
+    called = {
+        call.timer: call.headers["timer-due-at"][:23]
+        for call in receiver.calls
+    }
+    told = {
+        timer_id: (fire_at or due[timer_id].isoformat())[:23]
+        for timer_id, fire_at in moved.items()
+    }
+    assert called == told
+    assert {fire_at is None for fire_at in moved.values()} == {True, False}
+
+
+def test_many_puts_of_one_key_are_one_call_at_the_last_time(
+    stack: Service, receiver: Receiver
+) -> None:
+    # Given many threads that put one key at the same time, over and over
+    answers: list[dict[str, Any]] = []
+
+    def put(number: int) -> None:
+        status, answer = stack.request(
+            "PUT", "/timer/by-key/one",
+            {"hours": 0, "minutes": 0, "seconds": 3 + number % 3,
+             "url": receiver.url(), "if_exists": "extend"},
+        )
+        assert status in (200, 201), answer
+        answers.append(answer)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(put, range(300)))
+
+    # Then there is one timer, called once, at the time it was last given
+    assert len({answer["id"] for answer in answers}) == 1
+    last = stack.timer(answers[0]["id"])["fire_at"]
+    each_called_once(receiver, {answers[0]["id"]}, within=12)
+    (call,) = receiver.calls
+    assert call.headers["timer-due-at"][:23] == last[:23]
+
+
+def post_once(service: Service, receiver: Receiver, number: int) -> str:
+    """Set a timer for a minute, once for its number; return its id."""
+    request = urllib.request.Request(
+        f"http://{service.host}:{service.port}/timer",
+        method="POST",
+        data=json.dumps({
+            "hours": 0, "minutes": 1, "seconds": 0, "url": receiver.url(),
+        }).encode(),
+        headers={
+            "content-type": "application/json",
+            "idempotency-key": f"request {number}",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.loads(answer.read())["id"])
+
+
+def test_a_repeated_request_survives_a_kill_of_web(
+    make_service: Callable[..., Service], receiver: Receiver
+) -> None:
+    # Given pairs of requests, each with a key, while web is killed
+    service = make_service()
+    web = service.start_web()
+    ids: dict[int, set[str]] = {number: set() for number in range(60)}
+    stop = threading.Event()
+
+    def ask(number: int) -> None:
+        for _ in range(2):
+            while not stop.is_set():
+                try:
+                    answer = post_once(service, receiver, number)
+                except OSError:
+                    time.sleep(0.05)
+                else:
+                    ids[number].add(answer)
+                    break
+
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(ask, number) for number in ids]
+        eventually(lambda: sum(map(len, ids.values())) > 10)
+        web.kill()
+        service.start_again(web)
+        for each in running:
+            each.result(30)
+
+    # Then each pair is one timer
+    assert {len(found) for found in ids.values()} == {1}
