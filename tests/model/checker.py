@@ -157,13 +157,25 @@ class Checker:
 
     def cancelled(self, timer_id: UUID) -> None:
         """Note that the creator was promised that there is no call."""
+        self._free(timer_id, "cancelled").cancelled = True
+
+    def moved(self, timer_id: UUID, due: float) -> None:
+        """Note that the creator was promised a call at another time."""
+        life = self._free(timer_id, "moved")
+        must(not self.has_ended(timer_id), "moved after its end")
+        life.not_before = due
+        life.latest = None if life.lateness is None else due + life.lateness
+        life.failures, life.retry_until = 0, None
+
+    def _free(self, timer_id: UUID, what: str) -> Life:
+        """Return a timer that nobody may be calling."""
         life = self.lives[timer_id]
-        must(life.holder is None, "cancelled while claimed")
+        must(life.holder is None, f"{what} while claimed")
         must(
             life.retries or not any(grant.marked for grant in life.open),
-            "cancelled although it is known to have been sent",
+            f"{what} although it is known to have been sent",
         )
-        life.cancelled = True
+        return life
 
     def has_ended(self, timer_id: UUID) -> bool:
         """Tell whether a timer had an outcome when last observed."""
@@ -171,13 +183,13 @@ class Checker:
         return row is not None and row["outcome"] is not None
 
     def not_cancelled(self, timer_id: UUID) -> None:
-        """Check that of a cancel and a claim one wins."""
+        """Check that of a cancel, or a move, and a claim one wins."""
         life = self.lives[timer_id]
         must(
             life.holder is not None
             or self.has_ended(timer_id)
             or (life.sent and not life.retries),
-            "neither claimed nor cancelled",
+            "neither claimed nor cancelled, or moved",
         )
 
     def taken_over(

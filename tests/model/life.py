@@ -97,6 +97,7 @@ class Life:
     again: bool
     retry: RetryPolicy | None
     not_before: float
+    lateness: float | None = None
     latest: float | None = None
     grants: dict[UUID, Grant] = field(default_factory=dict)
     #: The token of the claim that holds it now.
@@ -123,7 +124,8 @@ class Life:
         asked = timer.definition
         life = cls(timer.id, asked.at_least_once, asked.retry, due)
         if asked.max_lateness is not None:
-            life.latest = due + asked.max_lateness.total_seconds()
+            life.lateness = asked.max_lateness.total_seconds()
+            life.latest = due + life.lateness
         return life
 
     @property

@@ -130,6 +130,27 @@ MUTATIONS = {
     "a cancel looks at the mark": _sql(
         "CANCEL", ("sent_at IS NULL OR", "true OR"),
     ),
+    "a move looks for claims": _sql(
+        "CHANGE", ("fired_at IS NULL AND outcome IS NULL", "outcome IS NULL"),
+    ),
+    "a move looks for the end": _sql(
+        "CHANGE", ("fired_at IS NULL AND outcome IS NULL", "fired_at IS NULL"),
+    ),
+    "a move looks at the mark": _sql(
+        "CHANGE", ("sent_at IS NULL OR", "true OR"),
+    ),
+    "a moved timer's time moves": _sql(
+        "CHANGE",
+        ("CASE WHEN moves THEN new_next ELSE next_at END", "next_at"),
+    ),
+    "a moved timer may be late from its new time": _sql(
+        "CHANGE", ("due_at = new_due", "due_at = timer.due_at"),
+    ),
+    "a moved timer has patience of its own": _sql(
+        "CHANGE", (
+            "CASE WHEN moves THEN NULL ELSE retry_until END", "retry_until",
+        ),
+    ),
     "taking over looks at the mark": _sql(
         "TAKE_OVER", ("NOT at_least_once", "false"),
     ),

@@ -88,6 +88,7 @@ class Postgres:
     def _empty(self) -> None:
         self._connection.execute("DELETE FROM timer")
         self._connection.execute("DELETE FROM attempt")
+        self._connection.execute("DELETE FROM event")
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""

@@ -28,12 +28,15 @@ _WEIGHTS = {
     "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
+    "move": 3,
     "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
     "wipe_rabbitmq": 1,
 }
 _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
 _DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
+#: How far a timer is moved from now.
+_MOVES = [0.0, 0.0, 0.31, 9.0, 31.0, 90.0]
 _DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
 #: Of the timers with these delays; the margin at the end counts.
 _LATENESS = [None, timedelta(seconds=5), timedelta(seconds=40)] + [None] * 3
@@ -219,6 +222,10 @@ class Scheduler:
     def cancel(self, which: int, how: int) -> None:
         """Cancel a timer."""
         self._world.cancel(_pick(self._open(), which))
+
+    def move(self, which: int, how: int) -> None:
+        """Move a timer, or fire it now."""
+        self._world.move(_pick(self._open(), which), _MOVES[how])
 
     def suspend(self, which: int, how: int) -> None:
         """Suspend the workers' machine."""

@@ -7,6 +7,7 @@ receivers, clocks, threads) does what the scheduler says.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +36,10 @@ from apps.timers.storage import (
     taking_over,
 )
 from apps.timers.storage.records import (
+    Change,
     Claim,
     ClockReading,
+    DueMessage,
     NewTimer,
     Postponement,
     Report,
@@ -131,6 +134,7 @@ class World:
             (dispatcher, "get_broker", lambda: self.rabbitmq),
             (dispatcher, "POSTGRES", self),
             (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
+            (settings, "RABBITMQ_URL", "amqp://127.0.0.1/"),
         ]
         replacements += [
             (claims, name, SimpleNamespace(submit=self._submitter(name)))
@@ -393,6 +397,17 @@ class World:
             self.checker.cancelled(timer_id)
         else:
             self.checker.not_cancelled(timer_id)
+
+    def move(self, timer_id: UUID, delay: float) -> None:
+        """Move a timer, or be told that it can't be moved."""
+        change = Change(timer_id, "moved", delay=timedelta(seconds=delay))
+        (stored,) = changing.change([change])
+        if stored is None:
+            self.checker.not_cancelled(timer_id)
+            return
+        self.checker.moved(timer_id, self.now + delay)
+        if stored.publish_at is not None:
+            publishing.publish([DueMessage(timer_id, stored.publish_at)])
 
     def restart_postgres(self, duration: float) -> None:
         """Have Postgres away for a while, and started anew."""
