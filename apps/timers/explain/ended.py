@@ -75,7 +75,7 @@ def _patience(history: History) -> str:
     until = history.details.retry_until
     if until is None:
         return "It was not sent."
-    return f"It was not sent. That was to be tried until {moment(until)}."
+    return f"It was not sent. It was to be tried until {moment(until)}."
 
 
 def _final(history: History) -> str:
@@ -87,7 +87,7 @@ def _final(history: History) -> str:
         return "Without `retry`, any answer is final."
     if history.details.retries + 1 >= timer.retry.max_attempts:
         most = timer.retry.max_attempts
-        return f"`retry` allows {most} calls in all; they were made."
+        return f"`retry` allows {most} calls in all, and all were made."
     return "Another attempt would have come later than `max_lateness` allows."
 
 

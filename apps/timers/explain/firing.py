@@ -1,5 +1,7 @@
 """A timer that a worker has claimed: what the worker does, and by when."""
 
+from datetime import datetime
+
 from apps.timers.explain.processes import reports
 from apps.timers.explain.standing import Next, Standing
 from apps.timers.explain.words import moment, span
@@ -25,17 +27,25 @@ def standing(history: History, *, has_rabbitmq: bool) -> Standing:
             f"The worker has until {moment(until)} to report or to ask for"
             " more time."
         )
+        what = "If the worker has not reported by then, "
     else:
-        sentences.append(
-            f"Its worker had until {moment(until)} to report, and did not:"
-            f" it died or is cut off. The claim has been over for"
-            f" {span(details.now - until)}; it is ended within seconds, but"
-            f" not in the first {span(SETTLE)} after Postgres was away."
-        )
-        taker = "dispatcher" if has_rabbitmq else "worker"
-        sentences += reports(history, taker)
-    what = f"If the worker has not reported by then, {_then(history)}"
-    return Standing(sentences, Next(until, what))
+        sentences += _silent(history, until, has_rabbitmq)
+        what = "The claim is ended: "
+    return Standing(sentences, Next(until, what + _then(history)))
+
+
+def _silent(
+    history: History, until: datetime, has_rabbitmq: bool
+) -> list[str]:
+    """Say that a worker did not report in time, and who ends its claim."""
+    over = span(history.details.now - until)
+    return [
+        f"Its worker had until {moment(until)} to report, and did not: it"
+        f" died or is cut off. The claim has been over for {over}; it is ended"
+        f" within seconds, but not in the first {span(SETTLE)} after Postgres"
+        " was away.",
+        *reports(history, "dispatcher" if has_rabbitmq else "worker"),
+    ]
 
 
 def _progress(history: History) -> str:

@@ -1,9 +1,8 @@
 """What has happened to a timer, in order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 
 from apps.timers.explain.words import moment, outcome, span, text
 from apps.timers.storage.explaining import MOST, Event, History
@@ -25,13 +24,13 @@ def past(history: History) -> list[Happened]:
     found = [
         _set(history),
         *_by_callers(history),
-        *_attempts(history.attempts),
+        *_attempts(history),
         *_now_going_on(history),
     ]
     return sorted(found, key=lambda each: each.at)
 
 
-def first_time(history: History) -> datetime:
+def _first_time(history: History) -> datetime:
     """Return the time that a timer was set for."""
     for event in history.events:
         if event.old_at is not None:
@@ -51,7 +50,7 @@ def left_out(history: History) -> int:
 
 def _set(history: History) -> Happened:
     at = history.timer.created_at
-    due = moment(first_time(history))
+    due = moment(_first_time(history))
     return Happened(at, "set", f"It was set for {due}.")
 
 
@@ -115,31 +114,40 @@ _CALLERS: dict[str, tuple[str, Callable[[Event], str]]] = {
 # --- attempts ----------------------------------------------------------------
 
 
-def _attempts(attempts: Sequence[Attempt]) -> Iterator[Happened]:
-    yield from map(_attempt, attempts)
+def _attempts(history: History) -> Iterator[Happened]:
+    attempts, created_at = history.attempts, history.timer.created_at
+    yield from (_attempt(each, created_at) for each in attempts)
     if len(attempts) < 2 * MOST:
         return
-    for before, after in pairwise(attempts[MOST - 1 : MOST + 1]):
-        if omitted := after.number - before.number - 1:
-            yield Happened(
-                before.sent_at or before.due_at, "left out",
-                f"Here {omitted:,} more attempts are left out.",
-            )
+    before, after = attempts[MOST - 1], attempts[MOST]
+    if omitted := after.number - before.number - 1:
+        yield Happened(
+            _when(before, created_at), "left out",
+            f"Here {omitted:,} more attempts are left out.",
+        )
 
 
-def _attempt(attempt: Attempt) -> Happened:
+def _when(attempt: Attempt, created_at: datetime) -> datetime:
+    """Return about when an attempt was made.
+
+    A timer may have been set a little after its time.
+    """
+    return attempt.sent_at or max(attempt.due_at, created_at)
+
+
+def _attempt(attempt: Attempt, created_at: datetime) -> Happened:
     what, sentence = outcome(attempt)
     took = ""
     if attempt.duration is not None:
         took = f"It took {span(attempt.duration)}."
     return Happened(
-        attempt.sent_at or attempt.due_at,
+        _when(attempt, created_at),
         what,
-        text([sentence, took, lateness(attempt)]),
+        text([sentence, took, _lateness(attempt)]),
     )
 
 
-def lateness(attempt: Attempt) -> str:
+def _lateness(attempt: Attempt) -> str:
     """Say how late a request left, and what rows tell of why."""
     if attempt.sent_at is None or attempt.sent_at < attempt.due_at:
         return ""

@@ -61,7 +61,7 @@ def _patience(history: History) -> str:
     if history.timer.retry is not None:
         after = "`retry` decides"
     return (
-        f"That goes on until {moment(until)}; if it can't be sent by then,"
+        f"It is tried until {moment(until)}; if it can't be sent by then,"
         f" {after}."
     )
 

@@ -24,12 +24,16 @@ SELECT now(), queued_at, leased_until, replayed_at, retry_until, answered,
 FROM timer WHERE id = %(id)s
 """
 
+# With `timer_id = …` Postgres may take the primary key for the order, and read
+# all events of other timers.
 EVENTS = """
 (SELECT id, at, what, old_at, new_at FROM event
- WHERE timer_id = %(id)s ORDER BY id LIMIT %(most)s)
+ WHERE timer_id BETWEEN %(id)s AND %(id)s
+ ORDER BY timer_id, id LIMIT %(most)s)
 UNION
 (SELECT id, at, what, old_at, new_at FROM event
- WHERE timer_id = %(id)s ORDER BY id DESC LIMIT %(most)s)
+ WHERE timer_id BETWEEN %(id)s AND %(id)s
+ ORDER BY timer_id DESC, id DESC LIMIT %(most)s)
 ORDER BY id
 """
 
