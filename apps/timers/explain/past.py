@@ -24,6 +24,7 @@ def past(history: History) -> list[Happened]:
     found = [
         _set(history),
         *_by_callers(history),
+        *_put_off(history),
         *_attempts(history),
         *_now_going_on(history),
     ]
@@ -112,6 +113,37 @@ _CALLERS: dict[str, tuple[str, Callable[[Event], str]]] = {
 
 
 # --- attempts ----------------------------------------------------------------
+
+
+def _put_off(history: History) -> Iterator[Happened]:
+    """Tell that the first attempt was put off, if that shows.
+
+    Its time is later then than callers have asked for. That later attempts
+    were put off does not show: they wait for other reasons as well.
+    """
+    until = history.timer.next_at
+    if history.attempts:
+        until = history.attempts[0].due_at
+    due = _asked_for(history, until)
+    if until > due and not left_out(history):
+        yield Happened(
+            max(due, history.timer.created_at), "put off",
+            "Its host had its share of calls, or did not answer: it was put"
+            f" off until {moment(until)}.",
+        )
+
+
+def _asked_for(history: History, until: datetime) -> datetime:
+    """Return when callers wanted a call, from what they had asked by then.
+
+    A time in the past stands for the moment in which they asked.
+    """
+    due, asked = _first_time(history), [history.details.replayed_at]
+    for event in history.events:
+        if event.at <= until:
+            asked.append(event.at)
+            due = event.move[1] if event.move else due
+    return max([due, *(at for at in asked if at and at <= until)])
 
 
 def _attempts(history: History) -> Iterator[Happened]:

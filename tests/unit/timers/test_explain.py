@@ -464,7 +464,7 @@ def lines(found: Explanation) -> list[str]:
 def test_all_that_callers_did_is_told_in_order() -> None:
     found = told(
         now=600,
-        of=timer(version=7),
+        of=timer(due_at=at(-2600), next_at=at(500), version=9),
         events=(
             event("moved", -3000, -600, 60), event("moved", -2900),
             event("changed", -2800), event("changed", -2700, 60, 0),
@@ -523,6 +523,35 @@ def test_all_attempts_and_the_claim_are_told_in_order() -> None:
         "7300 claimed: A worker claimed it for attempt 7.",
         "7300.5 sent: The request of attempt 7 had left.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "tried", "since"),
+    [
+        ((), 0, None),
+        ((), 5, 0),
+        ((event("moved", -9, -60, -20),), -9, None),
+        ((event("moved", -9, -60, -20),), 5, -9),
+        ((event("moved", -9, -60, 0),), 5, 0),
+        ((event("moved", -9),), -9, None),
+        ((event("changed", 3),), 5, 3),
+        ((event("fired", -9, 0, -9),), -9, None),
+        ((event("replayed", 3),), 3, None),
+        ((event("replayed", 30),), 5, 0),
+    ],
+)
+def test_that_a_first_attempt_was_put_off_is_told(
+    asked: tuple[Event, ...], tried: float, since: float | None
+) -> None:
+    put_off = [
+        line for line in lines(told(
+            now=60, events=asked, attempts=(attempt(code=200, due=tried),)
+        )) if "put off" in line
+    ]
+    assert put_off == ([] if since is None else [
+        f"{since:g} put off: Its host had its share of calls, or did not"
+        f" answer: it was put off until {moment(at(tried))}."
+    ])
 
 
 def test_a_message_is_told_while_it_waits() -> None:

@@ -170,6 +170,16 @@ def test_all_that_callers_can_do_is_told(receiver: Receiver) -> None:
     assert history.timer.version - 1 == len(history.events) == 6
 
 
+def test_a_timer_that_is_moved_to_where_it_was() -> None:
+    timer_id = create(minutes=9).json()["id"]
+    for _ in range(2):
+        ask("PATCH", f"/timer/{timer_id}",
+            fire_at=(database_clock() - timedelta(minutes=1)).isoformat())
+    assert [what for what, _ in happened(timer_id)] == [
+        "set", "moved", "moved"
+    ]
+
+
 def test_a_timer_by_key_that_is_put_again() -> None:
     path = "/timer/by-key/order-17"
     body = {"hours": 1, "minutes": 0, "seconds": 0,
@@ -297,6 +307,18 @@ def test_its_host_has_its_share(receiver: Receiver) -> None:
         summary(timer_id),
     )
     assert comes(timer_id) == ("next_at", "It is called again.")
+    assert happened(timer_id)[1] == (
+        "put off", "Its host had its share of calls, or did not answer: it"
+                   " was put off until T."
+    )
+
+    # When it is called at last, that is told as well
+    call.destinations().leave(origin, hung=False)
+    change(timer_id, "next_at = now()")
+    fire.fire(timer_id)
+    assert {"set", "put off", "answered"} == {
+        what for what, _ in happened(timer_id)
+    }
 
 
 def test_its_host_hangs(receiver: Receiver) -> None:
@@ -346,9 +368,9 @@ def test_a_503_with_retry_after(receiver: Receiver) -> None:
 
 def test_nobody_listens(absent: AbsentReceiver) -> None:
     timer_id = new_timer(-1, url=absent.url())
-    for _ in range(2):
-        change(timer_id, "next_at = now()")
-        fire.fire(timer_id)
+    fire.fire(timer_id)
+    change(timer_id, "next_at = now()")
+    fire.fire(timer_id)
     assert re.fullmatch(
         r"Attempt 2 could not be sent: refused: .*\. It is tried until T; if"
         r" it can't be sent by then, it ends as failed\. It is called again at"
