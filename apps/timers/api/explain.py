@@ -16,7 +16,25 @@ from apps.timers.storage import explaining
 
 router = Router(tags=["timers"])
 
-_EXAMPLE: dict[str, Any] = {}
+_EXAMPLE: dict[str, Any] = {
+    "summary": "It is called at 2026-01-31T12:00:00.000Z, in 9 min 59 s. It"
+    " waits in Postgres; RabbitMQ gets a message for it 1 min before. It was"
+    " moved once, from 2026-01-31T11:55:00.000Z to 2026-01-31T12:00:00.000Z.",
+    "events": [
+        {
+            "at": "2026-01-31T11:45:00Z",
+            "what": "set",
+            "detail": "It was set for 2026-01-31T11:55:00.000Z.",
+        },
+        {
+            "at": "2026-01-31T11:50:00Z",
+            "what": "moved",
+            "detail": "It was moved from 2026-01-31T11:55:00.000Z to"
+            " 2026-01-31T12:00:00.000Z, 5 min later.",
+        },
+    ],
+    "next": {"at": "2026-01-31T12:00:00Z", "what": "It is called."},
+}
 
 
 class HappenedOut(BaseModel):
@@ -25,8 +43,8 @@ class HappenedOut(BaseModel):
     at: datetime
     what: str = Field(
         description="set, moved, changed, fired now, replayed, cancelled;"
-        " queued, claimed, sent; answered, no answer, not sent, worker lost;"
-        " left out."
+        " queued, claimed, sent, put off; answered, no answer, not sent,"
+        " worker lost; left out."
     )
     detail: str = Field(description="The same in sentences.")
 
