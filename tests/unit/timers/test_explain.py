@@ -109,6 +109,31 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, float | None, str]] = {
         " message for it in this second.",
         0, "It is called.",
     ),
+    "just moved to near": (
+        {"now": -30, "events": (event("moved", -30.2, 600, 0),)},
+        "It is called at 2026-11-27T12:00:00.000Z, in 30 s. RabbitMQ gets a"
+        " message for it in this second. It was moved once, from"
+        " 2026-11-27T12:10:00.000Z to 2026-11-27T12:00:00.000Z.",
+        0, "It is called.",
+    ),
+    "just put off": (
+        {"now": 1, "of": timer(deferred=True, error=BUSY, next_at=at(4.5))},
+        "It is put off because its host has its share of calls: 9 calls to"
+        " example.com:80 are under way, its share. It is called again at"
+        " 2026-11-27T12:00:04.500Z, in 4 s. RabbitMQ gets a message for it in"
+        " this second.",
+        4.5, "It is called again.",
+    ),
+    "just tried": (
+        {"now": 1, "connect_failures": 1, "retry_until": at(900),
+         "of": timer(error="refused: x", next_at=at(2), attempts=1),
+         "attempts": (attempt(error="refused: nobody there"),)},
+        "Attempt 1 could not be sent: refused: nobody there. It is tried"
+        " until 2026-11-27T12:15:00.000Z; if it can't be sent by then, it ends"
+        " as failed. It is called again at 2026-11-27T12:00:02.000Z, in 1 s."
+        " RabbitMQ gets a message for it in this second.",
+        2, "It is called again.",
+    ),
     "near, RabbitMQ away": (
         {"now": -30, "roles": {
             "dispatcher": Role(
@@ -241,6 +266,16 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, float | None, str]] = {
         " 2026-11-27T12:05:00.500Z, in 4 min 50 s. It waits in Postgres.",
         300.5, "It is called again.",
     ),
+    "503 without": (
+        {"now": 1, "has_rabbitmq": False, "retries": 1,
+         "of": timer(status_code=503, next_at=at(9), sent_at=at(0.1),
+                     attempts=1, retry=RETRY),
+         "attempts": (attempt(code=503, sent=0.1),)},
+        "Attempt 1 was answered 503. `retry` allows 5 calls in all; 1 was"
+        " made. It is called again at 2026-11-27T12:00:09.000Z, in 8 s. It"
+        " waits in Postgres.",
+        9, "It is called again.",
+    ),
     "500": (
         {"now": 10, "has_rabbitmq": False, "retries": 2,
          "of": timer(status_code=500, next_at=at(24), sent_at=at(8),
@@ -277,6 +312,15 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, float | None, str]] = {
         "It was replayed at 2026-11-27T12:00:00.000Z. It is due: a worker"
         " takes it in this second.",
         0, "It is called.",
+    ),
+    "replayed, has to be called soon": (
+        {"now": 600.5, "replayed_at": at(600), "of": timer(
+            attempts=1, next_at=at(600), max_lateness=timedelta(minutes=5)
+        )},
+        "It was replayed at 2026-11-27T12:10:00.000Z. It is due: a worker"
+        " takes it in this second. If it can't be called by"
+        " 2026-11-27T12:15:00.000Z, it ends as missed.",
+        600, "It is called.",
     ),
     "a row that can't be read": (
         {"now": 0.5, "of": timer(error="invalid: retry is no object")},
@@ -538,6 +582,7 @@ def test_all_attempts_and_the_claim_are_told_in_order() -> None:
         ((event("fired", -9, 0, -9),), -9, None),
         ((event("replayed", 3),), 3, None),
         ((event("replayed", 30),), 5, 0),
+        ((event("moved", 30, 0, 60),), 5, 0),
     ],
 )
 def test_that_a_first_attempt_was_put_off_is_told(
