@@ -148,7 +148,10 @@ def _asked_for(history: History, until: datetime) -> datetime:
 
 def _attempts(history: History) -> Iterator[Happened]:
     attempts, created_at = history.attempts, history.timer.created_at
-    yield from (_attempt(each, created_at) for each in attempts)
+    lost_at = None
+    for attempt in attempts:
+        yield _attempt(attempt, created_at, attempt.due_at == lost_at)
+        lost_at = attempt.due_at
     if len(attempts) < 2 * MOST:
         return
     before, after = attempts[MOST - 1], attempts[MOST]
@@ -167,7 +170,10 @@ def _when(attempt: Attempt, created_at: datetime) -> datetime:
     return attempt.sent_at or max(attempt.due_at, created_at)
 
 
-def _attempt(attempt: Attempt, created_at: datetime) -> Happened:
+def _attempt(
+    attempt: Attempt, created_at: datetime, is_again: bool
+) -> Happened:
+    """Tell of an attempt; `is_again` after one whose worker died."""
     what, sentence = outcome(attempt)
     took = ""
     if attempt.duration is not None:
@@ -175,22 +181,27 @@ def _attempt(attempt: Attempt, created_at: datetime) -> Happened:
     return Happened(
         _when(attempt, created_at),
         what,
-        text([sentence, took, _lateness(attempt)]),
+        text([sentence, took, _lateness(attempt, created_at, is_again)]),
     )
 
 
-def _lateness(attempt: Attempt) -> str:
+def _lateness(
+    attempt: Attempt, created_at: datetime, is_again: bool
+) -> str:
     """Say how late a request left, and what rows tell of why."""
-    if attempt.sent_at is None or attempt.sent_at < attempt.due_at:
+    due, left = attempt.due_at, attempt.sent_at
+    if left is None or left < due:
         return ""
-    late = attempt.sent_at - attempt.due_at
-    sentence = f"The request had left {span(late)} after its time."
-    if late <= OVERDUE_AFTER:
+    sentence = f"The request had left {span(left - due)} after its time."
+    if is_again:
+        return f"{sentence} Before, the claim of a dead worker had to end."
+    since = max(due, created_at)
+    if left - since <= OVERDUE_AFTER:
         return sentence
     return (
-        f"{sentence} It waited from {moment(attempt.due_at)} to"
-        f" {moment(attempt.sent_at)}: the service, Postgres or RabbitMQ was"
-        " down or had too much to do, or the connection took that long."
+        f"{sentence} It waited from {moment(since)} to {moment(left)}: the"
+        " service, Postgres or RabbitMQ was down or had too much to do, or the"
+        " connection took that long."
     )
 
 

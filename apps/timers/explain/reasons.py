@@ -94,16 +94,16 @@ def _retry_after(history: History) -> str:
     if attempt.status_code not in decisions.BUSY or is_moved:
         return ""
     longest = policy.longest(history.details.retries)
-    wait = timer.next_at - _ended_at(attempt)
+    wait = timer.next_at - ended_at(attempt)
     if int(wait.total_seconds()) <= longest:
         return ""
     return (
         f"The wait of {span(wait)} is longer than `retry` makes it: the"
-        " receiver asked for that with Retry-After."
+        " receiver has probably asked for that with Retry-After."
     )
 
 
-def _ended_at(attempt: Attempt) -> datetime:
-    """Return about when an attempt ended, rather too late than too early."""
+def ended_at(attempt: Attempt) -> datetime:
+    """Return about when an attempt ended whose request had left."""
     at = attempt.sent_at or attempt.due_at
     return later(at, attempt.duration or timedelta(0))

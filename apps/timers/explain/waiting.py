@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from apps.timers.explain.past import left_out
 from apps.timers.explain.processes import reports
-from apps.timers.explain.reasons import why_it_waits
+from apps.timers.explain.reasons import ended_at, why_it_waits
 from apps.timers.explain.standing import Next, Standing
 from apps.timers.explain.words import kind_of, later, moment, often, span
 from apps.timers.storage.explaining import History
@@ -59,7 +59,10 @@ def _where(history: History) -> list[str]:
             f" {span(HORIZON)} before."
         ]
     near = _near_since(history)
-    if timer.deferred or details.now - near <= OVERDUE_AFTER:
+    if near is None:
+        no_message = "RabbitMQ has no message for it yet."
+        return [no_message, *reports(history, "dispatcher")]
+    if details.now - near <= OVERDUE_AFTER:
         return ["RabbitMQ gets a message for it in this second."]
     return [
         f"RabbitMQ should have had a message for it since {moment(near)},"
@@ -68,15 +71,20 @@ def _where(history: History) -> list[str]:
     ]
 
 
-def _near_since(history: History) -> datetime:
-    """Return since when a message should be in RabbitMQ, at the latest."""
-    timer = history.timer
-    moments = [later(timer.next_at, -HORIZON), timer.created_at]
-    moments += [each.at for each in history.events[-1:]]
-    for attempt in history.attempts[-1:]:
-        ended = attempt.sent_at or attempt.due_at
-        moments.append(later(ended, attempt.duration or timedelta(0)))
-    return max(moments)
+def _near_since(history: History) -> datetime | None:
+    """Return since when a message should be in RabbitMQ, at the latest.
+
+    None if no row says when the timer was put off, or tried without sending.
+    """
+    timer, last = history.timer, history.attempts[-1:]
+    if timer.deferred or any(each.sent_at is None for each in last):
+        return None
+    return max([
+        later(timer.next_at, -HORIZON),
+        timer.created_at,
+        *(each.at for each in history.events[-1:]),
+        *(ended_at(each) for each in last),
+    ])
 
 
 # --- its time has passed ----------------------------------------------------
