@@ -29,9 +29,9 @@ TOO_LATE = "max_lateness: its time passed longer ago than that"
 #: Failures that no later try would mend.
 _FINAL = frozenset({FailureKind.blocked})
 #: The receiver wants no such call any more (RFC 9110, section 15.5.11).
-_GONE = 410
+GONE = 410
 #: Answers that may say when to come again (RFC 6585, RFC 9110).
-_BUSY = frozenset({429, 503})
+BUSY = frozenset({429, 503})
 #: How long before its latest time a timer is tried for the last time, and
 #: how much time must be left for that.
 _MARGIN = timedelta(milliseconds=100)
@@ -90,9 +90,9 @@ def _answered(
     code = attempt.status_code
     if code is not None and 200 <= code < 300:
         return _report(claim, Outcome.DELIVERED, None, attempt)
-    if code == _GONE:
+    if code == GONE:
         return _report(claim, Outcome.FAILED, None, attempt)
-    asked = retry_after_seconds(retry_after, now) if code in _BUSY else None
+    asked = retry_after_seconds(retry_after, now) if code in BUSY else None
     return _retry(claim, None, attempt, now, asked)
 
 

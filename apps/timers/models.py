@@ -202,7 +202,7 @@ class RequestKey(models.Model):
 class Event(models.Model):
     """Something that a caller did with a timer; rows are only added."""
 
-    timer_id = models.UUIDField(db_index=True)
+    timer_id = models.UUIDField()
     at = models.DateTimeField()
     #: moved, changed, fired, cancelled or replayed.
     what = models.TextField()
@@ -211,9 +211,10 @@ class Event(models.Model):
     new_at = models.DateTimeField(null=True)
 
     class Meta:
-        """Written in the same statement as the change."""
+        """Written in the same statement as the change; read in order."""
 
         db_table = "event"
+        indexes = (models.Index("timer_id", "id", name="event_timer"),)
 
     def __str__(self) -> str:
         return f"{self.what} {self.timer_id} at {self.at}"

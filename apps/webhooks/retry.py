@@ -21,8 +21,11 @@ def backoff(
     They double from `first` up to `longest`. Up to half is taken off at
     random: calls that failed together come back apart.
     """
-    full = min(longest, first * 2.0 ** min(failures - 1, 30))
-    return full * random.uniform(0.5, 1.0)
+    return _full(failures, first, longest) * random.uniform(0.5, 1.0)
+
+
+def _full(failures: int, first: float, longest: float) -> float:
+    return min(longest, first * 2.0 ** min(failures - 1, 30))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ class RetryPolicy:
         """
         wait = backoff(failures, self.min_delay, self.max_delay)
         return max(wait, min(retry_after or 0.0, MOST_RETRY_AFTER))
+
+    def longest(self, failures: int) -> float:
+        """Return the longest wait after the n-th failure, in seconds.
+
+        Only a receiver that asks for it makes the wait longer.
+        """
+        return _full(failures, self.min_delay, self.max_delay)
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:

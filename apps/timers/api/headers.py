@@ -57,8 +57,8 @@ def versions(if_match: str | None) -> Versions:
     """
     if if_match is None or if_match.strip() == "*":
         return None
-    found = map(_STRONG_TAG.fullmatch, re.split(r"[\t ]*,[\t ]*",
-                                               if_match.strip()))
+    tags = re.split(r"[\t ]*,[\t ]*", if_match.strip())
+    found = map(_STRONG_TAG.fullmatch, tags)
     return frozenset(int(match[1]) for match in found if match)
 
 

@@ -23,7 +23,6 @@ from apps.timers.api.fields import whole_number, wrong
 _PAST = timedelta(minutes=5)
 
 
-
 def _or_none(check: Callable[[Any], int]) -> Callable[[Any], int | None]:
     return lambda value: None if value is None else check(value)
 

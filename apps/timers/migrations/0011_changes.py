@@ -74,12 +74,17 @@ class Migration(migrations.Migration):
                         verbose_name="ID",
                     ),
                 ),
-                ("timer_id", models.UUIDField(db_index=True)),
+                ("timer_id", models.UUIDField()),
                 ("at", models.DateTimeField()),
                 ("what", models.TextField()),
                 ("old_at", models.DateTimeField(null=True)),
                 ("new_at", models.DateTimeField(null=True)),
             ],
-            options={"db_table": "event"},
+            options={
+                "db_table": "event",
+                "indexes": [
+                    models.Index("timer_id", "id", name="event_timer")
+                ],
+            },
         ),
     ]

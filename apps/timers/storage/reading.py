@@ -31,7 +31,7 @@ from apps.timers.storage.rows import Row, named
 from apps.webhooks.request import METHODS, WebhookRequest
 from apps.webhooks.retry import RetryPolicy
 
-Shown = TypeVar("Shown", StoredTimer, Attempt)
+Record = TypeVar("Record")
 
 #: The largest number that the attempts' column holds.
 _MOST_ATTEMPTS = 2**31 - 1
@@ -39,6 +39,8 @@ _MOST_ATTEMPTS = 2**31 - 1
 _LONGEST_RETRYING = timedelta(days=2)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
+#: The moments without which there is no record.
+_REQUIRED = frozenset({"created_at", "due_at", "next_at", "at", "seen_at"})
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 
 #: What `claim` reads: the columns are named as the fields of a Claim.
@@ -177,12 +179,25 @@ def attempts(
     connection: Connection, query: str, values: Mapping[str, Any]
 ) -> list[Attempt]:
     """Return the attempts that a query finds, as far as they can be read."""
+    return records(Attempt, connection, query, values)
+
+
+def records(
+    kind: type[Record],
+    connection: Connection,
+    query: str,
+    values: Mapping[str, Any],
+) -> list[Record]:
+    """Return what a query finds, each record as far as it can be read.
+
+    The columns are named as the fields of that kind of record.
+    """
     try:
         rows = named(connection.execute(query, values))
-        return [Attempt(**row) for row in rows]
+        return [kind(**row) for row in rows]
     except ROW_ERRORS:
         rows = _read_leniently(connection, query, values)
-        return [_as_far_as_readable(Attempt, row) for row in rows]
+        return [_as_far_as_readable(kind, row) for row in rows]
 
 
 class _Unreadable:
@@ -226,17 +241,17 @@ def _read_leniently(
     return named(cursor.execute(query, values))
 
 
-def _as_far_as_readable(kind: type[Shown], row: Row) -> Shown:
+def _as_far_as_readable(kind: type[Record], row: Row) -> Record:
     """Return a record whose `error` says which columns can't be read."""
     problems = []
     for name, value in row.items():
         if isinstance(value, _Unreadable):
             problems.append(f"{name} is {value.text}")
-            is_required = name in ("created_at", "due_at", "next_at")
+            is_required = name in _REQUIRED
             row[name] = value.nearest() if is_required else None
     if kind is StoredTimer:
         problems += _mend(row)
-    if problems and row["error"] is None:
+    if problems and row.get("error", "") is None:
         row["error"] = f"invalid: {'; '.join(problems)}"
     return kind(**row)
 

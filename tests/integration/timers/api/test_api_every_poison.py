@@ -39,6 +39,7 @@ _REQUESTS: dict[str, Callable[[Client, UUID], Any]] = {
     "look": lambda client, each: client.get(f"/timer/{each}"),
     "head": lambda client, each: client.head(f"/timer/{each}"),
     "attempts": lambda client, each: client.get(f"/timer/{each}/attempts"),
+    "explain": lambda client, each: client.get(f"/timer/{each}/explain"),
     "list": lambda client, each: client.get("/timers"),
     "list after": lambda client, each: client.get(f"/timers?after={each}"),
     "cancel": lambda client, each: client.delete(f"/timer/{each}"),

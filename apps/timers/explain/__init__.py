@@ -1,0 +1,1 @@
+"""Saying in sentences how a timer stands, from what rows tell of it."""
