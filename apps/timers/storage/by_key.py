@@ -54,6 +54,7 @@ def put(puts: Sequence[Put]) -> list[Stored]:
     done: list[tuple[Put, Row]] = []
     with pool().connection() as connection:
         with connection.transaction():
+            naming.lock_keys(connection, [put.new for put in puts])
             for group in naming.rounds(puts, lambda put: [put.new.key]):
                 done += _put(connection, group)
         clock = read_clock(connection)
@@ -73,8 +74,10 @@ def put(puts: Sequence[Put]) -> list[Stored]:
 def _put(
     connection: Connection, puts: Sequence[Put]
 ) -> list[tuple[Put, Row]]:
-    """Return each put of a group, whose keys differ, with what is stored."""
-    naming.lock_keys(connection, [put.new for put in puts])
+    """Return each put of a group, whose keys differ, with what is stored.
+
+    The keys are locked.
+    """
     cursor = connection.execute(
         WAITING, {"keys": [put.new.key for put in puts]}
     )

@@ -122,8 +122,8 @@ def create(timers: Sequence[NamedTimer]) -> list[Answer]:
     rows: dict[UUID, Row] = {}
     with pool().connection() as connection:
         with connection.transaction():
+            lock_keys(connection, timers)
             for group in rounds(timers, _names):
-                lock_keys(connection, group)
                 rows |= store(connection, group)
         clock = read_clock(connection)
         requests = _earlier(
@@ -170,11 +170,13 @@ def _names(timer: NamedTimer) -> Iterator[tuple[str, str]]:
 def lock_keys(
     connection: Connection, timers: Sequence[NamedTimer]
 ) -> None:
-    """Lock the keys' rows until the transaction ends; make what is missing."""
-    given = [(each.key, each.timer.id) for each in timers if each.key]
+    """Lock the keys' rows until the transaction ends; make what is missing.
+
+    All of them at once, in their order: else two groups could deadlock.
+    """
+    given = {each.key: each.timer.id for each in timers if each.key}
     if given:
-        keys, ids = zip(*given, strict=True)
-        values = {"keys": list(keys), "ids": list(ids)}
+        values = {"keys": list(given), "ids": list(given.values())}
         connection.execute(LOCK_KEYS, values)
 
 

@@ -238,6 +238,7 @@ def test_the_api_document_says_what_is_true() -> None:
     assert set(document["paths"]) == {
         "/timer", "/timer/{timer_uuid}", "/timer/{timer_uuid}/attempts",
         "/timer/{timer_uuid}/replay", "/timer/{timer_uuid}/fire",
+        "/timer/{timer_uuid}/explain",
         "/timer/by-key/{key}", "/timers", "/timers/replay",
         "/livez", "/readyz",
     }

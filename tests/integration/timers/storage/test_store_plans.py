@@ -11,18 +11,24 @@ from django.db import connection as django_connection
 from apps.core.database import close_pool, pool
 from apps.timers.models import Outcome
 from apps.timers.storage import (
+    by_key,
     changing,
     claiming,
     looking,
+    naming,
     queueing,
     recording,
     taking_over,
 )
 from apps.timers.storage.records import (
+    Change,
     Claim,
     ClaimRequest,
+    Definition,
     GaveUpFilter,
     Mark,
+    NamedTimer,
+    NewTimer,
     Report,
 )
 from tests.support.rows import attempt, change, claimed, fill, new_timers
@@ -88,6 +94,13 @@ def scans() -> tuple[dict[str, int], int]:
     return {name: count for name, count, _ in rows}, sum(r[2] for r in rows)
 
 
+def new() -> NewTimer:
+    return NewTimer(
+        uuid4(), Definition("http://x/", labels={"a": "b"}), timedelta(1),
+        queued=False,
+    )
+
+
 def statements(
     claim: Claim, ids: list[UUID]
 ) -> dict[str, tuple[Callable[[], object], set[str]]]:
@@ -145,6 +158,27 @@ def statements(
             failed_only | pkey,
         ),
         "replay": (lambda: changing.replay(ids), pkey),
+        "change": (
+            lambda: changing.change([
+                Change(i, "moved", delay=timedelta(0)) for i in ids
+            ]),
+            pkey,
+        ),
+        "create by key": (
+            lambda: naming.create([NamedTimer(new(), f"key {uuid4()}")]),
+            pkey,
+        ),
+        "put by key": (
+            lambda: by_key.put([
+                by_key.Put(NamedTimer(new(), key, takes_key=True), "replace")
+                for key in ("a", "b")
+            ]),
+            pkey,
+        ),
+        "look by key": (lambda: by_key.holder("a"), pkey),
+        "take back": (
+            lambda: queueing.take_back(ids[0], timedelta(0)), pkey
+        ),
         "count": (queueing.count_near, unqueued | queued),
         "take over": (
             lambda: taking_over.take_over(limit=BATCH), {"timer_leased"} | pkey
