@@ -156,6 +156,19 @@ def test_a_repeated_request_gets_the_first_answer() -> None:
     assert other.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
+def test_a_refused_request_may_be_repeated() -> None:
+    # Given a request that is refused, since its timer's key is taken
+    other = create(key="k").json()["id"]
+    body = json.dumps({**GOOD, "key": "k"})
+    assert post(body, **{"Idempotency-Key": "abc"}).status_code == 409
+
+    # When the key is free, Then the same request sets a timer
+    assert Client().delete(f"/timer/{other}").status_code == 204
+    answer = post(body, **{"Idempotency-Key": "abc"})
+    assert answer.status_code == 201
+    assert look(f"/timer/{answer.json()['id']}").status_code == 200
+
+
 def test_a_requests_key_is_forgotten_after_a_day() -> None:
     body = json.dumps(GOOD)
     first = post(body, **{"Idempotency-Key": "abc"}).json()["id"]
