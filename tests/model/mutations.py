@@ -273,10 +273,10 @@ MUTATIONS = {
         ("not (claim.retry and claim.retry.unanswered)", "False"),
     ),
     "who is gone is not called again": _decision(
-        "_answered", ("code == _GONE", "False"),
+        "_answered", ("code == GONE", "False"),
     ),
     "a receiver says when to come again": _decision(
-        "_answered", ("code in _BUSY", "False"),
+        "_answered", ("code in BUSY", "False"),
     ),
     "retries end": _decision(
         "_retry", ("retries >= policy.max_attempts", "False"),

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("db_pool")]
 
 #: A moved timer is on time when its call is this late at most, in ms.
-ON_TIME = 500.0
+ON_TIME = 1000.0
 
 
 @pytest.fixture(params=["stack", "standalone"])
