@@ -113,6 +113,23 @@ class Publisher:
         if not accepted:
             _give_back([timer.id])
 
+    def has_room(self, count: int) -> bool:
+        """Tell whether so many timers would fit now."""
+        with self._news:
+            return len(self._waiting) + count <= MOST_WAITING
+
+    def submit_all(self, timers: Sequence[DueMessage]) -> None:
+        """Take many stored timers, as `submit` takes one."""
+        with self._news:
+            room = max(0, MOST_WAITING - len(self._waiting))
+            if self._stopping:
+                room = 0
+            accepted, others = timers[:room], timers[room:]
+            self._waiting.extend(accepted)
+            self._news.notify()
+        if others:
+            _give_back([timer.id for timer in others])
+
     def close(self, timeout: float = 3.0) -> None:
         """Publish what is waiting, for `timeout` seconds at most."""
         with self._news:
