@@ -3,13 +3,18 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from uuid import UUID
 
+import psycopg
+
+from apps.core.database import Busy
 from apps.core.outages import POSTGRES
 from apps.timers.changes import RequestKeyReused
 from apps.timers.scheduling.publishing import publisher
-from apps.timers.services import reaching_postgres
-from apps.timers.storage import bulk
+from apps.timers.services import ListTooSlow, reaching_postgres
+from apps.timers.storage import bulk, cancelling
 from apps.timers.storage.bulk import Answer, RequestChunk
+from apps.timers.storage.cancelling import WaitingFilter
 from apps.timers.storage.records import NamedTimer
 
 logger = logging.getLogger(__name__)
@@ -28,9 +33,7 @@ def create_chunk(
     with reaching_postgres():
         if chunk is not None and (found := _earlier(chunk)) is not None:
             return found
-        if not publisher().has_room(len(timers)):
-            # The dispatcher publishes them.
-            timers = [_unqueued(timer) for timer in timers]
+        timers = _queued(timers)
         try:
             text, due = bulk.create(timers, chunk, render)
         except bulk.StoredMeanwhile:
@@ -39,9 +42,35 @@ def create_chunk(
             assert found is not None
             return found
     POSTGRES.worked()
-    publisher().submit_all(due)
+    if due:
+        publisher().submit_all(due)
     logger.debug("timers set", extra={"timers": len(timers)})
     return text
+
+
+def waiting(of: WaitingFilter, limit: int) -> tuple[list[UUID], bool]:
+    """Return waiting timers, up to `limit`, and whether there are more.
+
+    Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            found = cancelling.waiting(of, limit=limit + 1)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+    return found[:limit], len(found) > limit
+
+
+def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Cancel waiting timers; return those that are never called from now on.
+
+    Those that were cancelled before are not among them. Raises
+    StoreUnavailable.
+    """
+    with reaching_postgres():
+        cancelled = cancelling.cancel(timer_ids)
+    logger.info("timers cancelled", extra={"timers": len(cancelled)})
+    return cancelled
 
 
 def _earlier(chunk: RequestChunk) -> bytes | None:
@@ -54,5 +83,12 @@ def _earlier(chunk: RequestChunk) -> bytes | None:
     return answers
 
 
-def _unqueued(timer: NamedTimer) -> NamedTimer:
-    return replace(timer, timer=replace(timer.timer, queued=False))
+def _queued(timers: Sequence[NamedTimer]) -> Sequence[NamedTimer]:
+    """Leave near timers to the dispatcher if others would wait for them."""
+    near = sum(timer.timer.queued for timer in timers)
+    if not near or publisher().takes_many(near):
+        return timers
+    return [
+        replace(timer, timer=replace(timer.timer, queued=False))
+        for timer in timers
+    ]

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: How many timers may wait to be published. The dispatcher publishes the rest.
 MOST_WAITING = 20_000
+#: Of these, the most that may wait because of one request for many.
+MOST_AT_ONCE = 1_000
 _BATCH = 500
 
 
@@ -113,10 +115,10 @@ class Publisher:
         if not accepted:
             _give_back([timer.id])
 
-    def has_room(self, count: int) -> bool:
-        """Tell whether so many timers would fit now."""
+    def takes_many(self, count: int) -> bool:
+        """Tell whether so many timers would hold up nobody else's."""
         with self._news:
-            return len(self._waiting) + count <= MOST_WAITING
+            return len(self._waiting) + count <= MOST_AT_ONCE
 
     def submit_all(self, timers: Sequence[DueMessage]) -> None:
         """Take many stored timers, as `submit` takes one."""
