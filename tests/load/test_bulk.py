@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from apps.timers.models import Timer
+from tests.load.lateness import summary
 from tests.support.rabbitmq import virtual_host
 from tests.support.service import Service
 
@@ -38,6 +40,30 @@ def web_alone(db_pool: None, tmp_path: Path) -> Iterator[Service]:
         service.kill()
 
 
+def _create_others(
+    service: Service, is_over: threading.Event, took: list[float]
+) -> None:
+    while not is_over.wait(0.02):
+        began = time.monotonic()
+        service.set_timer(3600, "http://127.0.0.1:9/")
+        took.append((time.monotonic() - began) * 1000)
+
+
+def _send(service: Service, sent: list[bytes], key: str | None) -> bytes:
+    connection = http.client.HTTPConnection(
+        service.host, service.port, timeout=120
+    )
+    headers = {"content-type": "application/x-ndjson"}
+    if key:
+        headers["idempotency-key"] = key
+    connection.request(
+        "POST", "/timers", iter(sent), headers, encode_chunked=True
+    )
+    answer = connection.getresponse()
+    assert answer.status == 200
+    return answer.read()
+
+
 @pytest.mark.parametrize("hours", [1, 0], ids=["far", "near"])
 @pytest.mark.parametrize("key", [None, "bench"], ids=["", "idempotent"])
 def test_setting_many_timers(
@@ -45,32 +71,35 @@ def test_setting_many_timers(
 ) -> None:
     service = web_alone
     web = service.start_web()
-    processes = [
-        psutil.Process(web.pid),
-        *psutil.Process(web.pid).children(recursive=True),
-    ]
+    service.start_dispatcher()
+    processes = psutil.Process(web.pid).children(recursive=True)
     sent = list(_pieces(LINES, hours))
-    connection = http.client.HTTPConnection(
-        service.host, service.port, timeout=120
+    before: list[float] = []
+    _create_others(service, _ends_in(2), before)
+    while_it_runs: list[float] = []
+    is_over = threading.Event()
+    others = threading.Thread(
+        target=_create_others, args=(service, is_over, while_it_runs)
     )
-    headers = {"content-type": "application/x-ndjson"}
-    if key:
-        headers["idempotency-key"] = key
+    others.start()
+
     began = time.monotonic()
-    try:
-      connection.request(
-        "POST", "/timers", iter(sent), headers, encode_chunked=True
-      )
-    except BrokenPipeError:
-        a=connection.getresponse(); print(a.status, a.read(), service.log()[-3000:]); raise
-    answer = connection.getresponse()
-    body = answer.read()
+    body = _send(service, sent, key)
     took = time.monotonic() - began
-    assert answer.status == 200, body
-    assert body.count(b'"id"') == Timer.objects.count() == LINES
+
+    is_over.set()
+    others.join()
+    assert body.count(b'"id"') == LINES
+    assert Timer.objects.count() == LINES + len(before + while_it_runs)
     memory = max(each.memory_info().rss for each in processes)
-    used = sum(sum(each.cpu_times()[:2]) for each in processes)
     print(
-        f"\n{LINES / took:,.0f} timers a second, {used / LINES * 1e6:.0f} µs"
-        f" of web's processor each, {memory / 2**20:.0f} MiB"
+        f"\n{LINES / took:,.0f} timers a second, {memory / 2**20:.0f} MiB;"
+        f" POST /timer before: {summary(before)};"
+        f" meanwhile: {summary(while_it_runs)}"
     )
+
+
+def _ends_in(seconds: float) -> threading.Event:
+    event = threading.Event()
+    threading.Timer(seconds, event.set).start()
+    return event

@@ -96,8 +96,7 @@ def test_a_request_that_was_cut_off_is_repeated(service: Service) -> None:
     body = list(lines(5_000))
 
     def half() -> Iterator[bytes]:
-        for piece in body[:6]:
-            yield piece
+        yield from body[:6]
         eventually(lambda: Timer.objects.count() >= 4 * CHUNK)
         web.kill()
         yield body[6]
