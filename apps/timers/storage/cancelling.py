@@ -79,7 +79,7 @@ def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
     """
     cancelled: set[UUID] = set()
     for first in range(0, len(timer_ids), _GROUP):
-        group = timer_ids[first : first + _GROUP]
+        group = timer_ids[first:first + _GROUP]
         cancelled.update(each_for_itself(_cancel, group, _bad))
     return cancelled
 

@@ -1,5 +1,6 @@
 """POST /timers against the real server: memory, and a process that dies."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -51,7 +52,7 @@ def post(
 def memory(web: Process) -> int:
     """Return the memory of web's largest process, in MiB."""
     children = psutil.Process(web.pid).children(recursive=True)
-    return max(each.memory_info().rss for each in children) // 2**20
+    return int(max(each.memory_info().rss for each in children) // 2**20)
 
 
 @pytest.fixture
@@ -59,34 +60,57 @@ def service(make_service: Callable[..., Service]) -> Service:
     return make_service()
 
 
+@contextlib.contextmanager
+def watched(web: Process) -> Iterator[list[int]]:
+    """Yield a list whose last number is the most memory that web had."""
+    peak = [memory(web)]
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            peak.append(max(peak[-1], memory(web)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        is_over.set()
+        watcher.join()
+
+
 def test_a_long_body_is_not_held_in_memory(service: Service) -> None:
     # Given one bad line among 20,000 of 3 KiB each: nearly 64 MiB
     web = service.start_web()
     body = list(lines(20_000, padding=3_000))
     body[20] = b"{\n" + body[20]
-    peak = [0]
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(0.05):
-            peak[0] = max(peak[0], memory(web))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
 
     # When they are sent
-    try:
+    with watched(web) as peak:
         status, found = post(service, iter(body))
-    finally:
-        is_over.set()
-        watcher.join()
 
     # Then the bad line costs itself only, and memory stays small
     assert status == 200
     assert [n for n, line in enumerate(found) if b"errors" in line] == [10_000]
     assert len(found) == 20_001
     assert Timer.objects.count() == 20_000
-    assert peak[0] < 200
+    assert peak[-1] < 200
+
+
+def test_a_long_array_takes_its_length_only(service: Service) -> None:
+    web = service.start_web()
+    body = b"".join(lines(10_000, padding=6_400)).strip()
+
+    with watched(web) as peak:
+        status, found = post(
+            service,
+            iter([b"[", body.replace(b"\n", b","), b"]"]),
+            **{"content-type": "application/json"},
+        )
+
+    assert status == 200
+    assert len(found) == Timer.objects.count() == 10_000
+    assert peak[-1] < 200
 
 
 def test_a_request_that_was_cut_off_is_repeated(service: Service) -> None:
@@ -136,6 +160,20 @@ def test_a_body_that_is_too_long_is_refused(service: Service) -> None:
         assert connection.recv(12) == b"HTTP/1.1 413"
     status, _ = post(service, iter([piece] * 64))
     assert status == 200
+
+
+def test_a_body_that_was_cut_off_is_408(service: Service) -> None:
+    service.start_web()
+
+    with socket.create_connection((service.host, service.port)) as connection:
+        connection.sendall(
+            b"POST /timers HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/x-ndjson\r\n"
+            b"Content-Length: 1000\r\n\r\n" + next(lines(1))
+        )
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(12) in (b"HTTP/1.1 408", b"")
+    eventually(lambda: post(service, lines(1))[0] == 200)
 
 
 def test_others_are_answered_meanwhile(service: Service) -> None:
