@@ -66,7 +66,8 @@ class SlowClients:
 
     It looks at the connections only while there is a slow body. Then it also
     ends one that waits as long for its answer from Django; no answer takes
-    that long, since an upload's last bytes are stored in seconds. On systems other than Linux it ends nothing.
+    that long, since an upload's last bytes are stored in seconds. On systems
+    other than Linux it ends nothing.
     """
 
     def __init__(self, limit: float) -> None:
