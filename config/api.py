@@ -5,7 +5,7 @@ Every error is JSON: `{"detail": a sentence, "errors": [{field, message}]}`.
 
 import re
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 from django.conf import settings
@@ -18,11 +18,12 @@ from ninja.operation import Operation
 from ninja.parser import Parser
 
 from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
+from apps.core.sentences import Names, field_errors
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
+from apps.timers.api.bulk import router as timers
 from apps.timers.api.by_key import router as timers_by_key
 from apps.timers.api.explain import router as explained
-from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
 
 _DOCS_POLICY = (
@@ -119,7 +120,8 @@ timer_errors.add_to(api)
 
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    if not request.body and any(e["loc"][0] == "body" for e in error.errors):
+    # Only requests whose errors are about a body have read one.
+    if any(e["loc"][0] == "body" for e in error.errors) and not request.body:
         return _not_json(request, "it is empty")
     return not_valid([
         pair
@@ -163,7 +165,7 @@ def _wrong_parameters(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def _body_fields(
-    request: HttpRequest, within: tuple[str | int, ...] = ()
+    request: HttpRequest, within: Names = ()
 ) -> list[str]:
     """Name the fields of a body, or of its innermost part that has some."""
     body = _operation(request).get("requestBody")
@@ -193,37 +195,12 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
 def _field_errors(
     request: HttpRequest, item: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    """Turn one of pydantic's errors into pairs: a field, and what to do."""
     # ("body", parameter, field…) for a body, ("path", name) for a path. A
     # query has the second form; for an item of a list, the first one.
     names = item["loc"][1:]
     if item["loc"][0] == "body" or len(names) > 1:
         names = names[1:]
-    field = cut(".".join(str(name) for name in names))
-    kind = item["type"]
-    if fields := item.get("ctx", {}).get("fields"):
-        return [(name, item["msg"]) for name in fields]
-    known = ", ".join(_body_fields(request, names))
-    if kind == "string_unicode":
-        return [(field or "body",
-                 "has a field whose name contains half of a surrogate pair;"
-                 f" the fields are {known}")]
-    if not names and kind == "wrong":
-        return [("body", item["msg"])]
-    if not names:
-        return [("body", f"must be a JSON object with {known}")]
-    sentences = {
-        "missing": "is required",
-        "extra_forbidden": f"is not a field; those are {known}",
-        "list_type": "must be a list",
-        "too_long": f"must have at most {_most_items(item)} items",
-        "uuid_parsing": "must be a UUID, as POST /timer returned it",
-    }
-    return [(field, sentences.get(kind, item["msg"]))]
-
-
-def _most_items(item: dict[str, Any]) -> Any:
-    return item.get("ctx", {}).get("max_length")
+    return field_errors(item, names, partial(_body_fields, request))
 
 
 @api.exception_handler(HttpError)

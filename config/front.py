@@ -8,10 +8,12 @@ docs/decisions/0015-slow-clients.md has the reasons and the figures.
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from apps.core import uploads
 from config.slow_clients import LIMIT, SlowClients
 
 if TYPE_CHECKING:
@@ -24,12 +26,15 @@ THREADS = 1024
 PLACES = THREADS - 64
 #: Requests that are in Django at once. They may share a commit.
 AT_ONCE = 64
+#: Uploads at once, which are in Django while their bodies come.
+UPLOADS = 8
 
 
 class Front:
     """A WSGI application that passes only whole requests on to another one.
 
-    The other one gets bodies of at most `most` bytes, with their length. A
+    Uploads are an exception: the other one reads them while they come. It
+    gets bodies of at most `most` bytes, with their length. A
     longer body is not read to its end; its length says that it is too long.
     `limit` is how long a body may take, in seconds.
     """
@@ -45,6 +50,7 @@ class Front:
         self._slow = SlowClients(limit)
         self._places = _tokens(PLACES)
         self._turns = _tokens(AT_ONCE)
+        self._uploads = _tokens(UPLOADS)
 
     def __call__(
         self, environ: dict[str, Any], start_response: "StartResponse"
@@ -52,13 +58,13 @@ class Front:
         """Answer a request."""
         if environ["PATH_INFO"] == "/livez":
             return self._answer(environ, start_response)
-        try:
-            self._places.get_nowait()
-        except Empty:
+        if not _taken(self._places):
             return _refuse(
                 start_response, "503 Service Unavailable",
                 "Too many requests are under way; try again.",
             )
+        if _operation(environ) == uploads.OPERATION:
+            return self._upload(environ, start_response)
         try:
             if not self._read_body(environ):
                 return _refuse(
@@ -71,6 +77,50 @@ class Front:
             finally:
                 self._turns.put(None)
         finally:
+            self._places.put(None)
+
+    def _upload(
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request whose body Django reads piece by piece.
+
+        A long answer is sent in pieces, and has its place until then.
+        """
+        if not _taken(self._uploads):
+            self._places.put(None)
+            return _refuse(
+                start_response, "503 Service Unavailable",
+                f"{UPLOADS} requests for many timers are under way; try again"
+                " when one of them has ended.",
+            )
+        try:
+            with self._slow.upload():
+                environ["wsgi.input"] = self._upload_of(environ)
+                answer = self._application(environ, start_response)
+        except BaseException:
+            self._places.put(None)
+            raise
+        finally:
+            self._uploads.put(None)
+        return self._pieces(answer)
+
+    def _upload_of(self, environ: dict[str, Any]) -> uploads.Upload:
+        read = partial(self._slow.read, dict(environ))
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if "HTTP_TRANSFER_ENCODING" not in environ:
+            # Django refuses what is no number.
+            return uploads.Upload(read, _is_number(length) and int(length))
+        environ["CONTENT_LENGTH"] = str(uploads.MOST + 1)
+        return uploads.Upload(read, None)
+
+    def _pieces(self, answer: Iterable[bytes]) -> Iterator[bytes]:
+        try:
+            for piece in answer:
+                with self._slow.sending():
+                    yield piece
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
             self._places.put(None)
 
     def _read_body(self, environ: dict[str, Any]) -> bool:
@@ -105,6 +155,10 @@ class Front:
                 answer.close()
 
 
+def _operation(environ: dict[str, Any]) -> tuple[str, str]:
+    return environ["REQUEST_METHOD"], environ["PATH_INFO"]
+
+
 def _is_number(length: str) -> bool:
     return len(length) <= 18 and length.isascii() and length.isdigit()
 
@@ -115,6 +169,15 @@ def _tokens(count: int) -> SimpleQueue[None]:
     for _ in range(count):
         tokens.put(None)
     return tokens
+
+
+def _taken(tokens: SimpleQueue[None]) -> bool:
+    """Take a token, if there is one."""
+    try:
+        tokens.get_nowait()
+    except Empty:
+        return False
+    return True
 
 
 def _refuse(

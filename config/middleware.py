@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
+from apps.core import uploads
 from apps.core.answers import cut, error_response
 
 _PROBES = frozenset({"/livez", "/readyz"})
@@ -71,13 +72,7 @@ class RequestGuard:
                 " only this host's own may change anything here. A program"
                 " sends neither Origin nor Sec-Fetch-Site.",
             )
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isascii() or not length.isdigit():
-            return error_response(400, "Content-Length must be a number.")
-        if len(length) > 18 or int(length) > most:
-            return error_response(413, f"At most {most} bytes are read.")
-        return None
+        return _wrong_length(request)
 
     def _wrong_host(self, request: HttpRequest) -> HttpResponse | None:
         host = request.META.get("HTTP_HOST")
@@ -92,6 +87,20 @@ class RequestGuard:
         if host is not None and len(self._accepted) < _MOST_HOSTS:
             self._accepted.add(host)
         return None
+
+
+def _wrong_length(request: HttpRequest) -> HttpResponse | None:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isascii() or not length.isdigit():
+        return error_response(400, "Content-Length must be a number.")
+    most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if (request.method, request.path) == uploads.OPERATION:
+        if "HTTP_TRANSFER_ENCODING" in request.META:
+            return None  # its length shows when it is read
+        most = uploads.MOST
+    if len(length) > 18 or int(length) > most:
+        return error_response(413, f"At most {most} bytes are read.")
+    return None
 
 
 def _foreign_page(request: HttpRequest) -> str | None:

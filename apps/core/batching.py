@@ -241,6 +241,11 @@ class BackgroundWriter(Generic[Key, Item]):
             self._news.notify()
             return True
 
+    def waiting(self) -> int:
+        """Return how many items are to be written soon."""
+        with self._news:
+            return len(self._waiting)
+
     def add_later(self, item: Item) -> None:
         """Write the item after the grace, unless it is discarded before."""
         key = self._key(item)

@@ -199,6 +199,31 @@ class RequestKey(models.Model):
         return f"request {self.key} made {self.timer_id}"
 
 
+class RequestChunk(models.Model):
+    """A chunk of a request for many timers, and what was answered.
+
+    The request has an `Idempotency-Key`, which may be a `RequestKey` as well.
+    """
+
+    pk = models.CompositePrimaryKey("key", "number")
+    key = models.TextField()
+    #: From 0.
+    number = models.IntegerField()
+    #: SHA-256 of the chunk's items.
+    fingerprint = models.BinaryField()
+    #: A line of JSON for each item.
+    answers = models.BinaryField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        """Written in the same transaction as the timers."""
+
+        db_table = "request_chunk"
+
+    def __str__(self) -> str:
+        return f"chunk {self.number} of request {self.key}"
+
+
 class Event(models.Model):
     """Something that a caller did with a timer; rows are only added."""
 

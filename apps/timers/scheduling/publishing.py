@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: How many timers may wait to be published. The dispatcher publishes the rest.
 MOST_WAITING = 20_000
+#: Of these, the most that may wait because of one request for many.
+MOST_AT_ONCE = 1_000
 #: How long they are still published when the process ends, in seconds.
 _LAST_PUBLISHING = 3.0
 #: The names of the actors, each of which has a queue of its own.
@@ -102,13 +104,20 @@ def _unqueue(timer_ids: Sequence[UUID]) -> None:
         )
 
 
-def publish_later(timer: DueMessage) -> None:
-    """Publish a timer that is stored as queued, without a wait.
+def publish_later(*timers: DueMessage) -> None:
+    """Publish timers that are stored as queued, without a wait.
 
-    If too many wait already, it is queued no more.
+    If too many wait already, the rest is queued no more.
     """
-    if not publisher().add(timer):
-        _unqueue([timer.id])
+    writer = publisher()
+    left = [timer.id for timer in timers if not writer.add(timer)]
+    if left:
+        _unqueue(left)
+
+
+def takes_many(count: int) -> bool:
+    """Tell whether so many timers would hold up nobody else's."""
+    return publisher().waiting() + count <= MOST_AT_ONCE
 
 
 def _publish_all(timers: Sequence[DueMessage]) -> None:

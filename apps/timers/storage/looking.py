@@ -90,13 +90,13 @@ def failed(of: GaveUpFilter, *, limit: int) -> list[StoredTimer]:
     """
     values = asdict(of) | {"limit": limit}
     values["outcomes"] = [outcome.value for outcome in of.outcomes]
-    values["port"] = _port_pattern(of.port)
+    values["port"] = port_pattern(of.port)
     query = FAILED if of.host is None else FAILED_AT_HOST
     with list_pool().connection() as connection:
         return reading.stored_timers(connection, query, values)
 
 
-def _port_pattern(port: int | None) -> str:
+def port_pattern(port: int | None) -> str:
     """Return a pattern for URLs with a port, in any case; None: all match."""
     if port is None:
         return ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from config.slow_clients import PROGRESS
 from deploy import commands
 from tests.support import slow_app
 from tests.support.service import Service
@@ -74,11 +75,11 @@ def ask(service: Service, request: bytes) -> bytes:
 
 def read_to_end(connection: socket.socket) -> bytes:
     connection.settimeout(10)
-    answer = b""
+    pieces = []
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(65_536):
-            answer += piece
-    return answer
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def chunked(*pieces: bytes) -> bytes:
@@ -187,3 +188,54 @@ def test_a_body_that_was_cut_off_sets_no_timer(web: Service) -> None:
         connection.sendall(HALF)
         connection.shutdown(socket.SHUT_WR)
         assert b" 201 " not in read_to_end(connection)
+
+
+UPLOAD = (
+    b"POST /timers HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+    b"Connection: close\r\n\r\n"
+)
+
+
+def test_an_upload_may_take_long(echo: Service) -> None:
+    # Given an upload that takes twice as long as another body may, and slow
+    # bodies beside it
+    with many(echo, 8) as others, connect(echo) as slow:
+        slow.sendall(UPLOAD % (8 * PROGRESS))
+        for other in others:
+            other.sendall(HALF)
+            slow.sendall(b"x" * PROGRESS)
+            time.sleep(0.4)
+
+        # Then it is answered, and they are not
+        answer = read_to_end(slow)
+        assert all(b" 408 " in read_to_end(other) for other in others)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\n%d\r\n" % (8 * PROGRESS) in answer[-100:]
+
+
+def test_an_upload_that_stops_ends(echo: Service) -> None:
+    with connect(echo) as slow:
+        slow.sendall(UPLOAD % 10_000_000)
+        slow.sendall(b"x" * 1_000_000)
+        for _ in range(3):
+            time.sleep(0.3)
+            slow.sendall(b"x")
+        assert read_to_end(slow).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_long_answer_that_is_not_read_ends(echo: Service) -> None:
+    # Given a client that does not read, beside one that reads slowly
+    with connect(echo) as deaf, connect(echo) as slow:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        for each in (deaf, slow):
+            each.sendall(UPLOAD % 1 + b"x")
+        count = 0
+        until = time.monotonic() + slow_app.LIMIT + 3
+        while time.monotonic() < until:
+            count += len(slow.recv(500_000))
+            time.sleep(0.2)
+
+        # Then only the first one has lost its connection
+        assert len(read_to_end(deaf)) < slow_app.LONG
+        assert count + len(read_to_end(slow)) > slow_app.LONG

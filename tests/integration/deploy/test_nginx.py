@@ -229,6 +229,20 @@ def test_a_body_has_a_length_and_a_limit(
 
 
 @needs_nginx
+def test_a_body_of_many_timers_may_be_longer(
+    proxy: Proxy, web: Receiver
+) -> None:
+    whole = b"x" * (64 * 2**20)
+
+    assert proxy.ask(path="/timers?a=b", body=whole)[0] == 201
+    status, _, body = proxy.ask(path="/timers", body=whole + b"x")
+
+    assert len(web.calls[0].body) == len(whole)
+    assert status == 413
+    assert json.loads(body)["detail"] == "At most 67108864 bytes are read."
+
+
+@needs_nginx
 def test_web_sees_a_slow_body_once_it_is_whole(
     proxy: Proxy, web: Receiver
 ) -> None:
@@ -276,8 +290,15 @@ def test_the_service_works_behind_it(
             timer = json.loads(answer.read())
         status, _, shown = proxy.ask("GET", f"/timer/{timer['id']}", None)
         connection.close()
+        many, _, results = proxy.ask(
+            path="/timers",
+            body=body % b"http://127.0.0.1/" + b"\n",
+            headers={"Content-Type": "application/x-ndjson"},
+            chunked=True,
+        )
     finally:
         service.kill()
 
     assert status == 200
     assert json.loads(shown)["time_left"] <= 3600
+    assert (many, json.loads(results)["time_left"]) == (200, 3600)

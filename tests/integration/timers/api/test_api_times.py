@@ -54,7 +54,8 @@ def test_what_has_just_passed_fires_at_once() -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "hint"),
     [
-        ({"fire_at": soon(minutes=-6).isoformat()}, "fire_at", "ago; it may be 5 minutes ago at most"),
+        ({"fire_at": soon(minutes=-6).isoformat()}, "fire_at",
+         "ago; it may be 5 minutes ago at most"),
         ({"fire_at": soon(days=366).isoformat()}, "fire_at", "365 days"),
         ({"fire_at": "2027-01-01T00:00:00"}, "fire_at", "timezone"),
         ({"fire_at": 5}, "fire_at", "string"),

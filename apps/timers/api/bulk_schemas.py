@@ -1,0 +1,159 @@
+"""What the API takes and gives about many timers at once."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from apps.timers.api.fields import whole_number, wrong
+from apps.timers.api.gave_up import Host, Moment, host_and_port
+from apps.timers.api.schemas import FieldError
+from apps.timers.storage.cancelling import WaitingFilter
+
+LINES = "application/x-ndjson"
+#: Items of an array, at most.
+MOST_ITEMS = 10_000
+
+_ITEMS = (
+    '{"hours": 0, "minutes": 0, "seconds": 5, "url":'
+    ' "https://example.com/a"}\n'
+    '{"fire_at": "2027-01-31T12:00:00Z", "url": "https://example.com/b",'
+    ' "key": "order-17"}\n'
+)
+_RESULTS = (
+    '{"id":"01a21bd8-6054-705a-b288-d4e597a0b251","time_left":5}\n'
+    '{"errors": [{"field": "key", "message": "belongs to timer'
+    ' 01a21bd8-5f11-7cc2-8d50-0a4f0f6f8d3b, which has not ended"}],'
+    ' "id": "01a21bd8-5f11-7cc2-8d50-0a4f0f6f8d3b"}\n'
+)
+#: What the API's document has of POST /timers beside its parameters.
+DOCUMENT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "maxItems": MOST_ITEMS,
+                    "items": {"$ref": "#/components/schemas/TimerIn"},
+                },
+            },
+            LINES: {
+                "schema": {
+                    "type": "string",
+                    "description": "A timer a line, each as in an array, of"
+                    " at most 128 KiB; 64 MiB in all.",
+                },
+                "example": _ITEMS,
+            },
+        },
+    },
+    "responses": {
+        200: {
+            "content": {
+                LINES: {
+                    "schema": {
+                        "type": "string",
+                        "description": "A result a line, if lines were sent.",
+                    },
+                    "example": _RESULTS,
+                }
+            }
+        }
+    },
+}
+
+
+class Refused(BaseModel):
+    """The result for a timer that was not stored."""
+
+    errors: list[FieldError]
+    id: UUID | None = Field(
+        default=None, description="The timer that has the key."
+    )
+
+
+class CancelIn(BaseModel):
+    """Which of the timers that wait to cancel: some ids, or a filter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "host": "example.com",
+                "from": "2026-01-31T12:00:00Z",
+                "dry_run": True,
+            }
+        },
+    )
+
+    ids: list[UUID] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="Instead of host, from, to and limit.",
+    )
+    host: Host | None = Field(
+        default=None,
+        description="The URL's host, with or without `:port`; an IPv6"
+        " address in brackets; any spelling of it will do.",
+    )
+    since: Moment | None = Field(
+        default=None,
+        alias="from",
+        description="The earliest `fire_at`: ISO 8601, with an offset.",
+    )
+    until: Moment | None = Field(
+        default=None, alias="to", description="`fire_at` is before it."
+    )
+    dry_run: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="Count them, and cancel none."
+    )
+    limit: Annotated[
+        int,
+        Field(ge=1, le=10_000, strict=True),
+        BeforeValidator(whole_number(1, 10_000)),
+    ] = 1000
+
+    @model_validator(mode="after")
+    def _says_which(self) -> "CancelIn":
+        """Refuse what would cancel everything by mistake."""
+        filters = (self.host, self.since, self.until)
+        is_filter = any(value is not None for value in filters)
+        if self.ids is not None and (
+            is_filter or "limit" in self.model_fields_set
+        ):
+            raise wrong("has ids and a filter; give one of them")
+        if self.ids is None and not is_filter:
+            raise wrong("must have ids, or at least one of host, from and to")
+        return self
+
+    def waiting_filter(self) -> WaitingFilter:
+        """Return the filter that the store takes."""
+        host, port = host_and_port(self.host) if self.host else (None, None)
+        return WaitingFilter(host, port, self.since, self.until)
+
+
+class Cancelled(BaseModel):
+    """How many timers were cancelled."""
+
+    found: int = Field(
+        description="How many were meant: the ids, or those that the filter"
+        " finds, up to `limit`."
+    )
+    cancelled: int = 0
+    has_more: bool = Field(
+        default=False,
+        description="Whether the filter finds more: ask again for those.",
+    )
+    not_cancelled: list[UUID] = Field(
+        default=[],
+        description="Those that were called or ended meanwhile, or that no"
+        " timer has.",
+    )

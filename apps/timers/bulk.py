@@ -1,0 +1,94 @@
+"""What can be done with many timers in one request."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import psycopg
+
+from apps.core.database import Busy
+from apps.core.outages import POSTGRES
+from apps.timers.changes import RequestKeyReused
+from apps.timers.scheduling.publishing import publish_later, takes_many
+from apps.timers.services import ListTooSlow, reaching_postgres
+from apps.timers.storage import bulk, cancelling
+from apps.timers.storage.bulk import Answer, RequestChunk
+from apps.timers.storage.cancelling import WaitingFilter
+from apps.timers.storage.records import NamedTimer
+
+logger = logging.getLogger(__name__)
+
+
+def create_chunk(
+    timers: Sequence[NamedTimer],
+    chunk: RequestChunk | None,
+    render: Callable[[Sequence[Answer]], bytes],
+) -> bytes:
+    """Store a chunk of timers in one commit; return its rendered answers.
+
+    A chunk that was stored before has the same answers again. Raises
+    RequestKeyReused or StoreUnavailable.
+    """
+    with reaching_postgres():
+        if chunk is not None and (found := _earlier(chunk)) is not None:
+            return found
+        timers = _queued(timers)
+        try:
+            text, due = bulk.create(timers, chunk, render)
+        except bulk.StoredMeanwhile:
+            assert chunk is not None
+            found = _earlier(chunk)
+            assert found is not None
+            return found
+    POSTGRES.worked()
+    if due:
+        publish_later(*due)
+    logger.debug("timers set", extra={"timers": len(timers)})
+    return text
+
+
+def waiting(of: WaitingFilter, limit: int) -> tuple[list[UUID], bool]:
+    """Return waiting timers, up to `limit`, and whether there are more.
+
+    Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            found = cancelling.waiting(of, limit=limit + 1)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+    return found[:limit], len(found) > limit
+
+
+def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Cancel waiting timers; return those that are never called from now on.
+
+    Those that were cancelled before are not among them. Raises
+    StoreUnavailable.
+    """
+    with reaching_postgres():
+        cancelled = cancelling.cancel(timer_ids)
+    logger.info("timers cancelled", extra={"timers": len(cancelled)})
+    return cancelled
+
+
+def _earlier(chunk: RequestChunk) -> bytes | None:
+    found = bulk.earlier(chunk)
+    if found is None:
+        return None
+    fingerprint, answers = found
+    if fingerprint != chunk.fingerprint:
+        raise RequestKeyReused
+    return answers
+
+
+def _queued(timers: Sequence[NamedTimer]) -> Sequence[NamedTimer]:
+    """Leave near timers to the dispatcher if others would wait for them."""
+    near = sum(timer.timer.queued for timer in timers)
+    if not near or takes_many(near):
+        return timers
+    return [
+        replace(timer, timer=replace(timer.timer, queued=False))
+        for timer in timers
+    ]
