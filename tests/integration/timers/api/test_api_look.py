@@ -158,7 +158,7 @@ def test_an_id_that_is_unknown_or_none(timer_id: str, status: int) -> None:
         ("OPTIONS", "/timer", "POST"),
         ("PUT", f"/timer/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
         ("POST", f"/timer/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
-        ("POST", "/timers", "GET, HEAD"),
+        ("PUT", "/timers", "GET, HEAD, POST"),
         ("GET", "/timers/replay", "POST"),
         ("PATCH", "/livez", "GET, HEAD"),
         ("NOTHING", "/readyz", "GET, HEAD"),
@@ -240,6 +240,7 @@ def test_the_api_document_says_what_is_true() -> None:
         "/timer/{timer_uuid}/replay", "/timer/{timer_uuid}/fire",
         "/timer/{timer_uuid}/explain",
         "/timer/by-key/{key}", "/timers", "/timers/replay",
+        "/timers/cancel",
         "/livez", "/readyz",
     }
     operation = document["paths"]["/timer"]["post"]
