@@ -21,6 +21,7 @@ from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
 from apps.timers.api.by_key import router as timers_by_key
+from apps.timers.api.finding import router as finding
 from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
 
@@ -111,6 +112,7 @@ def strict_query(
 api.add_decorator(strict_query, mode="view")
 api.add_router("", timers_by_key)
 api.add_router("", timers)
+api.add_router("", finding)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
 

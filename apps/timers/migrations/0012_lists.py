@@ -1,0 +1,68 @@
+from django.contrib.postgres.operations import (
+    AddIndexConcurrently,
+    RemoveIndexConcurrently,
+)
+from django.db import migrations, models
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Collate
+
+_STATUS = Case(
+    When(
+        outcome__in=("delivered", "unknown", "missed", "cancelled"),
+        then=F("outcome"),
+    ),
+    When(outcome__isnull=False, then=Value("failed")),
+    When(fired_at__isnull=False, then=Value("firing")),
+    When(deferred=True, then=Value("deferred")),
+    When(attempts=0, claims=0, then=Value("scheduled")),
+    default=Value("retrying"),
+    output_field=models.TextField(),
+)
+_PUT_OFF = (
+    Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
+)
+
+
+class Migration(migrations.Migration):
+
+    atomic = False  # as CREATE INDEX CONCURRENTLY has to be
+
+    dependencies = [("timers", "0011_changes")]
+
+    operations = [
+        AddIndexConcurrently(
+            model_name="timer",
+            index=models.Index(
+                _STATUS,
+                F("due_at"),
+                F("id"),
+                name="timer_by_status",
+                condition=Q(outcome__isnull=False)
+                | Q(fired_at=None) & _PUT_OFF,
+            ),
+        ),
+        AddIndexConcurrently(
+            model_name="timer",
+            index=models.Index(
+                F("host"),
+                _STATUS,
+                F("due_at"),
+                F("id"),
+                name="timer_by_host",
+                condition=Q(outcome__isnull=False) | Q(fired_at=None),
+            ),
+        ),
+        AddIndexConcurrently(
+            model_name="timer",
+            index=models.Index(
+                Collate("key", "C"),
+                _STATUS,
+                F("due_at"),
+                F("id"),
+                name="timer_by_key",
+                condition=Q(key__isnull=False),
+            ),
+        ),
+        RemoveIndexConcurrently(model_name="timer", name="timer_gave_up"),
+        RemoveIndexConcurrently(model_name="timer", name="timer_gave_up_host"),
+    ]
