@@ -109,9 +109,9 @@ def test_a_list_by_host_reads_the_rows_of_that_host(
             before, _ = rows_read()
             found[host] = len(finding.find(of, limit=100))
             read.append(rows_read()[0] - before)
-        # Then a page is read, or what a small host has. What the planner
-        # reads for an estimate counts as well, once.
-        assert sorted(read)[-2] <= 200, (host, read)
+        # Then a page is found and read, or what a small host has. What the
+        # planner reads for an estimate counts as well, once.
+        assert sorted(read)[-2] <= 300, (host, read)
     assert found == {
         "big.example": 100, "h7.example": 100, "nobody.example": 0,
     }
