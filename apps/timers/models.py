@@ -23,17 +23,20 @@ _PUT_OFF = (
     Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
 )
 #: `storage.reading.STATUS`, which says it for all; only the index needs it.
-_STATUS = Case(
-    When(
-        outcome__in=("delivered", "unknown", "missed", "cancelled"),
-        then=F("outcome"),
+_STATUS = Collate(
+    Case(
+        When(
+            outcome__in=("delivered", "unknown", "missed", "cancelled"),
+            then=F("outcome"),
+        ),
+        When(outcome__isnull=False, then=Value("failed")),
+        When(fired_at__isnull=False, then=Value("firing")),
+        When(deferred=True, then=Value("deferred")),
+        When(attempts=0, claims=0, then=Value("scheduled")),
+        default=Value("retrying"),
+        output_field=models.TextField(),
     ),
-    When(outcome__isnull=False, then=Value("failed")),
-    When(fired_at__isnull=False, then=Value("firing")),
-    When(deferred=True, then=Value("deferred")),
-    When(attempts=0, claims=0, then=Value("scheduled")),
-    default=Value("retrying"),
-    output_field=models.TextField(),
+    "C",
 )
 
 
@@ -154,7 +157,7 @@ class Timer(models.Model):
                 | Q(fired_at=None) & _PUT_OFF,
             ),
             models.Index(
-                "host",
+                Collate("host", "C"),
                 _STATUS,
                 "due_at",
                 "id",

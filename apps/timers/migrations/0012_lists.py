@@ -6,23 +6,26 @@ from django.db import migrations, models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Collate
 
-_STATUS = Case(
-    When(
-        outcome__in=("delivered", "unknown", "missed", "cancelled"),
-        then=F("outcome"),
+_STATUS = Collate(
+    Case(
+        When(
+            outcome__in=("delivered", "unknown", "missed", "cancelled"),
+            then=F("outcome"),
+        ),
+        When(outcome__isnull=False, then=Value("failed")),
+        When(fired_at__isnull=False, then=Value("firing")),
+        When(deferred=True, then=Value("deferred")),
+        When(attempts=0, claims=0, then=Value("scheduled")),
+        default=Value("retrying"),
+        output_field=models.TextField(),
     ),
-    When(outcome__isnull=False, then=Value("failed")),
-    When(fired_at__isnull=False, then=Value("firing")),
-    When(deferred=True, then=Value("deferred")),
-    When(attempts=0, claims=0, then=Value("scheduled")),
-    default=Value("retrying"),
-    output_field=models.TextField(),
+    "C",
 )
 _PUT_OFF = (
     Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
 )
-# Without it, Postgres takes each status for a rare one: it does not use what it
-# knows of a partial index's expressions.
+# Without it, Postgres takes each status for a rare one: it does not use what
+# it knows of a partial index's expressions.
 _STATISTICS = """
 CREATE STATISTICS IF NOT EXISTS timer_status ON (
     CASE WHEN outcome IN ('delivered', 'unknown', 'missed', 'cancelled')
@@ -57,7 +60,7 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             model_name="timer",
             index=models.Index(
-                F("host"),
+                Collate("host", "C"),
                 _STATUS,
                 F("due_at"),
                 F("id"),

@@ -148,14 +148,14 @@ def _parts_of(status: str, *, at_host: bool) -> Iterator[Part]:
 
 def _has(status: str) -> str:
     assert status in STATUSES
-    return f"({STATUS}) = '{status}'"
+    return f"""({STATUS}) COLLATE "C" = '{status}'"""
 
 
 def _scan(part: Part, of: TimerFilter, order: str) -> str:
     """Return the query of one part; labels are looked up."""
     where = [part.condition, *_bounds(of, part.time, "id")]
     if of.host is not None:
-        where.append("host = %(host)s")
+        where.append('host COLLATE "C" = %(host)s')
     # Postgres takes a bare pattern for one that few rows meet, and would
     # read all rows of the host to find them.
     if of.port is not None:
