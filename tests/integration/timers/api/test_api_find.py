@@ -1,18 +1,16 @@
 """`GET /timers`: each filter finds its timers, in order, page by page."""
 
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from apps.core.database import connect, pool
 from apps.timers.storage import changing, recording
 from apps.timers.storage.finding import STATUSES
-from tests.support.api import create, look
+from tests.support.api import look
+from tests.support.lists import Pairs, ask, listed, paged
 from tests.support.rows import (
     change,
     claimed,
@@ -21,45 +19,11 @@ from tests.support.rows import (
     report,
 )
 
-Pairs = Sequence[tuple[str, object]]
-
 
 @pytest.fixture(autouse=True)
 def standalone(db_pool: None, settings: Settings) -> None:
     """Leave the timers in Postgres."""
     settings.RABBITMQ_URL = ""
-
-
-def ask(*pairs: tuple[str, object]) -> Any:
-    """Ask for a list, with parameters that may stand repeatedly."""
-    client = Client(raise_request_exception=False)
-    return client.get(f"/timers?{urlencode(pairs)}")
-
-
-def listed(*pairs: tuple[str, object]) -> list[str]:
-    answer = ask(*pairs)
-    assert answer.status_code == 200, answer.content
-    return [timer["id"] for timer in answer.json()["timers"]]
-
-
-def paged(*pairs: tuple[str, object]) -> list[str]:
-    """Return the ids of all pages of two timers."""
-    found: list[str] = []
-    after: Pairs = ()
-    while True:
-        page = ask(*pairs, *after, ("limit", 2)).json()
-        found += [timer["id"] for timer in page["timers"]]
-        if page["next"] is None:
-            return found
-        assert page["next"] == found[-1]
-        after = [("after", page["next"])]
-
-
-def made(**fields: Any) -> str:
-    answer = create(**fields)
-    assert answer.status_code == 201, answer.content
-    timer_id: str = answer.json()["id"]
-    return timer_id
 
 
 def at(times: Sequence[str]) -> list[str]:
@@ -232,99 +196,6 @@ def test_a_list_does_not_go_on_after_a_timer_that_is_gone() -> None:
         answer = ask(("after", timer_id), ("status", "scheduled"))
         assert answer.status_code == 422
         assert "`next`" in answer.json()["errors"][0]["message"]
-
-
-# --- labels ----------------------------------------------------------------
-
-VALUES = [
-    "17", "", "a:b", ":", "%", "_", "100%_\\", "\\", "'; DROP TABLE timer --",
-    '"', "*", "ü", "\U0001f600", " ", "a\nb", "x" * 255,
-]
-
-
-def test_a_label_is_found_by_its_value_and_by_no_other() -> None:
-    timers = [made(labels={"v": value}) for value in VALUES]
-    for timer_id, value in zip(timers, VALUES, strict=True):
-        assert listed(("label", f"v:{value}")) == [timer_id], value
-    assert listed(("label", "v:1")) == []
-    assert listed(("label", "w:17")) == []
-
-
-@pytest.mark.parametrize("most", [1, 10_000])
-def test_all_labels_must_match(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given timers with some labels of three
-    monkeypatch.setattr("apps.timers.storage.finding.MANY", most)
-    names = [[], ["a"], ["b"], ["a", "b"], ["a", "b", "c"], ["c"]]
-    timers = [
-        made(labels=dict.fromkeys(each, "x") or None, seconds=300 + n)
-        for n, each in enumerate(names)
-    ]
-    assert changing.cancel(UUID(timers[4]))
-    for wanted in (["a"], ["b"], ["a", "b"], ["c", "a"], ["b", "c", "a"]):
-        expected = [
-            timer_id for timer_id, has in zip(timers, names, strict=True)
-            if set(wanted) <= set(has)
-        ]
-        pairs = [("label", f"{name}:x") for name in wanted]
-        # When they are asked for, Then those are found that have all
-        assert paged(*pairs) == expected
-        assert paged(*pairs, ("order", "desc")) == expected[::-1]
-        ended = [each for each in expected if each == timers[4]]
-        waits = [each for each in expected if each != timers[4]]
-        assert listed(*pairs, ("status", "cancelled")) == ended
-        assert paged(*pairs, ("status", "scheduled")) == waits
-
-
-def test_a_timer_is_found_by_the_labels_that_it_has_now() -> None:
-    timer_id = made(labels={"user": "17"}, seconds=300)
-    path = f"/timer/{timer_id}"
-    for body in (
-        {"labels": {"user": "18"}}, {"hours": 1, "minutes": 0, "seconds": 0},
-    ):
-        answer = Client().patch(path, body, content_type="application/json")
-        assert answer.status_code == 200, answer.content
-    assert listed(("label", "user:17")) == []
-    assert listed(("label", "user:18")) == [timer_id]
-
-
-# --- keys ------------------------------------------------------------------
-
-KEYS = [
-    "order-1", "order-2", "order_1", "Order-1", "order%1", "order\\1",
-    "'order'", '"order"', "order*", "order*1", "o", "ü-1", "\U0001f600",
-    "\U0010ffff\U0010ffff", "a" * 255,
-]
-
-
-def test_a_key_is_found_whole_or_by_its_beginning() -> None:
-    timers = dict(zip(KEYS, (made(key=key) for key in KEYS), strict=True))
-    for key, timer_id in timers.items():
-        if not key.endswith("*"):
-            assert listed(("key", key)) == [timer_id], key
-    beginnings = {key[:n] for key in KEYS for n in (1, 3, 5, 6, 7, 255)}
-    for beginning in beginnings:
-        expected = [timers[key] for key in KEYS if key.startswith(beginning)]
-        assert listed(("key", f"{beginning}*")) == expected, beginning
-        assert paged(
-            ("key", f"{beginning}*"), ("status", "scheduled")
-        ) == expected, beginning
-    assert listed(("key", "order")) == listed(("key", "x*")) == []
-
-
-def test_all_timers_that_had_a_key_are_found_by_it() -> None:
-    # Given timers that had a key one after the other
-    timers = []
-    for _ in range(3):
-        timers.append(made(key="mine", seconds=300))
-        assert changing.cancel(UUID(timers[-1]))
-    timers.append(made(key="mine", seconds=300))
-
-    # When it is asked for, Then all are there, and by status the right ones
-    assert paged(("key", "mine")) == timers
-    assert listed(("key", "mine"), ("status", "scheduled")) == timers[3:]
-    assert paged(("key", "mine"), ("status", "cancelled")) == timers[:3]
 
 
 # --- refusals --------------------------------------------------------------
