@@ -22,6 +22,7 @@ _WAITING = Q(fired_at=None, outcome=None)
 _PUT_OFF = (
     Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
 )
+_UNLEASED = Q(fired_at__isnull=False, leased_until=None)
 #: `storage.reading.STATUS`, which says it for all; only the index needs it.
 _STATUS = Collate(
     Case(
@@ -154,7 +155,8 @@ class Timer(models.Model):
                 "id",
                 name="timer_by_status",
                 condition=Q(outcome__isnull=False)
-                | Q(fired_at=None) & _PUT_OFF,
+                | Q(fired_at=None) & _PUT_OFF
+                | _UNLEASED,
             ),
             models.Index(
                 Collate("host", "C"),
@@ -162,7 +164,9 @@ class Timer(models.Model):
                 "due_at",
                 "id",
                 name="timer_by_host",
-                condition=Q(outcome__isnull=False) | Q(fired_at=None),
+                condition=Q(outcome__isnull=False)
+                | Q(fired_at=None)
+                | _UNLEASED,
             ),
             models.Index(
                 Collate("key", "C"),

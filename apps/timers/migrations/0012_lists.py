@@ -24,6 +24,7 @@ _STATUS = Collate(
 _PUT_OFF = (
     Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
 )
+_UNLEASED = Q(fired_at__isnull=False, leased_until=None)
 # Without it, Postgres takes each status for a rare one: it does not use what
 # it knows of a partial index's expressions.
 _STATISTICS = """
@@ -54,7 +55,8 @@ class Migration(migrations.Migration):
                 F("id"),
                 name="timer_by_status",
                 condition=Q(outcome__isnull=False)
-                | Q(fired_at=None) & _PUT_OFF,
+                | Q(fired_at=None) & _PUT_OFF
+                | _UNLEASED,
             ),
         ),
         AddIndexConcurrently(
@@ -65,7 +67,9 @@ class Migration(migrations.Migration):
                 F("due_at"),
                 F("id"),
                 name="timer_by_host",
-                condition=Q(outcome__isnull=False) | Q(fired_at=None),
+                condition=Q(outcome__isnull=False)
+                | Q(fired_at=None)
+                | _UNLEASED,
             ),
         ),
         AddIndexConcurrently(

@@ -26,12 +26,17 @@ MANY = 10_000
 
 # These conditions are those of the indexes, word for word.
 _WAITS = "fired_at IS NULL AND outcome IS NULL"
-_FIRES = "fired_at IS NOT NULL AND outcome IS NULL"
-#: That of timer_by_status.
+#: That of timer_by_status. Only SQL by hand makes what fires without a lease.
 _ENDED_OR_PUT_OFF = """
     (outcome IS NOT NULL
      OR fired_at IS NULL
-        AND (deferred OR attempts <> 0 OR claims <> 0 OR next_at <> due_at))
+        AND (deferred OR attempts <> 0 OR claims <> 0 OR next_at <> due_at)
+     OR fired_at IS NOT NULL AND leased_until IS NULL)
+"""
+#: That of timer_by_host.
+_NOT_LEASED = """
+    (outcome IS NOT NULL OR fired_at IS NULL
+     OR fired_at IS NOT NULL AND leased_until IS NULL)
 """
 # Postgres takes a comparison of two columns for one that few rows meet.
 _AS_IT_WAS_SET = """
@@ -131,19 +136,19 @@ def _parts(of: TimerFilter) -> Iterator[Part]:
 
 
 def _parts_of(status: str, *, at_host: bool) -> Iterator[Part]:
-    if status == "firing":
-        yield Part(f"{_FIRES} AND leased_until IS NOT NULL")
-        yield Part(f"{_FIRES} AND leased_until IS NULL")
-    elif at_host:
-        yield Part(
-            f"(outcome IS NOT NULL OR fired_at IS NULL) AND {_has(status)}"
-        )
+    if at_host:
+        yield Part(f"{_NOT_LEASED} AND {_has(status)}")
     else:
         yield Part(f"{_ENDED_OR_PUT_OFF} AND {_has(status)}")
-        if status == "scheduled":
-            waits = f"{_WAITS} AND {_AS_IT_WAS_SET}"
-            yield Part(f"{waits} AND queued_at IS NULL", "next_at")
-            yield Part(f"{waits} AND queued_at IS NOT NULL", "next_at")
+    if status == "firing":
+        yield Part(
+            "fired_at IS NOT NULL AND outcome IS NULL"
+            " AND leased_until IS NOT NULL"
+        )
+    if status == "scheduled" and not at_host:
+        waits = f"{_WAITS} AND {_AS_IT_WAS_SET}"
+        yield Part(f"{waits} AND queued_at IS NULL", "next_at")
+        yield Part(f"{waits} AND queued_at IS NOT NULL", "next_at")
 
 
 def _has(status: str) -> str:

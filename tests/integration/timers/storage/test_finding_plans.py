@@ -167,6 +167,6 @@ def test_a_list_reads_no_more_than_its_page(middle: UUID) -> None:
             replace(of, after=middle, latest_first=True),
         ):
             kinds, read = scans(plan(page))
-            if "Seq Scan" in kinds or read > MOST_READ:
+            if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
     assert not wrong
