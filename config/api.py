@@ -21,9 +21,10 @@ from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
 from apps.core.sentences import Names, field_errors
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
-from apps.timers.api.bulk import router as timers
+from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
 from apps.timers.api.explain import router as explained
+from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
 
 _DOCS_POLICY = (
@@ -113,6 +114,7 @@ def strict_query(
 api.add_decorator(strict_query, mode="view")
 api.add_router("", timers_by_key)
 api.add_router("", timers)
+api.add_router("", many_timers)
 api.add_router("", explained)
 api.add_router("", monitoring)
 timer_errors.add_to(api)

@@ -274,7 +274,13 @@ def _configure(connection: _Watched, *, seconds: float) -> None:
 
 
 def _open(
-    name: str, *, least: int, most: int, patience: float, seconds: float
+    name: str,
+    *,
+    least: int,
+    most: int,
+    patience: float,
+    seconds: float,
+    prepares: bool = True,
 ) -> Pool:
     """Open a pool whose statements may take `seconds` seconds.
 
@@ -283,7 +289,11 @@ def _open(
     """
     return Pool(
         connection_class=_Watched,
-        kwargs={**connection_arguments(), "autocommit": True},
+        kwargs={
+            **connection_arguments(),
+            **({} if prepares else {"prepare_threshold": None}),
+            "autocommit": True,
+        },
         min_size=least,
         max_size=most,
         timeout=patience,
@@ -314,6 +324,7 @@ def list_pool() -> Pool:
     However many lists are asked for, other statements keep their connections,
     and Postgres has time for them. A list that takes too long raises
     psycopg.errors.QueryCanceled; Busy says that other lists take long.
+    Each is planned for its own values: a plan for all would not do for some.
     """
     return _open(
         "lists",
@@ -321,6 +332,7 @@ def list_pool() -> Pool:
         most=_LISTS,
         patience=_LIST_PATIENCE,
         seconds=_LIST_SECONDS,
+        prepares=False,
     )
 
 

@@ -5,16 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-import psycopg
-
-from apps.core.database import Busy
 from apps.core.outages import POSTGRES
 from apps.timers.changes import RequestKeyReused
 from apps.timers.scheduling.publishing import publish_later, takes_many
-from apps.timers.services import ListTooSlow, reaching_postgres
+from apps.timers.services import reaching_postgres
 from apps.timers.storage import bulk, cancelling
 from apps.timers.storage.bulk import Answer, RequestChunk
-from apps.timers.storage.cancelling import WaitingFilter
 from apps.timers.storage.records import NamedTimer
 
 logger = logging.getLogger(__name__)
@@ -46,19 +42,6 @@ def create_chunk(
         publish_later(*due)
     logger.debug("timers set", extra={"timers": len(timers)})
     return text
-
-
-def waiting(of: WaitingFilter, limit: int) -> tuple[list[UUID], bool]:
-    """Return waiting timers, up to `limit`, and whether there are more.
-
-    Raises ListTooSlow or StoreUnavailable.
-    """
-    with reaching_postgres():
-        try:
-            found = cancelling.waiting(of, limit=limit + 1)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
-    return found[:limit], len(found) > limit
 
 
 def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:

@@ -1,7 +1,8 @@
 """The timer table; `storage` has all SQL that reads and writes its rows."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Collate
 
 
 class Outcome(models.TextChoices):
@@ -18,6 +19,26 @@ class Outcome(models.TextChoices):
 GAVE_UP = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.MISSED)
 
 _WAITING = Q(fired_at=None, outcome=None)
+_PUT_OFF = (
+    Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
+)
+_UNLEASED = Q(fired_at__isnull=False, leased_until=None)
+#: `storage.reading.STATUS`, which says it for all; only the index needs it.
+_STATUS = Collate(
+    Case(
+        When(
+            outcome__in=("delivered", "unknown", "missed", "cancelled"),
+            then=F("outcome"),
+        ),
+        When(outcome__isnull=False, then=Value("failed")),
+        When(fired_at__isnull=False, then=Value("firing")),
+        When(deferred=True, then=Value("deferred")),
+        When(attempts=0, claims=0, then=Value("scheduled")),
+        default=Value("retrying"),
+        output_field=models.TextField(),
+    ),
+    "C",
+)
 
 
 class Timer(models.Model):
@@ -95,9 +116,10 @@ class Timer(models.Model):
     error = models.TextField(null=True)
 
     class Meta:
-        """Six small partial indexes; a far timer is in only one of them.
+        """Seven partial indexes; a far timer without a key is in two.
 
-        docs/decisions/0002-indexes.md shows their plans at 1,000,000 rows.
+        docs/decisions/0002-indexes.md and 0026-lists.md show their plans at
+        1,000,000 rows.
         """
 
         db_table = "timer"
@@ -125,18 +147,34 @@ class Timer(models.Model):
                     fired_at__isnull=False, leased_until=None, outcome=None
                 ),
             ),
+            # Lists. All others that are scheduled stand in the first two
+            # indexes, in the same order; those that fire, in the third.
             models.Index(
+                _STATUS,
                 "due_at",
                 "id",
-                name="timer_gave_up",
-                condition=Q(outcome__in=GAVE_UP),
+                name="timer_by_status",
+                condition=Q(outcome__isnull=False)
+                | Q(fired_at=None) & _PUT_OFF
+                | _UNLEASED,
             ),
             models.Index(
-                "host",
+                Collate("host", "C"),
+                _STATUS,
                 "due_at",
                 "id",
-                name="timer_gave_up_host",
-                condition=Q(outcome__in=GAVE_UP),
+                name="timer_by_host",
+                condition=Q(outcome__isnull=False)
+                | Q(fired_at=None)
+                | _UNLEASED,
+            ),
+            models.Index(
+                Collate("key", "C"),
+                _STATUS,
+                "due_at",
+                "id",
+                name="timer_by_key",
+                condition=Q(key__isnull=False),
             ),
         )
 

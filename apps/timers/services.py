@@ -15,14 +15,20 @@ from apps.core.database import UNAVAILABLE, Busy
 from apps.core.outages import POSTGRES
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.scheduling.publishing import publish_later
-from apps.timers.storage import changing, creating, looking, queueing
+from apps.timers.storage import (
+    changing,
+    creating,
+    finding,
+    looking,
+    queueing,
+)
 from apps.timers.storage.records import (
     Attempt,
     Definition,
     DueMessage,
-    GaveUpFilter,
     NewTimer,
     StoredTimer,
+    TimerFilter,
 )
 
 logger = logging.getLogger(__name__)
@@ -168,10 +174,10 @@ class ListTooSlow(Exception):
     """The list asks for too much, or too many lists are read at once."""
 
 
-def list_failed(
-    of: GaveUpFilter, limit: int
+def find_timers(
+    of: TimerFilter, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
-    """Return timers that gave up, and the last one's id if there are more.
+    """Return the first timers of a set, and the last one's id if not all.
 
     Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
@@ -179,7 +185,7 @@ def list_failed(
         if of.after is not None and looking.get(of.after) is None:
             raise UnknownPlace
         try:
-            found = looking.failed(of, limit=limit + 1)
+            found = finding.find(of, limit=limit + 1)
         except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
     page = found[:limit]
@@ -221,13 +227,13 @@ def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
-def replay_failed(of: GaveUpFilter, limit: int) -> tuple[int, UUID | None]:
-    """Replay the first timers of a set, up to `limit`.
+def replay_failed(of: TimerFilter, limit: int) -> tuple[int, UUID | None]:
+    """Replay the first timers of a set that gave up, up to `limit`.
 
     Returns how many, and the id after which there are more, if any. Timers
     that gave up once more meanwhile come before that id, so they are not in
     the way. Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
-    found, after = list_failed(of, limit)
+    found, after = find_timers(of, limit)
     others = replay_timers([timer.id for timer in found])
     return len(found) - len(others), after

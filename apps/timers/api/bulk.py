@@ -13,8 +13,8 @@ from django.http.response import HttpResponseBase
 
 from apps.core.answers import error_response
 from apps.core.uploads import MOST, CutOff, TooLong
-from apps.timers import bulk
-from apps.timers.api import routes
+from apps.timers import bulk, services
+from apps.timers.api import finding
 from apps.timers.api.bulk_body import (
     Chunk,
     NotArray,
@@ -41,7 +41,7 @@ from apps.timers.api.schemas import ErrorOut, TimerCreated
 from apps.timers.storage.bulk import RequestChunk
 
 #: GET /timers is in this router, and a path can be in one only.
-router = routes.router
+router = finding.router
 
 #: A longer answer is kept in a file until it is sent.
 _MOST_IN_MEMORY = 1024 * 1024
@@ -113,7 +113,8 @@ def cancel_timers(request: HttpRequest, body: CancelIn) -> Cancelled:
     if body.ids is not None:
         ids, has_more = list(dict.fromkeys(body.ids)), False
     else:
-        ids, has_more = bulk.waiting(body.waiting_filter(), body.limit)
+        found, after = services.find_timers(body.timer_filter(), body.limit)
+        ids, has_more = [timer.id for timer in found], after is not None
     if body.dry_run:
         return Cancelled(found=len(ids), has_more=has_more)
     cancelled = bulk.cancel(ids)

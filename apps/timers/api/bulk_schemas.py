@@ -1,6 +1,6 @@
 """What the API takes and gives about many timers at once."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -12,9 +12,12 @@ from pydantic import (
 )
 
 from apps.timers.api.fields import whole_number, wrong
-from apps.timers.api.gave_up import Host, Moment, host_and_port
+from apps.timers.api.finding import FilterIn
 from apps.timers.api.schemas import FieldError
-from apps.timers.storage.cancelling import WaitingFilter
+from apps.timers.storage.records import TimerFilter
+
+#: The statuses of timers that can be cancelled.
+Waiting = Literal["scheduled", "deferred", "retrying"]
 
 LINES = "application/x-ndjson"
 #: Items of an array, at most.
@@ -79,7 +82,7 @@ class Refused(BaseModel):
     )
 
 
-class CancelIn(BaseModel):
+class CancelIn(FilterIn):
     """Which of the timers that wait to cancel: some ids, or a filter."""
 
     model_config = ConfigDict(
@@ -97,20 +100,12 @@ class CancelIn(BaseModel):
         default=None,
         min_length=1,
         max_length=1000,
-        description="Instead of host, from, to and limit.",
+        description="Instead of a filter and limit.",
     )
-    host: Host | None = Field(
-        default=None,
-        description="The URL's host, with or without `:port`; an IPv6"
-        " address in brackets; any spelling of it will do.",
-    )
-    since: Moment | None = Field(
-        default=None,
-        alias="from",
-        description="The earliest `fire_at`: ISO 8601, with an offset.",
-    )
-    until: Moment | None = Field(
-        default=None, alias="to", description="`fire_at` is before it."
+    status: list[Waiting] = Field(
+        default=[],
+        max_length=3,
+        description="Any of these. Left out: all three.",
     )
     dry_run: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="Count them, and cancel none."
@@ -124,20 +119,19 @@ class CancelIn(BaseModel):
     @model_validator(mode="after")
     def _says_which(self) -> "CancelIn":
         """Refuse what would cancel everything by mistake."""
-        filters = (self.host, self.since, self.until)
-        is_filter = any(value is not None for value in filters)
-        if self.ids is not None and (
-            is_filter or "limit" in self.model_fields_set
-        ):
+        if self.ids is not None and self.model_fields_set - {"ids", "dry_run"}:
             raise wrong("has ids and a filter; give one of them")
-        if self.ids is None and not is_filter:
-            raise wrong("must have ids, or at least one of host, from and to")
+        narrowed = (self.host, self.label, self.key, self.since, self.until)
+        if self.ids is None and not any(narrowed):
+            raise wrong(
+                "must have ids, or at least one of host, label, key, from"
+                " and to"
+            )
         return self
 
-    def waiting_filter(self) -> WaitingFilter:
+    def timer_filter(self) -> TimerFilter:
         """Return the filter that the store takes."""
-        host, port = host_and_port(self.host) if self.host else (None, None)
-        return WaitingFilter(host, port, self.since, self.until)
+        return self.with_status(self.status or get_args(Waiting))
 
 
 class Cancelled(BaseModel):

@@ -49,8 +49,8 @@ def _unavailable(error: StoreUnavailable) -> HttpResponse:
 def _list_too_slow(error: ListTooSlow) -> HttpResponse:
     return error_response(
         503,
-        "Postgres did not make the list in time. Narrow it by host, status,"
-        " from or to, lower limit, or try again.",
+        "Postgres did not make the list in time. Narrow it by status, host,"
+        " label, key, from or to, lower limit, or try again.",
         Retry_After="1",
     )
 

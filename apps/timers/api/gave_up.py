@@ -1,9 +1,7 @@
 """What the API takes and gives about attempts and timers that gave up."""
 
-import re
-from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -15,50 +13,10 @@ from pydantic import (
 )
 
 from apps.timers.api.fields import whole_number, wrong
-from apps.timers.api.schemas import TimerOut
-from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage.records import Attempt, GaveUpFilter
-from apps.webhooks.target import InvalidURL, parse_target
+from apps.timers.api.finding import Host, Moment, host_and_port
+from apps.timers.models import GAVE_UP
+from apps.timers.storage.records import Attempt, TimerFilter
 
-_HOST_AND_PORT = re.compile(r"[^/?#]*?(:[0-9]{1,5})?")
-
-
-def host_and_port(text: str) -> tuple[str, int | None]:
-    """Return a host as timers keep it, and its port if one is given.
-
-    Raises InvalidURL.
-    """
-    given = _HOST_AND_PORT.fullmatch(text)
-    if given is None:
-        raise InvalidURL("Give a host or host:port, and nothing after it.")
-    target = parse_target(f"http://{text}")
-    return target.host, target.port if given[1] else None
-
-
-def _host(value: Any) -> Any:
-    try:
-        if isinstance(value, str):
-            host_and_port(value)
-    except InvalidURL as error:
-        raise wrong(str(error)) from None
-    return value
-
-
-def _moment(value: Any) -> Any:
-    """Take only a time with its offset; pydantic would also take numbers."""
-    with suppress(TypeError, ValueError):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment
-    raise wrong(
-        "must be an ISO 8601 time with its offset, such as"
-        " 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00"
-        " (in a query + is written %2B)",
-    )
-
-
-Host = Annotated[str, BeforeValidator(_host)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
 GaveUp = Literal["failed", "unknown", "missed"]
 
 
@@ -90,23 +48,17 @@ class FailedIn(BaseModel):
         description="Goes on where an answer ended: its `next`.",
     )
 
-    def gave_up_filter(self) -> GaveUpFilter:
+    def timer_filter(self) -> TimerFilter:
         """Return the filter that the store takes."""
         host, port = host_and_port(self.host) if self.host else (None, None)
-        return GaveUpFilter(
-            [Outcome(status) for status in self.status],
+        return TimerFilter(
+            self.status,
             host,
             port,
-            self.since,
-            self.until,
-            self.after,
+            since=self.since,
+            until=self.until,
+            after=self.after,
         )
-
-
-class FailedQuery(FailedIn):
-    """Which of the timers that gave up to list."""
-
-    limit: int = Field(default=100, ge=1, le=1000)
 
 
 class ReplayIn(FailedIn):
@@ -142,15 +94,6 @@ class ReplayIn(FailedIn):
         if all(value is None for value in narrowed):
             raise wrong("must have ids, or at least one of host, from and to")
         return self
-
-
-class TimersOut(BaseModel):
-    """One page of timers, ordered by `fire_at`, then `id`."""
-
-    timers: list[TimerOut]
-    next: UUID | None = Field(
-        description="If there are more: `after` for the next page."
-    )
 
 
 class Replayed(BaseModel):

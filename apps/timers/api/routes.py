@@ -5,16 +5,14 @@ from typing import TypeVar
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
-from ninja import Query, Router, Status
+from ninja import Router, Status
 
 from apps.timers import changes, services
 from apps.timers.api.changing import PatchIn
 from apps.timers.api.gave_up import (
     AttemptsOut,
-    FailedQuery,
     Replayed,
     ReplayIn,
-    TimersOut,
     attempt_out,
 )
 from apps.timers.api.headers import (
@@ -178,19 +176,6 @@ def get_attempts(request: HttpRequest, timer_uuid: UUID) -> AttemptsOut:
     return AttemptsOut(attempts=[attempt_out(each) for each in attempts])
 
 
-@router.get(
-    "/timers",
-    response={200: TimersOut, frozenset({414, 422, 503}): ErrorOut},
-    summary="List what gave up",
-)
-def list_failed(
-    request: HttpRequest, which: Query[FailedQuery]
-) -> TimersOut:
-    """Return timers that gave up, by `fire_at`, a page at a time."""
-    timers, after = services.list_failed(which.gave_up_filter(), which.limit)
-    return TimersOut(timers=[timer_out(each) for each in timers], next=after)
-
-
 @router.post(
     "/timer/{timer_uuid}/replay",
     response={
@@ -224,7 +209,7 @@ def replay_timers(request: HttpRequest, body: ReplayIn) -> Status[Replayed]:
         others = services.replay_timers(body.ids)
         count = len(set(body.ids)) - len(others)
         return Status(202, Replayed(replayed=count, not_replayed=others))
-    count, after = services.replay_failed(body.gave_up_filter(), body.limit)
+    count, after = services.replay_failed(body.timer_filter(), body.limit)
     return Status(202, Replayed(replayed=count, next=after))
 
 

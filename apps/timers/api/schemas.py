@@ -122,7 +122,7 @@ def timer_out(timer: StoredTimer) -> TimerOut:
     return TimerOut(
         id=timer.id,
         time_left=timer.time_left,
-        status=_status(timer),
+        status=cast(TimerStatus, timer.status),
         key=timer.key,
         labels=None if timer.labels is None else dict(timer.labels),
         url=timer.url,
@@ -143,15 +143,3 @@ def timer_out(timer: StoredTimer) -> TimerOut:
         status_code=timer.status_code,
         error=timer.error,
     )
-
-
-def _status(timer: StoredTimer) -> TimerStatus:
-    if timer.outcome is not None:
-        return cast(TimerStatus, timer.outcome)
-    if timer.fired_at is not None:
-        return "firing"
-    if timer.deferred:
-        return "deferred"
-    if timer.attempts or timer.sent_at is not None:
-        return "retrying"
-    return "scheduled"

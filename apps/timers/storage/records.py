@@ -303,6 +303,7 @@ class StoredTimer:
     labels: Mapping[str, str] | None
     version: int
     attempts: int
+    status: str
 
     @property
     def waits(self) -> bool:
@@ -311,18 +312,27 @@ class StoredTimer:
 
 
 @dataclass(frozen=True, slots=True)
-class GaveUpFilter:
-    """Which of the timers that gave up are meant.
+class TimerFilter:
+    """Which timers are meant; at most one of host, key and labels is given.
 
+    statuses      as `StoredTimer.status` has them; none: all
     host          of their URLs, as `webhooks.target` has it; None: any
     port          with that host, the port of their URLs; None: any
+    key           None: any, or none
+    key_begins    whether only the key's beginning is given
+    labels        names and values, all of which they have
     since, until  bounds of `due_at`, the latter not included; None: none
     after         only those behind this timer, in the order of `due_at`
+    latest_first  whether that order is the other way round
     """
 
-    outcomes: Sequence[Outcome]
+    statuses: Sequence[str] = ()
     host: str | None = None
     port: int | None = None
+    key: str | None = None
+    key_begins: bool = False
+    labels: Sequence[tuple[str, str]] = ()
     since: datetime | None = None
     until: datetime | None = None
     after: UUID | None = None
+    latest_first: bool = False

@@ -69,5 +69,5 @@ def test_operations_have_names_of_their_own() -> None:
     ]
     assert sorted(operations) == [
         "cancel_timer", "create_timer", "get_attempts", "get_timer",
-        "list_failed", "livez", "readyz", "replay_timer", "replay_timers",
+        "list_timers", "livez", "readyz", "replay_timer", "replay_timers",
     ]

@@ -17,9 +17,15 @@ def test_a_bad_row_is_shown(poison: str, client: Client) -> None:
         change(timer_id, POISONS[poison][0])
         for path in (f"/timer/{timer_id}", f"/timer/{timer_id}/attempts"):
             assert client.get(path).status_code == 200
-    answer = client.get("/timers")
-    assert answer.status_code == 200
-    assert [each["id"] for each in answer.json()["timers"]] == [str(ended)]
+    for query, expected in (
+        ("", {waiting, ended}),
+        ("?order=desc", {waiting, ended}),
+        ("?status=failed", {ended}),
+    ):
+        answer = client.get(f"/timers{query}")
+        assert answer.status_code == 200
+        found = [each["id"] for each in answer.json()["timers"]]
+        assert sorted(found) == sorted(map(str, expected))
 
 
 def test_what_cannot_be_read_is_named(client: Client) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.timers.storage import changing, looking
+from apps.timers.storage import changing, finding, looking
 from tests.support.api import look, names, send
 from tests.support.rows import given_up, row
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 MOMENT = "2026-03-01T12:00:00"
 NOBODY = str(uuid4())
 QUERIES: list[tuple[dict[str, object], str, str]] = [
-    ({"status": "delivered"}, "status.0", "'unknown'"),
+    ({"status": "gone"}, "status.0", "'unknown'"),
     ({"status": ""}, "status.0", "'unknown'"),
     ({"host": ""}, "host", "real host"),
     ({"host": "example.com/x"}, "host", "host:port"),
@@ -104,7 +104,7 @@ def test_without_postgres_each_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
         raise psycopg.OperationalError("gone")
 
     for module, pool in (
-        (looking, "pool"), (looking, "list_pool"), (changing, "pool"),
+        (looking, "pool"), (finding, "list_pool"), (changing, "pool"),
     ):
         monkeypatch.setattr(module, pool, fail)
     for request in REQUESTS:

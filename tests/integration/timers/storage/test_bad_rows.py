@@ -17,12 +17,13 @@ from apps.timers.storage import (
     aside,
     changing,
     claiming,
+    finding,
     looking,
     queueing,
     recording,
     taking_over,
 )
-from apps.timers.storage.records import Claim, ClaimRequest, GaveUpFilter, Mark
+from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
 from tests.support.poison import POISONS, seal
 from tests.support.rows import (
     attempts,
@@ -112,7 +113,7 @@ def test_a_bad_row_is_shown_as_far_as_it_can_be_read(
     assert found.id == timer_id
     assert found.error is None or found.error.startswith("invalid: ")
     if is_over:
-        listed = looking.failed(GaveUpFilter([Outcome.FAILED]), limit=10)
+        listed = finding.find(TimerFilter(["failed"]), limit=10)
         assert [each.id for each in listed] == [timer_id]
 
 

@@ -10,8 +10,14 @@ from django.core.management import call_command
 
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
-from apps.timers.storage import changing, looking, recording, taking_over
-from apps.timers.storage.records import Claim, GaveUpFilter
+from apps.timers.storage import (
+    changing,
+    finding,
+    looking,
+    recording,
+    taking_over,
+)
+from apps.timers.storage.records import Claim, TimerFilter
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, report
 from tests.support.service import ROOT
@@ -98,11 +104,18 @@ def test_what_older_versions_wrote_goes_on(
         assert recording.record([report(claimed(timer_id))]) == [True]
 
 
-def test_what_gave_up_is_listed(rows: dict[tuple[str, str], UUID]) -> None:
-    listed = looking.failed(GaveUpFilter([Outcome.FAILED]), limit=100)
-    assert {timer.id for timer in listed} == {
-        rows[state, "failed"] for state in STATES
-    }
+def test_all_are_listed_and_those_of_each_status(
+    rows: dict[tuple[str, str], UUID]
+) -> None:
+    listed = finding.find(TimerFilter(), limit=1000)
+    assert {timer.id for timer in listed} == set(rows.values())
+    for kind, status in {
+        "waits": "scheduled", "queued": "scheduled", "called": "firing",
+        "delivered": "delivered", "failed": "failed", "unknown": "unknown",
+    }.items():
+        found = finding.find(TimerFilter([status]), limit=1000)
+        ids = {rows[state, kind] for state in STATES}
+        assert ids <= {timer.id for timer in found}, kind
 
 
 def test_the_dead_rows_of_a_large_table_are_not_left_lying(

@@ -14,6 +14,7 @@ from apps.timers.storage import (
     by_key,
     changing,
     claiming,
+    finding,
     looking,
     naming,
     queueing,
@@ -25,11 +26,11 @@ from apps.timers.storage.records import (
     Claim,
     ClaimRequest,
     Definition,
-    GaveUpFilter,
     Mark,
     NamedTimer,
     NewTimer,
     Report,
+    TimerFilter,
 )
 from tests.support.rows import attempt, change, claimed, fill, new_timers
 
@@ -43,7 +44,7 @@ BATCH = 500
 @pytest.fixture(autouse=True)
 def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every statement counted on the connection that is asked."""
-    monkeypatch.setattr(looking, "list_pool", pool)
+    monkeypatch.setattr(finding, "list_pool", pool)
     monkeypatch.setattr(queueing, "connect", lambda: pool().connection())
 
 
@@ -111,9 +112,12 @@ def statements(
     )
     ahead = timedelta(seconds=2)
     hour_ago = claim.due_at - timedelta(hours=1)
-    gave_up = GaveUpFilter([Outcome.FAILED, Outcome.MISSED], since=hour_ago)
+    gave_up = TimerFilter(["failed", "missed"], since=hour_ago)
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
-    pkey, failed_only = {"timer_pkey"}, {"timer_gave_up"}
+    pkey = {"timer_pkey"}
+    # A page's timers are read by their ids.
+    by_status = {"timer_by_status"} | pkey
+    by_host = {"timer_by_host"} | pkey
     return {
         "get": (lambda: looking.get(ids[0]), pkey),
         "claim": (
@@ -139,23 +143,23 @@ def statements(
                      for idle in (True, False)],
             queued | pkey,
         ),
-        "failed": (lambda: looking.failed(gave_up, limit=BATCH), failed_only),
+        "failed": (lambda: finding.find(gave_up, limit=BATCH), by_status),
         "failed, by host": (
-            lambda: looking.failed(
+            lambda: finding.find(
                 replace(gave_up, host="a.example"), limit=9
             ),
-            {"timer_gave_up_host"},
+            {"timer_by_host"},
         ),
         "failed, by host and port": (
-            lambda: looking.failed(
+            lambda: finding.find(
                 replace(gave_up, host="a.example", port=80, after=claim.id),
                 limit=9,
             ),
-            {"timer_gave_up_host"} | pkey,
+            by_host,
         ),
         "failed, the next page": (
-            lambda: looking.failed(replace(gave_up, after=claim.id), limit=9),
-            failed_only | pkey,
+            lambda: finding.find(replace(gave_up, after=claim.id), limit=9),
+            by_status,
         ),
         "replay": (lambda: changing.replay(ids), pkey),
         "change": (

@@ -13,11 +13,11 @@ from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage import (
     changing,
     claiming,
-    looking,
+    finding,
     queueing,
     recording,
 )
-from apps.timers.storage.records import Claim, ClaimRequest, GaveUpFilter, Mark
+from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
 from apps.webhooks.retry import RetryPolicy
 from tests.support.rows import (
     attempts,
@@ -94,7 +94,8 @@ def test_who_did_not_give_up_is_not_replayed() -> None:
 
     # When all are replayed, Then nothing happens
     assert changing.replay([*timers, uuid4()]) == set()
-    assert looking.failed(GaveUpFilter(list(Outcome)), limit=9) == []
+    gave_up = TimerFilter([each.value for each in GAVE_UP])
+    assert finding.find(gave_up, limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
 
 

@@ -1,0 +1,250 @@
+"""Finding timers: pages in the order of `due_at`, then `id`.
+
+A page is made of parts. Each part is one scan that an index has in this
+order, and it ends after as many rows as the page may have. Only claims under
+way are sorted: there are as many as calls at once. So a page costs what it
+shows, however many timers there are (docs/decisions/0026-lists.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from apps.core.database import Connection, list_pool
+from apps.timers.storage import reading
+from apps.timers.storage.reading import STATUS
+from apps.timers.storage.records import StoredTimer, TimerFilter
+
+#: All statuses that a timer may have.
+STATUSES = (
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
+)
+
+#: A label that fewer timers have leads to them faster than their status does.
+MANY = 10_000
+
+# These conditions are those of the indexes, word for word.
+_WAITS = "fired_at IS NULL AND outcome IS NULL"
+#: That of timer_by_status. Only SQL by hand makes what fires without a lease.
+_ENDED_OR_PUT_OFF = """
+    (outcome IS NOT NULL
+     OR fired_at IS NULL
+        AND (deferred OR attempts <> 0 OR claims <> 0 OR next_at <> due_at)
+     OR fired_at IS NOT NULL AND leased_until IS NULL)
+"""
+#: That of timer_by_host.
+_NOT_LEASED = """
+    (outcome IS NOT NULL OR fired_at IS NULL
+     OR fired_at IS NOT NULL AND leased_until IS NULL)
+"""
+# Postgres takes a comparison of two columns for one that few rows meet.
+_AS_IT_WAS_SET = """
+    coalesce(next_at = due_at AND NOT deferred
+             AND attempts = 0 AND claims = 0, false)
+"""
+
+COUNT_LABEL = f"""
+SELECT count(*) FROM (
+    SELECT FROM timer_label WHERE name = %(name)s AND value = %(value)s
+    LIMIT {MANY}
+) AS counted
+"""
+
+
+class Part(NamedTuple):
+    """Where some of the timers are.
+
+    condition  which an index has
+    time       the index's column that is in the order of `due_at`
+    """
+
+    condition: str
+    time: str = "due_at"
+
+
+def find(of: TimerFilter, *, limit: int) -> list[StoredTimer]:
+    """Return the first timers of a set, in its order.
+
+    Raises psycopg.errors.QueryCanceled, or `database.Busy`, when that would
+    take too long.
+    """
+    with list_pool().connection() as connection:
+        return reading.stored_timers(
+            connection, *statement(connection, of, limit)
+        )
+
+
+def statement(
+    connection: Connection, of: TimerFilter, limit: int
+) -> tuple[str, dict[str, Any]]:
+    """Return the query that finds a page, and its values."""
+    by_label = bool(of.labels) and not of.statuses
+    if len(of.labels) > 1 or (of.labels and of.statuses):
+        counts = {label: _count(connection, label) for label in of.labels}
+        of = replace(of, labels=sorted(of.labels, key=counts.__getitem__))
+        by_label = by_label or min(counts.values()) < MANY
+    order = "DESC" if of.latest_first else "ASC"
+    scans = (
+        [_scan_label(of, order)] if by_label
+        else [_scan(part, of, order) for part in _parts(of)]
+    )
+    query = f"""
+        SELECT {reading.SHOWN} FROM timer
+        WHERE id = ANY(ARRAY(
+            SELECT id FROM ({" UNION ALL ".join(scans)}) AS found
+            ORDER BY at {order}, id {order} LIMIT %(limit)s
+        ))
+        ORDER BY due_at {order}, id {order}
+    """
+    return query, _values(of) | {"limit": limit}
+
+
+def _count(connection: Connection, label: tuple[str, str]) -> int:
+    """Return how many timers have a label, or MANY."""
+    values = dict(zip(("name", "value"), label, strict=True))
+    row = connection.execute(COUNT_LABEL, values).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _values(of: TimerFilter) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "host": of.host, "port": _port_pattern(of.port), "key": of.key,
+        "since": of.since, "until": of.until, "after": of.after,
+        "statuses": list(of.statuses or STATUSES),
+    }
+    if of.key is not None and of.key_begins:
+        values["key"] = _like(of.key)
+    for number, (name, value) in enumerate(of.labels):
+        values[f"name{number}"] = name
+        values[f"value{number}"] = value
+    return values
+
+
+def _parts(of: TimerFilter) -> Iterator[Part]:
+    """Return the parts of a page, which have no timer in common."""
+    statuses = dict.fromkeys(of.statuses or STATUSES)
+    if of.key is None:
+        for status in statuses:
+            yield from _parts_of(status, at_host=of.host is not None)
+    elif of.key_begins and not of.statuses:
+        yield Part("key IS NOT NULL")
+    else:
+        for status in statuses:
+            yield Part(f"key IS NOT NULL AND {_has(status)}")
+
+
+def _parts_of(status: str, *, at_host: bool) -> Iterator[Part]:
+    if at_host:
+        yield Part(f"{_NOT_LEASED} AND {_has(status)}")
+    else:
+        yield Part(f"{_ENDED_OR_PUT_OFF} AND {_has(status)}")
+    if status == "firing":
+        yield Part(
+            "fired_at IS NOT NULL AND outcome IS NULL"
+            " AND leased_until IS NOT NULL"
+        )
+    if status == "scheduled" and not at_host:
+        waits = f"{_WAITS} AND {_AS_IT_WAS_SET}"
+        yield Part(f"{waits} AND queued_at IS NULL", "next_at")
+        yield Part(f"{waits} AND queued_at IS NOT NULL", "next_at")
+
+
+def _has(status: str) -> str:
+    assert status in STATUSES
+    return f"""({STATUS}) COLLATE "C" = '{status}'"""
+
+
+def _scan(part: Part, of: TimerFilter, order: str) -> str:
+    """Return the query of one part; labels are looked up."""
+    where = [part.condition, *_bounds(of, part.time, "id")]
+    if of.host is not None:
+        where.append('host COLLATE "C" = %(host)s')
+    # Postgres takes a bare pattern for one that few rows meet, and would
+    # read all rows of the host to find them.
+    if of.port is not None:
+        where.append("coalesce(url ~* %(port)s, false)")
+    if of.key is not None:
+        sign = "LIKE" if of.key_begins else "="
+        where.append(f'key COLLATE "C" {sign} %(key)s')
+    looked_up = _lookups(of, 0, "timer.due_at", "timer.id")
+    return f"""
+        (SELECT id, {part.time} AS at FROM timer {looked_up}
+         WHERE {" AND ".join(where)}
+         ORDER BY {part.time} {order}, id {order} LIMIT %(limit)s)
+    """
+
+
+def _scan_label(of: TimerFilter, order: str) -> str:
+    """Return the query of the first label's timers; all else is looked up."""
+    where = [
+        "name = %(name0)s", "value = %(value0)s",
+        *_bounds(of, "due_at", "timer_id"),
+    ]
+    looked_up = _lookups(of, 1, "label.due_at", "label.timer_id")
+    return f"""
+        (SELECT timer_id AS id, due_at AS at FROM timer_label AS label
+         CROSS JOIN LATERAL (
+             SELECT FROM timer
+             WHERE id = label.timer_id AND due_at = label.due_at
+               AND ({STATUS}) = ANY(%(statuses)s)
+             OFFSET 0
+         ) AS timer
+         {looked_up}
+         WHERE {" AND ".join(where)}
+         ORDER BY due_at {order}, timer_id {order} LIMIT %(limit)s)
+    """
+
+
+# Postgres believes that hardly any row has several columns in common with
+# another, and would read whole tables to find those that have. OFFSET 0 has it
+# look up one row after the other, until the page is full.
+def _lookups(of: TimerFilter, first: int, time: str, timer_id: str) -> str:
+    """Return joins that look up, from the first on, whether labels match."""
+    return " ".join(
+        f"""
+        CROSS JOIN LATERAL (
+            SELECT FROM timer_label
+            WHERE name = %(name{n})s AND value = %(value{n})s
+              AND due_at = {time} AND timer_id = {timer_id}
+            OFFSET 0
+        ) AS label{n}
+        """
+        for n in range(first, len(of.labels))
+    )
+
+
+def _bounds(of: TimerFilter, time: str, timer_id: str) -> Iterator[str]:
+    """Return the conditions by which a page begins and ends."""
+    if of.since is not None:
+        yield f"{time} >= %(since)s"
+    if of.until is not None:
+        yield f"{time} < %(until)s"
+    if of.after is not None:
+        sign = "<" if of.latest_first else ">"
+        yield f"""
+            ({time}, {timer_id}) {sign} (
+                (SELECT due_at FROM timer WHERE id = %(after)s),
+                %(after)s::uuid
+            )
+        """
+
+
+def _like(beginning: str) -> str:
+    """Return a pattern for texts that begin so."""
+    for sign in "\\%_":
+        beginning = beginning.replace(sign, f"\\{sign}")
+    return f"{beginning}%"
+
+
+def _port_pattern(port: int | None) -> str | None:
+    """Return a pattern for URLs with a port, in any case."""
+    if port is None:
+        return None
+    host = r"(\[[^]]*]|[^][/?#:]*)"
+    ways = (
+        f"{scheme}://{host}(:0*{port}){'?' if port == default else ''}"
+        for scheme, default in (("http", 80), ("https", 443))
+    )
+    return f"^({'|'.join(ways)})([/?#]|$)"

@@ -1,0 +1,172 @@
+"""Every list is made by index scans that end with the page."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from apps.core.database import close_pool, connect, list_pool
+from apps.timers.storage import finding
+from apps.timers.storage.records import TimerFilter
+
+COUNT = 100_000
+LIMIT = 100
+#: A page is made of up to 12 parts, in which up to two labels are looked up.
+#: Timers that are put off are passed over where others are scheduled; here
+#: these are 2,000.
+MOST_READ = 3_000
+
+# Of 100 timers, 60 were delivered, 31 wait and 1 is queued; of each other
+# status there are a few; 1 in 10,000 is being called. All are mixed by time.
+FILL = """
+INSERT INTO timer (id, url, host, created_at, due_at, next_at, queued_at,
+                   fired_at, leased_until, claims, deferred, outcome, key,
+                   labels)
+SELECT gen_random_uuid(), 'http://' || host || '/', host, now(), due_at,
+       CASE kind WHEN 95 THEN now() + interval '1 min'
+                 WHEN 96 THEN now() + interval '1 min'
+                 ELSE due_at END,
+       CASE kind WHEN 99 THEN now() END,
+       CASE WHEN called THEN due_at END,
+       CASE WHEN fires THEN now() + interval '20 s' END,
+       (called OR kind = 96)::int,
+       kind = 95, outcome,
+       CASE n % 5 WHEN 0 THEN 'order-' || n / 5 WHEN 1 THEN 'job' END,
+       jsonb_build_object('kind', (ARRAY['mail', 'sms', 'call'])[n % 3 + 1],
+                          'user', (n % 10007)::text)
+FROM (
+    SELECT n, kind, n % 10000 = 99 AS fires,
+           CASE WHEN n % 2 = 0 THEN 'big.example'
+                ELSE 'h' || n % 1009 || '.example' END AS host,
+           now() + CASE WHEN kind BETWEEN 60 AND 94 THEN 1 ELSE -1 END
+                   * interval '1 s' * (n * 7919::bigint % 1000003) AS due_at,
+           CASE WHEN kind < 60 THEN 'delivered'
+                WHEN kind = 93 THEN 'failed' WHEN kind = 94 THEN 'unknown'
+                WHEN kind = 97 THEN 'missed'
+                WHEN kind = 98 THEN 'cancelled' END AS outcome
+    FROM (SELECT n, (n * 31::bigint % 100)::int AS kind
+          FROM generate_series(1, {count}) AS n) AS numbered
+) AS made, LATERAL (
+    SELECT fires OR coalesce(outcome <> 'cancelled', false) AS called
+) AS more
+"""
+LABEL = """
+INSERT INTO timer_label (name, value, due_at, timer_id)
+SELECT label.key, label.value, due_at, id
+FROM timer, jsonb_each_text(labels) AS label
+"""
+
+
+def fill(count: int) -> None:
+    """Store timers of all statuses, with labels, and keys of some."""
+    with connect() as connection:
+        connection.execute(FILL.format(count=count))
+        connection.execute(LABEL)
+        connection.execute("VACUUM ANALYZE timer, timer_label")
+
+
+@pytest.fixture
+def middle(transactional_db: None) -> Iterator[UUID]:
+    """Store the timers, and return one in the midst of them."""
+    close_pool()
+    fill(COUNT)
+    with connect() as connection:
+        row = connection.execute(
+            "SELECT id FROM timer WHERE due_at < now() - interval '5 hours'"
+            " ORDER BY due_at DESC LIMIT 1"
+        ).fetchone()
+    assert row is not None
+    yield row[0]
+    close_pool()
+
+
+NOW = datetime.now(UTC)
+DAYS = TimerFilter(
+    since=NOW - timedelta(days=2), until=NOW + timedelta(days=1)
+)
+BIG, SMALL = "big.example", "h7.example"
+MAIL, USER = ("kind", "mail"), ("user", "4711")
+
+LISTS: dict[str, TimerFilter] = {
+    "all": TimerFilter(),
+    **{f"status {each}": TimerFilter([each]) for each in finding.STATUSES},
+    "statuses": TimerFilter(["failed", "missed"]),
+    "from and to": DAYS,
+    "status, from and to": replace(DAYS, statuses=["delivered"]),
+    "scheduled, from and to": replace(DAYS, statuses=["scheduled"]),
+    "host": TimerFilter(host=BIG),
+    "small host": TimerFilter(host=SMALL),
+    "no such host": TimerFilter(host="nobody.example"),
+    "host and port": TimerFilter(host=BIG, port=80),
+    "status and host": TimerFilter(["failed"], BIG),
+    "status and small host": TimerFilter(["scheduled"], SMALL),
+    "host, from and to": replace(DAYS, host=BIG),
+    "label": TimerFilter(labels=[MAIL]),
+    "rare label": TimerFilter(labels=[USER]),
+    "label, from and to": replace(DAYS, labels=[MAIL]),
+    "labels": TimerFilter(labels=[MAIL, USER]),
+    "labels, rare first": TimerFilter(labels=[USER, MAIL]),
+    **{
+        f"{each} and label": TimerFilter([each], labels=[MAIL])
+        for each in finding.STATUSES
+    },
+    **{
+        f"{each} and rare label": TimerFilter([each], labels=[USER])
+        for each in ("scheduled", "delivered", "failed", "firing")
+    },
+    "key": TimerFilter(key="order-4711"),
+    "key of many": TimerFilter(key="job"),
+    "status and key": TimerFilter(["failed"], key="job"),
+    "beginning of a key": TimerFilter(key="order-47", key_begins=True),
+    "status and beginning": TimerFilter(
+        ["delivered"], key="order-47", key_begins=True
+    ),
+}
+
+
+def plan(of: TimerFilter) -> dict[str, Any]:
+    """Run a list, and return what Postgres did and how long it took."""
+    with list_pool().connection() as connection:
+        query, values = finding.statement(connection, of, LIMIT + 1)
+        row = connection.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values
+        ).fetchone()
+    assert row is not None
+    found: dict[str, Any] = row[0][0]
+    return found
+
+
+def nodes(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return a plan's nodes, those within others as well."""
+    yield of
+    for inner in of.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def scans(of: dict[str, Any]) -> tuple[set[str], float]:
+    """Return a plan's kinds of scans, and how many rows they read."""
+    found = [n for n in nodes(of["Plan"]) if "Scan" in n["Node Type"]]
+    read = sum(
+        (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)
+         + n.get("Rows Removed by Index Recheck", 0)) * n["Actual Loops"]
+        for n in found if n["Node Type"] != "Subquery Scan"
+    )
+    return {n["Node Type"] for n in found}, read
+
+
+def test_a_list_reads_no_more_than_its_page(middle: UUID) -> None:
+    wrong = []
+    for name, of in LISTS.items():
+        for page in (
+            of,
+            replace(of, latest_first=True),
+            replace(of, after=middle),
+            replace(of, after=middle, latest_first=True),
+        ):
+            kinds, read = scans(plan(page))
+            if any("Seq" in kind for kind in kinds) or read > MOST_READ:
+                wrong.append((name, page, kinds, read))
+    assert not wrong
