@@ -106,7 +106,9 @@ class FailedIn(BaseModel):
 class FailedQuery(FailedIn):
     """Which of the timers that gave up to list."""
 
-    limit: int = Field(default=100, ge=1, le=1000)
+    limit: int = Field(
+        default=100, ge=1, le=1000, description="Timers on a page."
+    )
 
 
 class ReplayIn(FailedIn):
@@ -156,6 +158,10 @@ class TimersOut(BaseModel):
 class Replayed(BaseModel):
     """How many timers fire again, now."""
 
+    model_config = ConfigDict(json_schema_extra={
+        "example": {"replayed": 2, "next": None, "not_replayed": []},
+    })
+
     replayed: int
     next: UUID | None = Field(
         default=None,
@@ -170,6 +176,16 @@ class Replayed(BaseModel):
 
 class AttemptOut(BaseModel):
     """One time that a worker set out to call."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {
+        "number": 1,
+        "due_at": "2026-01-31T12:00:05Z",
+        "sent_at": "2026-01-31T12:00:05.002Z",
+        "status_code": 503,
+        "duration_ms": 31.4,
+        "error": None,
+        "answer": "Busy; try later.",
+    }})
 
     number: int = Field(description="From 1; `timer-attempt` in the call.")
     due_at: datetime
