@@ -39,7 +39,7 @@ Window = Annotated[
 ]
 
 
-_ABSENT = {"type": "null"}
+_ABSENT, _GIVEN = {"type": "null"}, {"type": "integer"}
 _AMOUNTS = ("hours", "minutes", "seconds")
 #: What JSON Schema says of a timer that needs a time: a moment, or a delay.
 TIME_SCHEMA: dict[str, Any] = {
@@ -50,7 +50,7 @@ TIME_SCHEMA: dict[str, Any] = {
     "else": {
         "required": list(_AMOUNTS),
         "properties": {
-            **dict.fromkeys(_AMOUNTS, {"type": "integer"}),
+            **dict.fromkeys(_AMOUNTS, _GIVEN),
             "timezone": _ABSENT,
         },
     },
