@@ -56,9 +56,9 @@ class Generated:
         assert status == 200
         return timer
 
-    def ends_as(self, timer_id: UUID, status: str) -> bool:
+    def ends_as(self, timer_id: UUID, status: str) -> None:
         """Wait until a timer has a status."""
-        return eventually(lambda: self.timer(timer_id).status == status)
+        eventually(lambda: self.timer(timer_id).status == status)
 
 
 def generate(service: Service, package: Path) -> None:
