@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import register_converter
 from ninja import Router, Status
 
 from apps.timers import changes, services
@@ -14,8 +15,25 @@ from apps.timers.api.schemas import ErrorOut, TimerOut, timer_out
 from apps.timers.storage.by_key import Put
 from apps.timers.storage.records import NamedTimer
 
+
+
+class AnyText:
+    """The rest of a path, whatever it is: the endpoint checks a key."""
+
+    regex = r"(?s:.*)"
+
+    def to_python(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+
+register_converter(AnyText, "any")
 router = Router(tags=["timers by key"])
-_PATH = "/timer/by-key/{path:key}"
+_PATH = "/timer/by-key/{any:key}"
 
 
 @router.put(
