@@ -16,7 +16,6 @@ from apps.timers.storage.by_key import Put
 from apps.timers.storage.records import NamedTimer
 
 
-
 class AnyText:
     """The rest of a path, whatever it is: the endpoint checks a key."""
 
