@@ -6,7 +6,7 @@ import psycopg
 from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Status
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from apps.broker.interface import ON_TIME, get_broker
 from apps.core.database import UNAVAILABLE, Connection, pool
@@ -22,6 +22,10 @@ Part = Literal["ok", "away", "unfit", "not used"]
 class Alive(BaseModel):
     """The process answers."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"status": "ok"}}
+    )
+
     status: Literal["ok"] = "ok"
 
 
@@ -33,6 +37,10 @@ class Readiness(BaseModel):
     Without Postgres, or with one that takes no writes, nothing works:
     `unready`. `troubles` is there when there are any.
     """
+
+    model_config = ConfigDict(json_schema_extra={"example": {
+        "status": "ok", "postgres": "ok", "rabbitmq": "ok",
+    }})
 
     status: Literal["ok", "degraded", "unready"] = "ok"
     postgres: Part

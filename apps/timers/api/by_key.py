@@ -3,19 +3,36 @@
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
-from ninja import Path, Router, Status
+from django.urls import register_converter
+from ninja import Router, Status
 
 from apps.timers import changes, services
 from apps.timers.api import routes
 from apps.timers.api.changing import PatchIn, PutIn
-from apps.timers.api.fields import Key
+from apps.timers.api.fields import PathKey
 from apps.timers.api.headers import IfMatch, etag
 from apps.timers.api.schemas import ErrorOut, TimerOut, timer_out
 from apps.timers.storage.by_key import Put
 from apps.timers.storage.records import NamedTimer
 
+
+class AnyText:
+    """The rest of a path, whatever it is: the endpoint checks a key."""
+
+    regex = r"(?s:.*)"
+
+    def to_python(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+
+register_converter(AnyText, "any")
 router = Router(tags=["timers by key"])
-_PATH = "/timer/by-key/{path:key}"
+_PATH = "/timer/by-key/{any:key}"
 
 
 @router.put(
@@ -27,7 +44,7 @@ _PATH = "/timer/by-key/{path:key}"
     summary="Set or change the timer with a key",
 )
 def put_timer_by_key(
-    request: HttpRequest, key: Path[Key], body: PutIn, response: HttpResponse
+    request: HttpRequest, key: PathKey, body: PutIn, response: HttpResponse
 ) -> Status[TimerOut]:
     """Set a timer under a key, or change the one that has it and waits.
 
@@ -51,7 +68,7 @@ def put_timer_by_key(
     summary="Look at the timer with a key",
 )
 def get_timer_by_key(
-    request: HttpRequest, key: Path[Key], response: HttpResponse
+    request: HttpRequest, key: PathKey, response: HttpResponse
 ) -> TimerOut:
     """Return the timer that has a key and has not ended."""
     return routes.get_timer(request, _holder(key), response)
@@ -67,7 +84,7 @@ def get_timer_by_key(
 )
 def change_timer_by_key(
     request: HttpRequest,
-    key: Path[Key],
+    key: PathKey,
     body: PatchIn,
     response: HttpResponse,
     if_match: IfMatch = None,
@@ -87,7 +104,7 @@ def change_timer_by_key(
     summary="Cancel the timer with a key",
 )
 def cancel_timer_by_key(
-    request: HttpRequest, key: Path[Key], if_match: IfMatch = None
+    request: HttpRequest, key: PathKey, if_match: IfMatch = None
 ) -> Status[None]:
     """Cancel the timer that has a key, and has not fired."""
     return routes.cancel_timer(request, _holder(key), if_match)

@@ -15,7 +15,7 @@ from apps.timers.api.definition import (
     as_object,
 )
 from apps.timers.api.fields import CallableURL, Headers, Labels, Lateness
-from apps.timers.api.times import TimesIn, moment
+from apps.timers.api.times import TIME_SCHEMA, TimesIn, moment
 from apps.timers.storage.by_key import IfExists
 from apps.timers.storage.records import Definition
 from apps.webhooks import jsontext
@@ -105,7 +105,7 @@ class PutIn(DefinitionIn, TimesIn):
             "hours": 0, "minutes": 5, "seconds": 0,
             "url": "https://example.com/idle", "if_exists": "extend",
             "latest_at": "2026-01-31T12:00:00Z",
-        }},
+        }, **TIME_SCHEMA},
     )
 
     if_exists: IfExists = Field(

@@ -8,8 +8,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any
+from uuid import UUID
 
 from django.conf import settings
+from ninja import Path
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -184,10 +186,34 @@ Headers = Annotated[
 Labels = Annotated[
     dict[str, str] | None,
     BeforeValidator(_labels),
-    Field(json_schema_extra={"maxProperties": MOST_LABELS}),
+    Field(json_schema_extra={
+        "maxProperties": MOST_LABELS,
+        "propertyNames": {"pattern": f"^{LABEL_NAME.pattern}$"},
+    }),
 ]
 Key = Annotated[
-    str, BeforeValidator(_key), Field(min_length=1, max_length=255)
+    str,
+    BeforeValidator(_key),
+    Field(
+        min_length=1,
+        max_length=255,
+        json_schema_extra={"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"},
+    ),
+]
+PathKey = Annotated[
+    Key,
+    Path(
+        description="Its caller's own name for a timer that has not ended."
+        " A `/` may stand in it as it is, or as %2F.",
+        examples=["order-17"],
+    ),
+]
+TimerId = Annotated[
+    UUID,
+    Path(
+        description="A timer's `id`.",
+        examples=["01a21bd8-6054-705a-b288-d4e597a0b251"],
+    ),
 ]
 Lateness = Annotated[
     int, Field(ge=1, strict=True), BeforeValidator(_lateness)

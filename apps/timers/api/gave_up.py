@@ -99,6 +99,10 @@ class ReplayIn(FailedIn):
 class Replayed(BaseModel):
     """How many timers fire again, now."""
 
+    model_config = ConfigDict(json_schema_extra={
+        "example": {"replayed": 2, "next": None, "not_replayed": []},
+    })
+
     replayed: int
     next: UUID | None = Field(
         default=None,
@@ -113,6 +117,16 @@ class Replayed(BaseModel):
 
 class AttemptOut(BaseModel):
     """One time that a worker set out to call."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {
+        "number": 1,
+        "due_at": "2026-01-31T12:00:05Z",
+        "sent_at": "2026-01-31T12:00:05.002Z",
+        "status_code": 503,
+        "duration_ms": 31.4,
+        "error": None,
+        "answer": "Busy; try later.",
+    }})
 
     number: int = Field(description="From 1; `timer-attempt` in the call.")
     due_at: datetime

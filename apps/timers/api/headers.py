@@ -6,7 +6,7 @@ from typing import Annotated
 
 from django.http import HttpRequest
 from ninja import Header
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from apps.timers.api.fields import wrong
 from apps.timers.services import Versions
@@ -23,11 +23,16 @@ def _request_key(value: str) -> str:
 
 
 IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(_request_key)] | None,
+    Annotated[
+        str,
+        AfterValidator(_request_key),
+        Field(json_schema_extra={"pattern": f"^{_PRINTABLE.pattern}$"}),
+    ] | None,
     Header(
         alias="Idempotency-Key",
         description="The same key and the same body within 24 hours give the"
         " first answer again, with 200. Another body is 422.",
+        examples=["order-17"],
     ),
 ]
 IfMatch = Annotated[
@@ -36,6 +41,7 @@ IfMatch = Annotated[
         alias="If-Match",
         description="An `ETag` that was answered before, or several. If the"
         " timer was changed since, it stays as it is: 412.",
+        examples=['"3"'],
     ),
 ]
 

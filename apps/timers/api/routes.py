@@ -9,6 +9,7 @@ from ninja import Router, Status
 
 from apps.timers import changes, services
 from apps.timers.api.changing import PatchIn
+from apps.timers.api.fields import TimerId
 from apps.timers.api.gave_up import (
     AttemptsOut,
     Replayed,
@@ -84,7 +85,7 @@ def create_timer(
     summary="Look at a timer",
 )
 def get_timer(
-    request: HttpRequest, timer_uuid: UUID, response: HttpResponse
+    request: HttpRequest, timer_uuid: TimerId, response: HttpResponse
 ) -> TimerOut:
     """Return the seconds left, 0 if expired, and what came of the call."""
     timer = _existing(services.get_timer(timer_uuid), timer_uuid)
@@ -101,7 +102,7 @@ def get_timer(
 )
 def change_timer(
     request: HttpRequest,
-    timer_uuid: UUID,
+    timer_uuid: TimerId,
     body: PatchIn,
     response: HttpResponse,
     if_match: IfMatch = None,
@@ -137,7 +138,7 @@ def change_timer(
 )
 def fire_timer(
     request: HttpRequest,
-    timer_uuid: UUID,
+    timer_uuid: TimerId,
     response: HttpResponse,
     if_match: IfMatch = None,
 ) -> Status[TimerOut]:
@@ -157,7 +158,7 @@ def fire_timer(
     summary="Cancel a timer",
 )
 def cancel_timer(
-    request: HttpRequest, timer_uuid: UUID, if_match: IfMatch = None
+    request: HttpRequest, timer_uuid: TimerId, if_match: IfMatch = None
 ) -> Status[None]:
     """Cancel a timer that has not fired: it will not be called."""
     if not services.cancel_timer(timer_uuid, versions(if_match)):
@@ -170,7 +171,7 @@ def cancel_timer(
     response={200: AttemptsOut, frozenset({404, 422, 503}): ErrorOut},
     summary="Look at a timer's attempts",
 )
-def get_attempts(request: HttpRequest, timer_uuid: UUID) -> AttemptsOut:
+def get_attempts(request: HttpRequest, timer_uuid: TimerId) -> AttemptsOut:
     """Return each attempt to call that has ended, also those unsent."""
     attempts = _existing(services.get_attempts(timer_uuid), timer_uuid)
     return AttemptsOut(attempts=[attempt_out(each) for each in attempts])
@@ -185,7 +186,7 @@ def get_attempts(request: HttpRequest, timer_uuid: UUID) -> AttemptsOut:
     summary="Replay a timer that gave up",
 )
 def replay_timer(
-    request: HttpRequest, timer_uuid: UUID, response: HttpResponse
+    request: HttpRequest, timer_uuid: TimerId, response: HttpResponse
 ) -> Status[TimerOut]:
     """Replay a timer that gave up: it fires again now, with the same id.
 

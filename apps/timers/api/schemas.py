@@ -12,7 +12,7 @@ from apps.timers.api.definition import (
     RetryIn,
 )
 from apps.timers.api.fields import Key
-from apps.timers.api.times import TimesIn
+from apps.timers.api.times import TIME_SCHEMA, TimesIn
 from apps.timers.storage.records import StoredTimer
 
 TimerStatus = Literal[
@@ -20,6 +20,7 @@ TimerStatus = Literal[
     "delivered", "failed", "unknown", "missed", "cancelled",
 ]
 
+_ID = "01a21bd8-6054-705a-b288-d4e597a0b251"
 _EXAMPLE: dict[str, Any] = {
     "hours": 0,
     "minutes": 0,
@@ -32,7 +33,8 @@ class TimerIn(DefinitionIn, TimesIn):
     """A timer to be set: when, and what to call then."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": _EXAMPLE}
+        extra="forbid",
+        json_schema_extra={"example": _EXAMPLE, **TIME_SCHEMA},
     )
 
     key: Key | None = Field(
@@ -46,12 +48,37 @@ class TimerIn(DefinitionIn, TimesIn):
 class TimerCreated(BaseModel):
     """The answer to a timer that was stored."""
 
+    model_config = ConfigDict(json_schema_extra={
+        "example": {"id": _ID, "time_left": 5},
+    })
+
     id: UUID = Field(description="Time-ordered (UUIDv7).")
     time_left: int = Field(description="Seconds until it expires.")
 
 
 class TimerOut(BaseModel):
     """A timer as it stands now; times are Postgres's, in UTC."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {
+        "id": _ID,
+        "time_left": 5,
+        "status": "scheduled",
+        "key": "order-17",
+        "labels": {"user": "17"},
+        "url": "https://example.com/hook",
+        "method": "POST",
+        "delivery": "once",
+        "retry": None,
+        "max_lateness": None,
+        "fire_at": "2026-01-31T12:00:05Z",
+        "next_at": "2026-01-31T12:00:05Z",
+        "created_at": "2026-01-31T12:00:00Z",
+        "fired_at": None,
+        "attempts": 0,
+        "late_ms": None,
+        "status_code": None,
+        "error": None,
+    }})
 
     id: UUID
     time_left: int = Field(
@@ -103,6 +130,11 @@ class FieldError(BaseModel):
 
 class ErrorOut(BaseModel):
     """Why a request was refused."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {
+        "detail": "Not valid: url.",
+        "errors": [{"field": "url", "message": "is required"}],
+    }})
 
     detail: str
     errors: list[FieldError] = Field(

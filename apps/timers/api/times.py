@@ -38,6 +38,24 @@ Window = Annotated[
 ]
 
 
+_ABSENT, _GIVEN = {"type": "null"}, {"type": "integer"}
+_AMOUNTS = ("hours", "minutes", "seconds")
+#: What JSON Schema says of a timer that needs a time: a moment, or a delay.
+TIME_SCHEMA: dict[str, Any] = {
+    "if": {
+        "required": ["fire_at"], "properties": {"fire_at": {"type": "string"}}
+    },
+    "then": {"properties": dict.fromkeys(_AMOUNTS, _ABSENT)},
+    "else": {
+        "required": list(_AMOUNTS),
+        "properties": {
+            **dict.fromkeys(_AMOUNTS, _GIVEN),
+            "timezone": _ABSENT,
+        },
+    },
+}
+
+
 class When(NamedTuple):
     """When a timer fires; `time_left` is in whole seconds, rounded up.
 
@@ -147,8 +165,7 @@ class TimesIn(BaseModel):
                 "is for a fire_at without an offset; there is none",
                 {"fields": ["timezone"]},
             )
-        amounts = ("hours", "minutes", "seconds")
-        missing = [name for name in amounts if getattr(self, name) is None]
+        missing = [name for name in _AMOUNTS if getattr(self, name) is None]
         if missing and (len(missing) < 3 or self.window is not None) and (
             self.fire_at is None
         ):
@@ -163,7 +180,7 @@ class TimesIn(BaseModel):
                 "too_far",
                 "hours, minutes and seconds add up to more than {most}"
                 " days, the most that this server takes (MAX_TIMER_DAYS)",
-                {"most": most, "fields": ["hours", "minutes", "seconds"]},
+                {"most": most, "fields": list(_AMOUNTS)},
             )
         return self
 

@@ -51,4 +51,6 @@ def test_nothing_else_is_imported(module: str) -> None:
         for name in done.stdout.split()
         for each in known.get(name, ())
     }
-    assert wanted - installed() <= {"pip", "setuptools"}
+    # Django imports Jinja2 where there is one: the tests' tools have it.
+    others = {"pip", "setuptools", "jinja2", "markupsafe"}
+    assert wanted - installed() <= others

@@ -90,6 +90,16 @@ def test_which_keys_there_are(key: Any, is_good: bool) -> None:
         assert refused(answer) == {"key"}
 
 
+@pytest.mark.parametrize(
+    "key", ["x" * 256, "", "a\nb", "\n", "a\0", "\x85"], ids=ascii
+)
+def test_an_address_with_a_key_that_there_is_not_is_refused(key: str) -> None:
+    path = f"/timer/by-key/{quote(key, safe='')}"
+    assert refused(put(key)) == {"key"}
+    assert refused(look(path)) == {"key"}
+    assert refused(Client().delete(path)) == {"key"}
+
+
 def test_a_timer_is_replayed_only_while_its_key_is_free() -> None:
     # Given a timer that gave up, and another one that has its key
     lost = given_up().id
