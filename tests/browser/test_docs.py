@@ -64,7 +64,7 @@ def test_a_timer_set_from_the_page_fires(
         "Look at a timer",
         "Look at a timer's attempts",
         "Cancel a timer",
-        "List what gave up",
+        "List timers",
         "Replay a timer that gave up",
     ):
         expect(page.get_by_text(text, exact=True)).to_be_visible()

@@ -27,6 +27,7 @@ def timer(**columns: Any) -> StoredTimer:
         "outcome": None, "deferred": False, "status_code": None,
         "error": None, "at_least_once": False, "max_lateness": None,
         "key": None, "labels": None, "version": 1, "attempts": 0,
+        "status": "scheduled",
     }
     return StoredTimer(**values | columns)
 

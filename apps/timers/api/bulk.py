@@ -65,6 +65,7 @@ def create_timers(
 ) -> HttpResponseBase:
     """Set many timers: a JSON array, or lines of JSON (NDJSON).
 
+    Lines come as application/x-ndjson: at most 128 KiB each, 64 MiB in all.
     Each item is what POST /timer takes. There is one result for each, in
     their order, when all are stored. An item that is not valid costs only
     itself. Timers are stored 500 at a time; an error answer says that some

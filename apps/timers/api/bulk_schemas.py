@@ -23,19 +23,14 @@ LINES = "application/x-ndjson"
 #: Items of an array, at most.
 MOST_ITEMS = 10_000
 
-_ITEMS = (
-    '{"hours": 0, "minutes": 0, "seconds": 5, "url":'
-    ' "https://example.com/a"}\n'
-    '{"fire_at": "2027-01-31T12:00:00Z", "url": "https://example.com/b",'
-    ' "key": "order-17"}\n'
-)
 _RESULTS = (
     '{"id":"01a21bd8-6054-705a-b288-d4e597a0b251","time_left":5}\n'
     '{"errors": [{"field": "key", "message": "belongs to timer'
     ' 01a21bd8-5f11-7cc2-8d50-0a4f0f6f8d3b, which has not ended"}],'
     ' "id": "01a21bd8-5f11-7cc2-8d50-0a4f0f6f8d3b"}\n'
 )
-#: What the API's document has of POST /timers beside its parameters.
+#: What the API's document has of POST /timers beside its parameters. Tools
+#: that make clients don't know NDJSON, so the operation's text tells of it.
 DOCUMENT: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -46,14 +41,12 @@ DOCUMENT: dict[str, Any] = {
                     "maxItems": MOST_ITEMS,
                     "items": {"$ref": "#/components/schemas/TimerIn"},
                 },
-            },
-            LINES: {
-                "schema": {
-                    "type": "string",
-                    "description": "A timer a line, each as in an array, of"
-                    " at most 128 KiB; 64 MiB in all.",
-                },
-                "example": _ITEMS,
+                "example": [
+                    {"hours": 0, "minutes": 0, "seconds": 5,
+                     "url": "https://example.com/a"},
+                    {"fire_at": "2027-01-31T12:00:00Z", "key": "order-17",
+                     "url": "https://example.com/b"},
+                ],
             },
         },
     },
@@ -136,6 +129,12 @@ class CancelIn(FilterIn):
 
 class Cancelled(BaseModel):
     """How many timers were cancelled."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"found": 17, "cancelled": 17, "has_more": False}
+        }
+    )
 
     found: int = Field(
         description="How many were meant: the ids, or those that the filter"

@@ -2,13 +2,13 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.http import Http404, HttpRequest
 from ninja import Router
 from pydantic import BaseModel, ConfigDict, Field
 
+from apps.timers.api.fields import TimerId
 from apps.timers.api.schemas import ErrorOut
 from apps.timers.explain.answer import explain
 from apps.timers.services import reaching_postgres
@@ -78,7 +78,7 @@ class ExplanationOut(BaseModel):
     response={200: ExplanationOut, frozenset({404, 422, 503}): ErrorOut},
     summary="Explain a timer",
 )
-def explain_timer(request: HttpRequest, timer_uuid: UUID) -> ExplanationOut:
+def explain_timer(request: HttpRequest, timer_uuid: TimerId) -> ExplanationOut:
     """Say in sentences what has happened, where it stands and what comes.
 
     All of it is read from what is stored. The sentences are for people and

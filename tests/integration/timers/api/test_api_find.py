@@ -218,7 +218,7 @@ REFUSED: list[tuple[Pairs, str, str]] = [
     ([("order", "up")], "order", "'asc' or 'desc'"),
     ([("limit", 1001)], "limit", "1000"),
     ([("limit", 0)], "limit", "1"),
-    ([("offset", 5)], "offset", "those are status, host, label, key"),
+    ([("offset", 5)], "offset", "those are host, label, key"),
     ([A_HOST, A_LABEL], "label", "one more label"),
     ([A_HOST, A_KEY], "key", "give one of them"),
     ([A_LABEL, A_KEY], "key", "give one of them"),
