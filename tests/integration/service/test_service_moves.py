@@ -84,7 +84,7 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
     stack: Service, receiver: Receiver
 ) -> None:
     # Given 300 timers, the first of which are moved a second before they
-    # fire, and the last of them after that
+    # fire, and the last of them two seconds after that
     timers = sorted(stack.set_timers(300, 3, receiver.url()))
     due = {
         timer_id: datetime.fromisoformat(stack.timer(timer_id)["fire_at"])
@@ -93,7 +93,7 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
 
     def race(number: int) -> tuple[str, str | None]:
         timer_id = timers[number]
-        moment = due[timer_id].timestamp() - 1 + number / 240
+        moment = due[timer_id].timestamp() - 1 + number / 100
         time.sleep(max(0.0, moment - time.time()))
         answer = move(stack, timer_id, 2)
         return timer_id, answer.get("fire_at")
