@@ -81,7 +81,7 @@ def _send_on(timer: DueMessage) -> None:
     Nothing is published if another message is on its way, or if it is far.
     """
     if settings.RABBITMQ_URL:
-        is_wanted = queueing.take_back(timer.id, claiming.LEAD)
+        is_wanted = queueing.take_back(timer.id)
     else:
         horizon = queueing.HORIZON.total_seconds()
         is_wanted = timer.at - time.monotonic() < horizon

@@ -96,13 +96,14 @@ WITH unsent AS MATERIALIZED (
 UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
 """
 
-# Of the messages of a timer that was moved, only the one that comes first is
-# sent back, with the others' part. So there is never more than one of them
-# that goes on.
+# Of the messages of a timer that was moved, one is sent back: the one that
+# comes at `arrives_at`, or up to a second before, since RabbitMQ may be early.
+# From then on another time counts. So one of them goes on, and the others end.
 TAKE_BACK = """
 UPDATE timer SET queued_at = clock_timestamp(), arrives_at = next_at
 WHERE id = %(id)s AND fired_at IS NULL AND outcome IS NULL
-  AND queued_at IS NOT NULL AND arrives_at <= clock_timestamp() + %(lead)s
+  AND queued_at IS NOT NULL
+  AND arrives_at <= clock_timestamp() + interval '1 s'
 """
 
 # Two halves, since each of the two partial indexes serves only one.
@@ -177,14 +178,13 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
     each_for_itself(run, timer_ids, bad_free)
 
 
-def take_back(timer_id: UUID, lead: timedelta) -> bool:
+def take_back(timer_id: UUID) -> bool:
     """Tell whether a moved timer's early message is the one to send back.
 
     If it is not, another message is on its way, or the timer is far.
     """
-    values = {"id": timer_id, "lead": lead}
     with pool().connection() as connection:
-        return bool(connection.execute(TAKE_BACK, values).rowcount)
+        return bool(connection.execute(TAKE_BACK, {"id": timer_id}).rowcount)
 
 
 def count_near() -> tuple[int, int]:

@@ -89,6 +89,19 @@ def test_a_timer_moved_earlier_gets_a_message_and_drops_the_other(
     assert 35 < seconds_until(sent) <= 40
 
 
+def test_a_message_that_comes_a_little_too_early_is_not_dropped(
+    published: list[DueMessage],
+) -> None:
+    # Given a timer that was moved, and whose one message comes 0.5 s early
+    timer_id = queued_timer(50)
+    assert moved(timer_id, 0.5).publish_at is not None
+    fire.fire(timer_id)
+
+    # Then it is sent back
+    (sent,) = published
+    assert seconds_until(sent) <= 0.5
+
+
 def test_a_timer_moved_far_leaves_its_messages_behind(
     published: list[DueMessage],
 ) -> None:
