@@ -348,7 +348,7 @@ class World:
             self.checker.postponed(item, answer, self.now)
 
     def write_marks(self, worker: Worker, *, well: bool) -> None:
-        """Write what is in flight, or fail to; see MarkWriter."""
+        """Write what is in flight, or fail to; see `claims.mark_writer`."""
         marks, worker.flying = worker.flying, []
         if well:
             claiming.mark_sent(marks)

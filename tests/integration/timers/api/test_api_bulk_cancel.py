@@ -95,3 +95,13 @@ def test_what_is_not_clear_cancels_nothing(body: dict[str, Any]) -> None:
     assert answer.status_code == 422, answer.content
     assert answer.json()["errors"]
     assert waiting() == {timer_id}
+
+
+def test_by_label_and_status() -> None:
+    labelled = set_timer(labels={"user": "17"})
+    other = set_timer(labels={"user": "18"})
+
+    assert cancel(label=["user:17"], status=["retrying"])["found"] == 0
+    assert cancel(label=["user:17"])["cancelled"] == 1
+    assert waiting() == {other}
+    assert labelled != other
