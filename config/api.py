@@ -25,6 +25,7 @@ from apps.timers.api import errors as timer_errors
 from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
 from apps.timers.api.explain import router as explained
+from apps.timers.api.routes import creating
 from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
 from config.document import completed
@@ -130,6 +131,7 @@ def strict_query(
 
 
 api.add_decorator(strict_query, mode="view")
+api.add_router("", creating)
 api.add_router("", timers_by_key)
 api.add_router("", timers)
 api.add_router("", many_timers)

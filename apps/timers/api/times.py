@@ -200,11 +200,12 @@ class TimesIn(BaseModel):
 
     def when(self) -> When:
         """Return when the timer fires; each call picks anew in a window."""
+        total = self.total_seconds
+        delay, due_at = timedelta(seconds=total), self.fire_at
+        if due_at is None and self.window is None:
+            return When(delay, None, total)
         now = datetime.now(UTC)
-        due_at = self.fire_at
-        if due_at is None:
-            delay = timedelta(seconds=self.total_seconds)
-        else:
+        if due_at is not None:
             delay = max(timedelta(0), due_at - now)
         if self.window is not None:
             start = due_at or (now + delay).replace(microsecond=0)
