@@ -77,7 +77,7 @@ class SlowClients:
         self._port = 0
         #: Uploads that are under way.
         self._uploads: set[object] = set()
-        #: What is known of a slow connection, by its inode.
+        #: The connections that are slow now, by their inodes.
         self._slow: dict[int, _Slow] = {}
         if sys.platform == "linux":
             threading.Thread(

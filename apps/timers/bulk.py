@@ -9,7 +9,7 @@ from apps.core.outages import POSTGRES
 from apps.timers.changes import RequestKeyReused
 from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import reaching_postgres
-from apps.timers.storage import bulk, cancelling
+from apps.timers.storage import bulk, changing
 from apps.timers.storage.bulk import Answer, RequestChunk
 from apps.timers.storage.records import NamedTimer
 
@@ -51,7 +51,7 @@ def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
     StoreUnavailable.
     """
     with reaching_postgres():
-        cancelled = cancelling.cancel(timer_ids)
+        cancelled = changing.cancel_many(timer_ids)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled
 

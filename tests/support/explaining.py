@@ -81,7 +81,8 @@ CALLED: dict[str, Any] = {"fired_at": at(0), "attempts": 1}
 CLAIM: dict[str, Any] = {"leased_until": at(20), "claims": 1}
 
 
-#: What is given to `told`; the summary; when what happens next, and what.
+#: The arguments of `told`, then the answer: its summary, and when the next
+#: thing happens and what it is.
 Situation = tuple[dict[str, Any], str, float | None, str]
 
 

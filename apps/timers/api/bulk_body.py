@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 #: The longest item, in bytes; of an array, in characters.
 MOST_ITEM = 128 * 1024
-#: A chunk is stored in one commit. It has so many items at most, and after
-#: so many bytes it gets no other one.
+#: A chunk is stored in one commit. It ends after this many items, or with the
+#: item that brings it to this many bytes.
 CHUNK_ITEMS = 500
 CHUNK_BYTES = 512 * 1024
 _PIECE = 64 * 1024

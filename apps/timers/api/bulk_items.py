@@ -16,8 +16,9 @@ from apps.timers.storage.bulk import Answer, Unwritable
 from apps.timers.storage.records import KeyTaken, NamedTimer
 from apps.webhooks import jsontext
 
-#: So many items are told all that is wrong. Others are told the first thing,
-#: shortly: else answers could be a hundred times as long as the request.
+#: How many items are answered with all that is wrong. Any more are answered
+#: with the first error, cut short: else an answer could be a hundred times as
+#: long as the request.
 MOST_WRONG = 10_000
 _SHORT = 100
 

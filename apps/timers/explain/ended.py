@@ -17,7 +17,7 @@ from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage.changing import MOST_ATTEMPTS
 from apps.timers.storage.explaining import History
 
-#: What it means that a timer failed with an error of this kind.
+#: For each kind of error: why the timer failed.
 _FAILURES = {
     "blocked": "No later attempt would help: it is not sent to an address"
     " that may not be called.",

@@ -109,9 +109,7 @@ def _store(
         if plain:
             found |= _store_plain(connection, plain)
         # All keys at once, so that no two requests wait for each other.
-        lock_keys(connection, list({
-            timer.key: timer for timer in others if timer.key
-        }.values()))
+        lock_keys(connection, others)
         for group in rounds(others, _key):
             found |= {
                 timer_id: KeyTaken(row["holder"])

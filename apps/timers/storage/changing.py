@@ -22,20 +22,31 @@ from apps.timers.storage.rows import Row, named, read_clock
 #: A timer with this many attempts is not replayed. Replays in a loop would
 #: call its receiver for ever.
 MOST_ATTEMPTS = 1_000
+#: How many timers are cancelled in one commit, at most.
+_GROUP = 500
 
 # A timer that is to be retried may have been called. It can be cancelled all
 # the same: it is not called again.
 CANCEL = """
-WITH cancelled AS (
-    UPDATE timer
-    SET outcome = 'cancelled', queued_at = NULL, version = version + 1
-    WHERE id = %(id)s AND fired_at IS NULL AND outcome IS NULL
+WITH waiting AS MATERIALIZED (
+    SELECT id FROM timer
+    WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
       AND (sent_at IS NULL OR retries > 0)
       AND version = coalesce(%(version)s, version)
-    RETURNING id
+    ORDER BY id
+    FOR UPDATE
+),
+cancelled AS (
+    UPDATE timer
+    SET outcome = 'cancelled', queued_at = NULL, version = version + 1
+    FROM waiting WHERE timer.id = waiting.id
+    RETURNING timer.id
+),
+noted AS (
+    INSERT INTO event (timer_id, at, what)
+    SELECT id, clock_timestamp(), 'cancelled' FROM cancelled
 )
-INSERT INTO event (timer_id, at, what)
-SELECT id, clock_timestamp(), 'cancelled' FROM cancelled
+SELECT id FROM cancelled
 """
 
 # A timer stays as it is if another one has its key by now.
@@ -247,9 +258,34 @@ def cancel(timer_id: UUID, version: int | None = None) -> bool:
     The claim re-checks `outcome` under the row's lock. So if a cancel and a
     claim come at the same time, exactly one succeeds. Raises RowUnwritable.
     """
-    with writing_one(), pool().connection() as connection:
-        values = {"id": timer_id, "version": version}
-        return bool(connection.execute(CANCEL, values).rowcount)
+    with writing_one():
+        return bool(_cancel([timer_id], version))
+
+
+def cancel_many(timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Cancel waiting timers, 500 in a commit; return which were cancelled.
+
+    A row that can't be written stays as it is.
+    """
+    cancelled: set[UUID] = set()
+    for first in range(0, len(timer_ids), _GROUP):
+        group = timer_ids[first:first + _GROUP]
+        cancelled.update(each_for_itself(_cancel, group, _skip))
+    return cancelled
+
+
+def _cancel(
+    timer_ids: Sequence[UUID], version: int | None = None
+) -> list[UUID]:
+    values = {"ids": list(timer_ids), "version": version}
+    with pool().connection() as connection:
+        rows = connection.execute(CANCEL, values).fetchall()
+    return [timer_id for (timer_id,) in rows]
+
+
+def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
+    skipped.add(timer_id, reason(error))
+    return []
 
 
 def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
@@ -259,12 +295,7 @@ def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
     with MOST_ATTEMPTS attempts stays as it is, and so does one whose row can't
     be written.
     """
-
-    def bad(timer_id: UUID, error: Exception) -> list[UUID]:
-        skipped.add(timer_id, reason(error))
-        return []
-
-    return set(each_for_itself(_replay, timer_ids, bad))
+    return set(each_for_itself(_replay, timer_ids, _skip))
 
 
 def replay_one(timer_id: UUID) -> bool:
