@@ -36,7 +36,7 @@ from apps.timers.api.bulk_schemas import (
     Cancelled,
     Refused,
 )
-from apps.timers.api.headers import IdempotencyKey
+from apps.timers.api.headers import IDEMPOTENCY_KEY, idempotency_key
 from apps.timers.api.schemas import ErrorOut, TimerCreated
 from apps.timers.storage.bulk import RequestChunk
 
@@ -58,11 +58,9 @@ _PAUSE = 0.0001
         frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
     },
     summary="Set many timers",
-    openapi_extra=DOCUMENT,
+    openapi_extra={**DOCUMENT, **IDEMPOTENCY_KEY},
 )
-def create_timers(
-    request: HttpRequest, idempotency_key: IdempotencyKey = None
-) -> HttpResponseBase:
+def create_timers(request: HttpRequest) -> HttpResponseBase:
     """Set many timers: a JSON array, or lines of JSON (NDJSON).
 
     Lines come as application/x-ndjson: at most 128 KiB each, 64 MiB in all.
@@ -72,15 +70,16 @@ def create_timers(
     may have been stored. Repeat the request with the same Idempotency-Key
     then: nothing is stored twice.
     """
+    key = idempotency_key(request)
     as_lines = request.content_type == LINES
     try:
         if as_lines:
             found = chunks(lines(request.read))
-            return _answer(_stored(found, idempotency_key), LINES)
+            return _answer(_stored(found, key), LINES)
         items = list(islice(array_items(request.read), MOST_ITEMS + 1))
         if len(items) > MOST_ITEMS:
             return _too_many()
-        texts = _stored(chunks(items), idempotency_key)
+        texts = _stored(chunks(items), key)
         return _answer(_as_array(texts), "application/json")
     except NotArray as error:
         return error_response(

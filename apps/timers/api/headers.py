@@ -7,9 +7,7 @@ from typing import Annotated, Any
 from django.http import HttpRequest
 from ninja import Header
 from ninja.errors import ValidationError
-from pydantic import AfterValidator, Field
 
-from apps.timers.api.fields import wrong
 from apps.timers.services import Versions
 from apps.timers.storage.records import RequestKey
 
@@ -17,37 +15,17 @@ _PRINTABLE = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 _STRONG_TAG = re.compile(r'"([0-9]{1,9})"')
 
 
-_TOLD = (
-    "The same key and the same body within 24 hours give the first answer"
-    " again, with 200. Another body is 422."
-)
 _NAME = "Idempotency-Key"
-_WRONG = "must have 1 to 255 printable ASCII characters"
-
-
-def _request_key(value: str) -> str:
-    if not _PRINTABLE.fullmatch(value):
-        raise wrong(_WRONG)
-    return value
-
-
-IdempotencyKey = Annotated[
-    Annotated[
-        str,
-        AfterValidator(_request_key),
-        Field(json_schema_extra={"pattern": f"^{_PRINTABLE.pattern}$"}),
-    ] | None,
-    Header(alias=_NAME, description=_TOLD, examples=["order-17"]),
-]
-#: The same for POST /timer, which reads it itself: to let Ninja read a header
-#: costs a tenth of the request.
+#: What the API's document says of the header. The endpoints read it
+#: themselves: to let Ninja read a header costs a tenth of POST /timer.
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "parameters": [
         {
             "in": "header",
             "name": _NAME,
             "required": False,
-            "description": _TOLD,
+            "description": "The same key and the same body within 24 hours"
+            " give the first answer again, with 200. Another body is 422.",
             "schema": {
                 "type": "string",
                 "pattern": f"^{_PRINTABLE.pattern}$",
@@ -67,18 +45,28 @@ IfMatch = Annotated[
 ]
 
 
+def idempotency_key(request: HttpRequest) -> str | None:
+    """Return a request's `Idempotency-Key`, None if it has none.
+
+    Raises ninja's ValidationError.
+    """
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not _PRINTABLE.fullmatch(key):
+        sentence = "must have 1 to 255 printable ASCII characters"
+        raise ValidationError([
+            {"type": "wrong", "loc": ("header", _NAME), "msg": sentence}
+        ])
+    return key
+
+
 def request_key(request: HttpRequest, time_left: int) -> RequestKey | None:
     """Return a request's key with its fingerprint, None without a key.
 
     Raises ninja's ValidationError.
     """
-    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    key = idempotency_key(request)
     if key is None:
         return None
-    if not _PRINTABLE.fullmatch(key):
-        raise ValidationError([
-            {"type": "wrong", "loc": ("header", _NAME), "msg": _WRONG}
-        ])
     fingerprint = hashlib.sha256(request.body).digest()
     return RequestKey(key, fingerprint, time_left)
 
