@@ -4,11 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal, get_args
 from uuid import UUID
 
 from apps.timers.models import Outcome
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
+
+#: What a timer may be; `reading.STATUS` says which it is.
+Status = Literal[
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +311,7 @@ class StoredTimer:
     labels: Mapping[str, str] | None
     version: int
     attempts: int
-    status: str
+    status: Status
 
     @property
     def waits(self) -> bool:

@@ -55,7 +55,7 @@ BODIES: list[tuple[object, str, str]] = [
     ({"host": "a.example", "limit": 5.0}, "limit", "whole number"),
     ({"host": "\ud800"}, "host", "U+D800"),
     ({"host": "a.example", "after": NOBODY}, "after", "`next`"),
-    ([], "body", "status, host, from, to"),
+    ([], "body", "host, from, to, ids, status"),
 ]
 
 
