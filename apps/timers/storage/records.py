@@ -284,6 +284,7 @@ class StoredTimer:
     """
 
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     url: str
     method: str
@@ -300,7 +301,6 @@ class StoredTimer:
     at_least_once: bool
     max_lateness: timedelta | None
     key: str | None
-    labels: Mapping[str, str] | None
     version: int
     attempts: int
     status: str
