@@ -292,6 +292,7 @@ class StoredTimer:
     """
 
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     url: str
     method: str
@@ -308,7 +309,6 @@ class StoredTimer:
     at_least_once: bool
     max_lateness: timedelta | None
     key: str | None
-    labels: Mapping[str, str] | None
     version: int
     attempts: int
     status: Status
