@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from io import StringIO
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -30,14 +31,14 @@ DEAD = "leased_until = now() - interval '1 s'"
 LONG_AGO = "created_at = created_at - interval '1 day'"
 
 
-def restored(seconds: float = -10, **options: object) -> UUID:
+def restored(seconds: float = -10, **options: Any) -> UUID:
     """Return a timer that was set a day ago."""
     timer_id = new_timer(seconds, **options)
     change(timer_id, LONG_AGO)
     return timer_id
 
 
-def held_by_the_dead(more: str = DEAD, **options: object) -> UUID:
+def held_by_the_dead(more: str = DEAD, **options: Any) -> UUID:
     timer_id = claimed(restored(**options)).id
     change(timer_id, more)
     return timer_id
