@@ -90,6 +90,7 @@ UNQUEUE = """
 WITH unsent AS MATERIALIZED (
     SELECT id FROM timer
     WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+      AND queued_at IS NOT NULL
     ORDER BY id
     FOR UPDATE
 )

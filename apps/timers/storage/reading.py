@@ -26,6 +26,7 @@ from apps.timers.storage.records import (
     ClockReading,
     Definition,
     Early,
+    Held,
     StoredTimer,
 )
 from apps.timers.storage.rows import Row, named
@@ -95,7 +96,7 @@ SHOWN = f"""
 _shown = _getter(StoredTimer)
 
 
-def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
+def claim_answer(row: Row, clock: ClockReading) -> Claim | Early | Held:
     """Return the answer to a claim.
 
     Raises ValueError for a claimed row that can't be called.
@@ -103,6 +104,8 @@ def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
     wait = row["wait"]
     if wait is not None:
         return Early(wait.total_seconds(), row["moved"])
+    if row["held"]:
+        return Held()
     return claim(row, clock)
 
 

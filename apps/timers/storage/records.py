@@ -221,6 +221,15 @@ class Early:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A claim refused since the operator holds all calls."""
+
+
+#: None: the timer is someone else's, has ended, or never was.
+ClaimAnswer = Claim | Early | Held | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to call; `error` is the failure's kind and detail."""
 
