@@ -13,6 +13,7 @@ from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.fitness import unfit
 from apps.core.outages import RABBITMQ_AWAY, describe
 from apps.monitoring import processes
+from apps.monitoring.upkeep import UPKEEP
 
 router = Router(tags=["health"])
 
@@ -33,7 +34,8 @@ class Readiness(BaseModel):
     """Whether requests can be served, and what is wrong if not.
 
     Without RabbitMQ, or while dispatchers or workers can't do their work,
-    timers are still taken, and wait in Postgres: that is `degraded`.
+    timers are still taken, and wait in Postgres: that is `degraded`. So is a
+    Postgres that is kept from cleaning up.
     Without Postgres, or with one that takes no writes, nothing works:
     `unready`. `troubles` is there when there are any.
     """
@@ -85,7 +87,7 @@ def _look(connection: Connection, found: Readiness) -> None:
     roles = ["dispatcher", "worker"] if settings.RABBITMQ_URL else ["worker"]
     known = RABBITMQ_AWAY if found.rabbitmq == "away" else None
     troubles = processes.troubles(connection, roles, known=known)
-    found.troubles = troubles or None
+    found.troubles = [*troubles, *UPKEEP.troubles(connection)] or None
 
 
 def _unreadable(connection: Connection) -> str | None:
