@@ -18,7 +18,7 @@ YEAR = 365 * 86_400
 
 def execute(query: str, *values: object) -> list[Any]:
     with pool().connection() as connection:
-        cursor = connection.execute(query, values)
+        cursor = connection.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
 
 

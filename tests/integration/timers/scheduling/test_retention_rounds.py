@@ -193,7 +193,7 @@ def test_a_kill_leaves_nothing_half_done() -> None:
         return not execute(
             "SELECT pid FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND query LIKE 'WITH ended%DELETE FROM attempt%'"
+            " AND state = 'active' AND query LIKE '%DELETE FROM attempt%'"
         )
 
     eventually(has_gone)
