@@ -15,7 +15,7 @@ from apps.core import database
 from apps.core.database import close_pool, pool
 from apps.timers.storage import claiming, queueing, recording
 from apps.timers.storage.records import Claim, ClaimRequest, Mark
-from tests.support.rows import database_clock, fill, new_timers, report
+from tests.support.rows import database_clock, new_timers, report
 
 pytestmark = [
     pytest.mark.load, pytest.mark.timeout(1200),
@@ -30,6 +30,35 @@ VACUUM = 200
 WAITING, FIRING = 20, 2
 URL = "https://receiver.example/orders/17/reminders"
 
+#: How many days the partitions by id are for.
+PARTITIONS = 40
+# The table as it is, with its indexes, in partitions.
+DIVIDE = f"""
+DO $$
+DECLARE
+    definition text;
+    first text := 'MINVALUE';
+    next text;
+BEGIN
+    CREATE TABLE parts (LIKE timer INCLUDING DEFAULTS) PARTITION BY RANGE (id);
+    FOR day IN 1..{PARTITIONS} LOOP
+        next := CASE day WHEN {PARTITIONS} THEN 'MAXVALUE' ELSE quote_literal(
+            rpad(lpad(to_hex((extract(epoch FROM
+                now() + (day - {PARTITIONS} + 1) * interval '1 day'
+            ) * 1000)::bigint), 12, '0') || '7', 32, '0')::uuid) END;
+        EXECUTE format('CREATE TABLE part%s PARTITION OF parts'
+                       ' FOR VALUES FROM (%s) TO (%s)', day, first, next);
+        first := next;
+    END LOOP;
+    FOR definition IN SELECT indexdef FROM pg_indexes
+                      WHERE tablename = 'timer' LOOP
+        EXECUTE replace(replace(definition, 'INDEX timer_', 'INDEX parts_'),
+                        '.timer USING', '.parts USING');
+    END LOOP;
+    ALTER TABLE timer RENAME TO whole;
+    ALTER TABLE parts RENAME TO timer;
+END $$
+"""
 #: What differs: SQL to run first.
 SCHEMAS = {
     "as it is": "SELECT",
@@ -41,8 +70,27 @@ SCHEMAS = {
         "CREATE INDEX timer_ended ON timer (fired_at)"
         " WHERE outcome IS NOT NULL"
     ),
+    "partitions by id": DIVIDE,
 }
-UNDO = "ALTER TABLE timer RESET (fillfactor); DROP INDEX IF EXISTS timer_ended"
+UNDO = """
+DO $$ BEGIN
+    DROP INDEX IF EXISTS timer_ended;
+    IF to_regclass('whole') IS NULL THEN
+        ALTER TABLE timer RESET (fillfactor);
+    ELSE
+        DROP TABLE timer;
+        ALTER TABLE whole RENAME TO timer;
+    END IF;
+END $$
+"""
+# Sleepers of the last 23 days.
+SLEEP = """
+INSERT INTO timer (id, url, host, created_at, due_at, next_at)
+SELECT uuidv7(-n * interval '10 s'), 'https://a.example/', 'a.example', now(),
+       now() + n * interval '1 min' + interval '1 day',
+       now() + n * interval '1 min' + interval '1 day'
+FROM generate_series(1, 200000) AS n
+"""
 
 
 class Costs:
@@ -114,13 +162,17 @@ def figures() -> dict[str, int]:
     with pool().connection() as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
         row = connection.execute(
-            "SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd,"
-            " pg_relation_size('timer'), pg_indexes_size('timer'),"
-            " pg_total_relation_size('attempt')"
-            " FROM pg_stat_user_tables WHERE relname = 'timer'"
+            "SELECT sum(n_tup_ins), sum(n_tup_upd), sum(n_tup_hot_upd),"
+            " sum(pg_relation_size(relid)), sum(pg_indexes_size(relid)),"
+            " pg_total_relation_size('attempt'),"
+            " pg_current_wal_insert_lsn() - '0/0'"
+            " FROM pg_stat_user_tables"
+            " WHERE relname IN ('timer', 'whole') OR relname LIKE 'part%'"
         ).fetchone()
     assert row is not None
-    names = ("inserted", "updated", "hot", "table", "indexes", "attempts")
+    names = (
+        "inserted", "updated", "hot", "table", "indexes", "attempts", "wal"
+    )
     return dict(zip(names, row, strict=True))
 
 
@@ -136,9 +188,8 @@ def test_what_a_life_costs(
     with pool().connection() as connection:
         connection.execute(SCHEMAS[schema])
     try:
-        tomorrow = "now() + n * interval '1 s' + interval '1 day'"
-        fill(200_000, f"due_at = {tomorrow}; next_at = {tomorrow};"
-                      " host = 'a.example'")
+        with pool().connection() as connection:
+            connection.execute(SLEEP)
         vacuum()
         before, costs = figures(), Costs()
         live(costs, far=far)
@@ -155,10 +206,11 @@ def test_what_a_life_costs(
         name: round(used[name] / TIMERS)
         for name in ("table", "indexes", "attempts")
     }
+    wal = used["wal"] / TIMERS
     print(
         f"\n{schema}, {'far' if far else 'near'}:"
         f" µs {each}, in all {sum(each.values()):.1f};"
         f" versions {1 + used['updated'] / used['inserted']:.2f},"
         f" HOT {used['hot'] / used['updated']:.0%};"
-        f" bytes {sizes}, in all {sum(sizes.values())}"
+        f" bytes {sizes}, in all {sum(sizes.values())}, of WAL {wal:.0f}"
     )
