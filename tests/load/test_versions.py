@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from apps.core import database
-from apps.core.database import close_pool, pool
+from apps.core.database import close_pool, connect, pool
 from apps.timers.storage import claiming, queueing, recording
 from apps.timers.storage.records import Claim, ClaimRequest, Mark
 from tests.support.rows import database_clock, new_timers, report
@@ -185,10 +185,10 @@ def test_what_a_life_costs(
     monkeypatch.setattr(database, "_LIFETIME", 3600.0)
     close_pool()
     pool().wait()
-    with pool().connection() as connection:
+    with connect() as connection:
         connection.execute(SCHEMAS[schema])
     try:
-        with pool().connection() as connection:
+        with connect() as connection:
             connection.execute(SLEEP)
         vacuum()
         before, costs = figures(), Costs()
@@ -196,7 +196,7 @@ def test_what_a_life_costs(
         vacuum()
         after = figures()
     finally:
-        with pool().connection() as connection:
+        with connect() as connection:
             connection.execute(UNDO)
     used = {name: after[name] - before[name] for name in after}
     each = {

@@ -9,13 +9,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import psycopg
 import pytest
+from dramatiq import Worker
 
+from apps.broker.memory import MemoryBroker
 from apps.core.database import connect, connection_arguments
 from apps.core.outages import TROUBLES
+from apps.timers.firing import worker
+from apps.timers.firing.worker import WorkerLifecycle
+from apps.timers.management.commands import dispatch_timers
 from apps.timers.models import Outcome
 from apps.timers.scheduling import retention as rounds
 from apps.timers.scheduling.retention import Retention, run_once
@@ -209,7 +215,10 @@ def test_a_kill_leaves_nothing_half_done() -> None:
 @pytest.mark.usefixtures("clean_rows")
 def test_a_row_that_cannot_be_removed_harms_no_other() -> None:
     # Given a row that nobody can delete, and labels that nobody has written
-    sealed, *others = (delivered() for _ in range(5))
+    sealed, *others = (delivered() for _ in range(4))
+    labelled = named(None, user="17")
+    naming.create([labelled])
+    recording.record([report(claimed(labelled.timer.id))])
     change(others[0], "labels = '[1]'")
     pass_days(31)
     execute(
@@ -276,3 +285,48 @@ def test_the_thread_outlives_an_outage_and_ends_when_told(
     finally:
         thread.close()
     assert not thread._thread.is_alive()
+
+
+# --- where it runs ---------------------------------------------------------
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Begin rounds often, and leave heartbeats nowhere else."""
+    monkeypatch.setattr(rounds, "_INTERVAL", 0.05)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.usefixtures("often", "ladder")
+def test_a_dispatcher_removes_what_ended_long_ago() -> None:
+    delivered()
+    pass_days(31)
+    stopping = threading.Event()
+    running = threading.Thread(target=dispatch_timers._run, args=(stopping,))
+    running.start()
+    try:
+        eventually(lambda: not kept())
+    finally:
+        stopping.set()
+        running.join(10)
+    assert not running.is_alive()
+
+
+@pytest.mark.usefixtures("often")
+def test_a_worker_that_feeds_itself_removes_what_ended_long_ago(
+    memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "claims", Mock())
+    monkeypatch.setattr(worker, "close_pool", lambda: None)
+    delivered()
+    pass_days(31)
+    running = Worker(memory_broker, worker_threads=1)
+    lifecycle = WorkerLifecycle()
+    lifecycle.after_worker_boot(memory_broker, running)
+    try:
+        eventually(lambda: not kept())
+    finally:
+        lifecycle.before_worker_shutdown(memory_broker, running)
+        lifecycle.after_worker_shutdown(memory_broker, running)

@@ -7,13 +7,20 @@ from django.test import Client
 from pytest_django import Settings
 
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage import by_key, changing, naming, recording
+from apps.timers.storage import (
+    by_key,
+    changing,
+    naming,
+    recording,
+    retention,
+)
 from apps.timers.storage.records import Change
 from tests.support.ended import (
     ENDED,
     YEAR,
     cancelled,
     counts,
+    delivered,
     execute,
     kept,
     named,
@@ -139,6 +146,23 @@ def test_a_replayed_timer_counts_from_its_last_end(outcome: Outcome) -> None:
     pass_days(60)
     assert removed() == 1
     assert kept() == {waits}
+
+
+def test_what_changed_since_it_was_found_stays() -> None:
+    # Given timers that a walk could have found before they changed
+    replayed = given_up(Outcome.FAILED).id
+    pass_days(99)
+    changing.replay([replayed])
+    ended, dropped = delivered(), cancelled()
+    tried = given_up(Outcome.FAILED).id
+    overdue = new_timer(-5 * 86_400)
+    change(tried, "due_at = '2020-01-01'")
+    change(dropped, "due_at = '2020-01-01', next_at = '2020-01-01'")
+
+    # When they are to be removed, Then all stay
+    found = [replayed, ended, tried, dropped, overdue]
+    assert retention._remove(timedelta(days=1), found) == [0]
+    assert kept() == set(found)
 
 
 def test_all_that_is_kept_about_a_timer_goes_and_nothing_else() -> None:
