@@ -6,6 +6,7 @@ statements run in groups of 50, on one connection, beside 200,000 sleepers.
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ import pytest
 
 from apps.core import database
 from apps.core.database import close_pool, connect, pool
-from apps.timers.storage import claiming, queueing, recording
+from apps.timers.storage import claiming, queueing, recording, retention
 from apps.timers.storage.records import Claim, ClaimRequest, Mark
 from tests.support.rows import database_clock, new_timers, report
 
@@ -214,3 +215,71 @@ def test_what_a_life_costs(
         f" HOT {used['hot'] / used['updated']:.0%};"
         f" bytes {sizes}, in all {sum(sizes.values())}, of WAL {wal:.0f}"
     )
+
+
+END = """
+WITH stored AS (
+    INSERT INTO timer (id, url, host, created_at, due_at, next_at, fired_at,
+                       claim_token, claims, sent_at, outcome, status_code)
+    SELECT uuidv7(), %(url)s, 'receiver.example', now(), at, at, at,
+           gen_random_uuid(), 1, at, 'delivered', 200
+    FROM (SELECT now() - n * interval '1 ms' AS at
+          FROM generate_series(1, 40000) AS n) AS moments
+    RETURNING id, due_at
+)
+INSERT INTO attempt (timer_id, number, due_at, status_code, duration)
+SELECT id, 1, due_at, 200, interval '5 ms' FROM stored
+"""
+#: What ended on one day, with the indexes that lists need.
+A_DAY = """
+CREATE TABLE ended (LIKE timer INCLUDING ALL);
+CREATE TABLE ended_attempt (LIKE attempt INCLUDING ALL)
+"""
+MOVE = """
+WITH gone AS (
+    DELETE FROM timer WHERE id = ANY(%(ids)b) RETURNING *
+),
+tried AS (
+    DELETE FROM attempt WHERE timer_id = ANY(%(ids)b) RETURNING *
+),
+kept AS (
+    INSERT INTO ended SELECT * FROM gone
+)
+INSERT INTO ended_attempt SELECT * FROM tried
+"""
+
+
+def move(ids: list[UUID]) -> None:
+    with pool().connection() as connection:
+        connection.execute(MOVE, {"ids": ids})
+
+
+def remove(ids: list[UUID]) -> None:
+    assert retention._remove(timedelta(0), ids) == [len(ids)]
+
+
+@pytest.mark.parametrize("way", [remove, move])
+def test_what_the_end_of_retention_costs(
+    way: Callable[[list[UUID]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LIFETIME", 3600.0)
+    close_pool()
+    pool().wait()
+    with connect() as connection:
+        connection.execute(A_DAY)
+        try:
+            connection.execute(SLEEP)
+            connection.execute(END, {"url": URL})
+            vacuum()
+            ids = [timer_id for (timer_id,) in connection.execute(
+                "SELECT id FROM timer WHERE outcome IS NOT NULL ORDER BY id"
+            )]
+            costs = Costs()
+            for first in range(0, len(ids), 500):
+                group = ids[first:first + 500]
+                costs.of("each", lambda: way(group))  # noqa: B023
+            costs.of("vacuum", vacuum)
+        finally:
+            connection.execute("DROP TABLE ended, ended_attempt")
+    for name, ns in costs.spent.items():
+        print(f"\n{way.__name__}, {name}: {ns / len(ids) / 1000:.1f} µs")
