@@ -72,6 +72,12 @@ RABBITMQ_QUEUE_TYPE = env.choice("RABBITMQ_QUEUE_TYPE", "classic", "quorum")
 
 # --- Timers --------------------------------------------------------------
 MAX_TIMER_DAYS = env.whole("MAX_TIMER_DAYS", 365, least=1, most=36_500)
+# How long timers are kept once they have ended; 0: for ever. The second one is
+# for those that are failed or unknown.
+RETENTION_DAYS = env.whole("RETENTION_DAYS", 30, least=0, most=36_500)
+RETENTION_FAILED_DAYS = env.whole(
+    "RETENTION_FAILED_DAYS", 90, least=0, most=36_500
+)
 
 # --- Worker --------------------------------------------------------------
 WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)

@@ -14,6 +14,7 @@ from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.fitness import unfit
 from apps.core.outages import RABBITMQ_AWAY, describe
 from apps.monitoring import processes
+from apps.monitoring.upkeep import UPKEEP
 
 router = Router(tags=["health"])
 
@@ -34,10 +35,10 @@ class Readiness(BaseModel):
     """Whether requests can be served, and what is wrong if not.
 
     Without RabbitMQ, or while dispatchers or workers can't do their work,
-    timers are still taken, and wait in Postgres: that is `degraded`.
-    So it is while the operator holds all calls (`held_since`). Without
-    Postgres, or with one that takes no writes, nothing works: `unready`.
-    `troubles` is there when there are any.
+    timers are still taken, and wait in Postgres: that is `degraded`. So it is
+    while the operator holds all calls (`held_since`), and while Postgres is
+    kept from cleaning up. Without Postgres, or with one that takes no writes,
+    nothing works: `unready`. `troubles` is there when there are any.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": {
@@ -88,7 +89,9 @@ def _look(connection: Connection, found: Readiness) -> None:
     roles = ["dispatcher", "worker"] if settings.RABBITMQ_URL else ["worker"]
     known = RABBITMQ_AWAY if found.rabbitmq == "away" else None
     troubles = processes.troubles(connection, roles, known=known)
-    found.troubles = [*_held(connection, found), *troubles] or None
+    found.troubles = [
+        *_held(connection, found), *troubles, *UPKEEP.troubles(connection),
+    ] or None
 
 
 def _held(connection: Connection, found: Readiness) -> list[str]:

@@ -54,7 +54,7 @@ SELECT id FROM cancelled
 # to a lost claim: the token is gone.
 LOCK_KEYS = """
 SELECT FROM timer_key
-WHERE key IN (SELECT key FROM timer WHERE id = ANY(%(ids)b))
+WHERE key = ANY(ARRAY(SELECT key FROM timer WHERE id = ANY(%(ids)b)))
 ORDER BY key
 FOR UPDATE
 """

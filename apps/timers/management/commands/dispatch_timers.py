@@ -14,6 +14,7 @@ from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
 from apps.monitoring.processes import Notices
 from apps.timers.scheduling import dispatcher
+from apps.timers.scheduling.retention import Retention
 from apps.timers.scheduling.steps import Turn
 from apps.timers.scheduling.wakeups import Wakeups
 
@@ -27,7 +28,8 @@ class Command(BaseCommand):
 
     help = (
         "Move timers to RabbitMQ as they come near, requeue what was lost,"
-        " take over from dead workers. Any number may run side by side."
+        " take over from dead workers, remove what was kept long enough. Any"
+        " number may run side by side."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,11 +56,13 @@ def _run(stopping: threading.Event) -> None:
 
     keep_beating("dispatcher", stopping, look)
     notices = Notices("dispatcher", look)
+    retention = Retention()
     logger.info("dispatcher started")
     while not stopping.is_set():
         if not _pass(stopping, health):
             wakeups.wait(_INTERVAL)
     wakeups.close()
+    retention.close()
     notices.close()
     logger.info("dispatcher stopped")
 

@@ -19,6 +19,7 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    retention,
     taking_over,
 )
 from apps.timers.storage.records import (
@@ -187,6 +188,15 @@ def statements(
         ),
         "take over, answered": (
             lambda: taking_over.answered(limit=BATCH), {"timer_leased"}
+        ),
+        "find what ended long ago": (
+            lambda: list(retention.remove(
+                Outcome.FAILED, timedelta(seconds=9_000)
+            )),
+            {"timer_by_status"},
+        ),
+        "remove": (
+            lambda: retention._remove(timedelta(seconds=9_000), ids), pkey
         ),
         "free what is stuck": (
             taking_over.free_stuck,
