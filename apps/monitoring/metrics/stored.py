@@ -40,8 +40,8 @@ def _count(queued: str, span: str) -> str:
     return f"""
     (SELECT count(*) FROM (
         SELECT FROM timer WHERE {_WAITING} {queued} AND {span}
-        ORDER BY next_at LIMIT {MOST}
-     ) AS some)"""
+        ORDER BY next_at LIMIT %(most)s
+     ) AS found)"""
 
 
 def _oldest(queued: str) -> str:
@@ -63,7 +63,7 @@ estimated AS (
            / current_setting('block_size')::integer AS far
     FROM pg_class WHERE oid = to_regclass('timer_unqueued')
 )
-SELECT CASE WHEN counted.far < {MOST} THEN counted.far
+SELECT CASE WHEN counted.far < %(most)s THEN counted.far
             ELSE greatest(counted.far, (SELECT far FROM estimated))
        END AS sleeping,
        {_count("NULL", _NEAR)} + {_count("NOT NULL", _NEAR)} AS near,
@@ -111,7 +111,7 @@ _ANSWERS = (
 def read() -> dict[str, float]:
     """Ask Postgres; raise psycopg.Error."""
     with list_pool().connection(_PATIENCE) as connection:
-        cursor = connection.execute(NUMBERS)
+        cursor = connection.execute(NUMBERS, {"most": MOST})
         row = cursor.fetchone()
         assert row is not None
         assert cursor.description is not None
