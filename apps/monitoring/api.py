@@ -81,7 +81,6 @@ def readyz(request: HttpRequest) -> Status[Readiness]:
 
 @router.get(
     "/metrics",
-    response={503: None},
     summary="Read the numbers",
     openapi_extra={"responses": {200: {
         "description": "All metrics, each with its type and a sentence.",
