@@ -20,4 +20,4 @@ def parsed(text: str) -> Counter[str]:
         " ".join([sample.name, *sample.labels.values()]): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-    })  # type: ignore[arg-type]
+    })

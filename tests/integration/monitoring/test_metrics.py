@@ -83,6 +83,7 @@ def start_web(service: Service, processes: int) -> Process:
 
 def set_many(service: Service, count: int, **timer: Any) -> list[str]:
     item = {"hours": 0, "minutes": 0, "seconds": 0, **timer}
+    answers: Any
     status, answers = service.request("POST", "/timers", [item] * count)
     assert status == 200
     return [each["id"] for each in answers]

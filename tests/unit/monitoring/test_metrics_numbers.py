@@ -86,14 +86,16 @@ def test_only_a_known_value_is_counted() -> None:
 def test_many_threads_lose_no_count(own: Numbers) -> None:
     counter = Counter("some_total", "Some.")
     own.share("web")
+
+    def count_to_2000() -> None:
+        for _ in range(2000):
+            counter.add()
+
     was = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         threads = [
-            threading.Thread(
-                target=lambda: [counter.add() for _ in range(2000)]
-            )
-            for _ in range(8)
+            threading.Thread(target=count_to_2000) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
