@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -66,6 +66,17 @@ def words(name: str, default: str = "") -> tuple[str, ...]:
     """Return a comma-separated list; an empty one when set but empty."""
     raw = os.environ.get(name, default)
     return tuple(word.strip() for word in raw.split(",") if word.strip())
+
+
+def address(name: str, default: str) -> str:
+    """Return an IP address of this machine to listen on."""
+    raw = text(name, default)
+    try:
+        return str(ip_address(raw))
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name}={raw!r} must be an IP address, such as 127.0.0.1."
+        ) from None
 
 
 def networks(name: str) -> tuple[Network, ...]:

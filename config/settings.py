@@ -99,6 +99,10 @@ WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
 )
 WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 
+# --- Metrics of workers and dispatchers; port 0: none --------------------
+METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
+METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
+
 # --- Logs ----------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", "debug", "warning").upper()
@@ -126,6 +130,7 @@ LOGGING = {
     },
     "loggers": {
         "apps": {"level": LOG_LEVEL},
+        "config": {"level": LOG_LEVEL},
         # Dramatiq logs each message at DEBUG and its threads at INFO. pika
         # logs ten lines about one lost connection.
         "dramatiq": {"level": "WARNING"},

@@ -5,8 +5,9 @@ from typing import Literal
 
 import psycopg
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from apps.broker.interface import ON_TIME, get_broker
@@ -14,6 +15,7 @@ from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.fitness import unfit
 from apps.core.outages import RABBITMQ_AWAY, describe
 from apps.monitoring import processes
+from apps.monitoring.metrics.exposition import all_numbers
 from apps.monitoring.upkeep import UPKEEP
 
 router = Router(tags=["health"])
@@ -79,6 +81,28 @@ def readyz(request: HttpRequest) -> Status[Readiness]:
     if rabbitmq == "away" or found.troubles:
         found.status = "degraded"
     return Status(200, found)
+
+
+@router.get(
+    "/metrics",
+    summary="Read the numbers",
+    openapi_extra={"responses": {200: {
+        "description": "All metrics, each with its type and a sentence.",
+        "content": {"text/plain": {
+            "schema": {"type": "string"},
+            "example": "# HELP timers_created_total Timers that were stored."
+            "\n# TYPE timers_created_total counter"
+            "\ntimers_created_total 17.0\n",
+        }},
+    }}},
+)
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Return what this server's web processes count, for Prometheus.
+
+    Whoever may use the API may read it.
+    """
+    text = generate_latest(all_numbers())
+    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _look(connection: Connection, found: Readiness) -> None:
