@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from apps.core import uploads
+from config.request_id import chosen
 from config.slow_clients import LIMIT, SlowClients
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Front:
             return self._answer(environ, start_response)
         if not _taken(self._places):
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 "Too many requests are under way; try again.",
             )
         if _operation(environ) == uploads.OPERATION:
@@ -68,7 +69,7 @@ class Front:
         try:
             if not self._read_body(environ):
                 return _refuse(
-                    start_response, "408 Request Timeout",
+                    environ, start_response, "408 Request Timeout",
                     "The body did not arrive whole.",
                 )
             self._turns.get()
@@ -89,7 +90,7 @@ class Front:
         if not _taken(self._uploads):
             self._places.put(None)
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 f"{UPLOADS} requests for many timers are under way; try again"
                 " when one of them has ended.",
             )
@@ -181,7 +182,10 @@ def _taken(tokens: SimpleQueue[None]) -> bool:
 
 
 def _refuse(
-    start_response: "StartResponse", status: str, detail: str
+    environ: dict[str, Any],
+    start_response: "StartResponse",
+    status: str,
+    detail: str,
 ) -> list[bytes]:
     body = json.dumps({"detail": detail, "errors": []}).encode()
     start_response(
@@ -191,6 +195,7 @@ def _refuse(
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
             ("Retry-After", "1"),
+            ("X-Request-Id", chosen(environ.get("HTTP_X_REQUEST_ID"))),
         ],
     )
     return [body]

@@ -84,6 +84,12 @@ RABBITMQ_QUEUE_TYPE = env.choice("RABBITMQ_QUEUE_TYPE", "classic", "quorum")
 
 # --- Timers --------------------------------------------------------------
 MAX_TIMER_DAYS = env.whole("MAX_TIMER_DAYS", 365, least=1, most=36_500)
+# How long timers are kept once they have ended; 0: for ever. The second one is
+# for those that are failed or unknown.
+RETENTION_DAYS = env.whole("RETENTION_DAYS", 30, least=0, most=36_500)
+RETENTION_FAILED_DAYS = env.whole(
+    "RETENTION_FAILED_DAYS", 90, least=0, most=36_500
+)
 
 # --- Worker --------------------------------------------------------------
 WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
@@ -104,6 +110,10 @@ WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
     "WEBHOOK_CONNECT_RETRY_SECONDS", 900, least=0, most=86_400
 )
 WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
+
+# --- Metrics of workers and dispatchers; port 0: none --------------------
+METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
+METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
 
 # --- Logs ----------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
@@ -132,6 +142,7 @@ LOGGING = {
     },
     "loggers": {
         "apps": {"level": LOG_LEVEL},
+        "config": {"level": LOG_LEVEL},
         # Dramatiq logs each message at DEBUG and its threads at INFO. pika
         # logs ten lines about one lost connection.
         "dramatiq": {"level": "WARNING"},

@@ -88,6 +88,7 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """
     worker = commands.worker(options.worker_processes, options.worker_threads)
     web = commands.web(HOST, options.port, options.web_workers)
+    envs = {"dispatcher": _with_next_port(env)}
     found = {"worker": worker, "dispatcher": commands.DISPATCHER, "web": web}
     if options.shape == "run":
         del found["dispatcher"]
@@ -96,11 +97,22 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     )
     return [
         *(
-            Service(name, command, env, directory=ROOT)
+            Service(name, command, envs.get(name, env), directory=ROOT)
             for name, command in found.items()
         ),
         recovery,
     ]
+
+
+def _with_next_port(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the port after the worker's METRICS_PORT.
+
+    A wrong port stays as it is: the process says so.
+    """
+    port = env.get("METRICS_PORT", "").strip()
+    if not port.isdecimal() or int(port) == 0:
+        return dict(env)
+    return {**env, "METRICS_PORT": str(int(port) + 1)}
 
 
 def _number(

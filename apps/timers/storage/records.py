@@ -221,6 +221,15 @@ class Early:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A claim refused since the operator holds all calls."""
+
+
+#: None: the timer is someone else's, has ended, or never was.
+ClaimAnswer = Claim | Early | Held | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to call; `error` is the failure's kind and detail."""
 
@@ -292,6 +301,7 @@ class StoredTimer:
     """
 
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     url: str
     method: str
@@ -308,7 +318,6 @@ class StoredTimer:
     at_least_once: bool
     max_lateness: timedelta | None
     key: str | None
-    labels: Mapping[str, str] | None
     version: int
     attempts: int
     status: Status

@@ -182,3 +182,24 @@ def test_a_database_url_is_what_libpq_makes_of_it(
     names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
     assert tuple(entry[name] for name in names) == expected
     assert entry["OPTIONS"] == options
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [("", "127.0.0.1"), (" 0.0.0.0 ", "0.0.0.0"), ("::", "::"),
+     ("0::1", "::1")],
+)
+def test_an_address_to_listen_on(
+    raw: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    assert env.address("A_SETTING", "127.0.0.1") == read
+
+
+@pytest.mark.parametrize("raw", ["localhost", "1.2.3", "*", "1.2.3.4:9100"])
+def test_an_address_is_no_name(
+    raw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    with pytest.raises(ImproperlyConfigured, match="must be an IP address"):
+        env.address("A_SETTING", "127.0.0.1")
