@@ -4,6 +4,7 @@ docs/configuration.md describes each variable.
 """
 
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 
 from config import env
@@ -19,14 +20,25 @@ SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
+# Where clients reach the API. `deploy.commands web` listens on all addresses.
+API_ADDRESS = env.address("API_ADDRESS", "::")
+# Whether each request needs a key. If only this machine reaches the API, none
+# is needed, unless this says otherwise.
+REQUIRE_API_KEY = env.flag(
+    "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
+)
 
 INSTALLED_APPS = [
     "ninja",
     "apps.broker",
+    "apps.accounts",
     "apps.timers",
     "apps.monitoring",
 ]
-MIDDLEWARE = ["config.middleware.RequestGuard"]
+MIDDLEWARE = [
+    "config.middleware.RequestGuard",
+    "apps.accounts.access.ApiKeys",
+]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [

@@ -62,6 +62,7 @@ def environment(
         "DATABASE_URL": database_url,
         "RABBITMQ_URL": rabbitmq_url,
         "DATA_DIR": str(options.data_dir),
+        "API_ADDRESS": HOST,
         "WORKER_PROCESSES": str(options.worker_processes),
         "WORKER_THREADS": str(options.worker_threads),
         **commands.ENVIRONMENT,

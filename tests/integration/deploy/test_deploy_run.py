@@ -1,6 +1,7 @@
 """`make run` as a user meets it: the whole service, killed and started."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -77,6 +78,7 @@ def test_timers_outlive_a_power_cut(
     secret, said = file.read_text(), service.log.read_text()
     assert str(file) in said
     assert secret.strip() not in said
+    assert json.loads(manage(service, "api_keys", "list", "--json")) == []
     created = [service.set_timer(2, receiver.url()) for _ in range(10)]
     tree = psutil.Process(first.pid).children(recursive=True)
     first.kill()
@@ -99,6 +101,22 @@ def test_timers_outlive_a_power_cut(
     assert second.wait(30) == 0
     all_gone(tree, 5)
     assert receiver.counts() == dict.fromkeys(created, 1)
+
+    # Nothing runs any more, so there is nothing to manage
+    assert "no service runs on the data" in manage(service, "accounts", "list")
+
+
+def manage(service: Service, *args: str) -> str:
+    """Run a management command for a service; return what it printed."""
+    env = {key: value for key, value in os.environ.items()
+           if key not in {"DATABASE_URL", "RABBITMQ_URL"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.local", "manage", *args],
+        cwd="/", env={**env, "DATA_DIR": str(service.directory),
+                      "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    return done.stdout or done.stderr
 
 
 def test_a_port_in_use_is_named_before_anything_starts(
