@@ -38,7 +38,10 @@ IN_README = re.findall(
 #: The compose file sets these itself, or has no use for them.
 NOT_COMPOSE = {"DATA_DIR", "DATABASE_URL", "RABBITMQ_URL"}
 #: What the compose file has a default for that is not the service's own.
-OF_COMPOSE = {"CALLS_SUBNET", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET"}
+OF_COMPOSE = {
+    "ALLOWED_HOSTS", "CALLS_SUBNET", "INBOX", "WEBHOOK_ALLOWED_NETWORKS",
+    "WEBHOOK_SECRET",
+}
 
 PROGRAM = """
 import json
