@@ -93,7 +93,8 @@ def test_how_late_a_call_is_counts_from_its_due_time() -> None:
         ("2026-01-31T12:00:00+00:00", True), ("soon", False),
         ("2026-01-31T12:00:00", False),
     ):
-        call(**{"timer-due-at": due, "timer-attempt": "2"})
+        headers: dict[str, Any] = {"timer-due-at": due, "timer-attempt": "2"}
+        call(**headers)
         kept = calls()["calls"][-1]
         assert (kept["late_ms"] is not None) == late
         assert kept["attempt"] == "2"
