@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from config import env
-from config.logs import not_503
+from config.logs import not_503, unasked
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -29,14 +29,18 @@ REQUIRE_API_KEY = env.flag(
 )
 
 INSTALLED_APPS = [
+    "django.contrib.staticfiles",
     "ninja",
     "apps.broker",
     "apps.accounts",
     "apps.timers",
     "apps.monitoring",
+    "apps.dashboard",
+    "apps.inbox",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestGuard",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.accounts.access.ApiKeys",
 ]
 ROOT_URLCONF = "config.urls"
@@ -48,6 +52,20 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
+# Files are served as they lie in the applications: nothing is collected.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+# For pages; other answers have a stricter policy (config/middleware.py).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "object-src": ["'none'"],
+    }
+}
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -115,6 +133,10 @@ WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
 METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
 
+# --- Inbox ---------------------------------------------------------------
+# The address under which workers reach web, whose inbox is on then.
+INBOX = env.text("INBOX").rstrip("/")
+
 # --- Logs ----------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", "debug", "warning").upper()
@@ -127,6 +149,10 @@ LOGGING = {
         "not 503": {
             "()": "django.utils.log.CallbackFilter",
             "callback": not_503,
+        },
+        "unasked": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": unasked,
         },
     },
     "handlers": {
@@ -148,7 +174,9 @@ LOGGING = {
         "dramatiq": {"level": "WARNING"},
         "dramatiq.MainProcess": {"level": "INFO"},
         "pika": {"level": "CRITICAL"},
-        "django.request": {"level": "ERROR", "filters": ["not 503"]},
+        "django.request": {
+            "level": "ERROR", "filters": ["not 503", "unasked"],
+        },
         # It logs each attempt to connect. One such line is useful: the
         # service itself knows only that no connection came.
         "psycopg.pool": {"filters": ["seldom"]},

@@ -78,6 +78,15 @@ def test_probes_and_documents_need_no_key(path: str) -> None:
         assert ask("GET", path, key=key).status_code in (200, 302)
 
 
+def test_a_webhook_to_an_inbox_needs_no_key(settings: Settings) -> None:
+    settings.INBOX = "http://127.0.0.1:8000"
+    headers = {"webhook-id": "w"}
+    assert ask("POST", "/inbox/a", {}, **headers).status_code == 200
+    refused(ask("POST", "/inbox/a", {}), 401, "Bearer")
+    refused(ask("GET", "/inbox/a"), 401, "Bearer")
+    refused(ask("POST", "/inbox/a/timer", {}, **headers), 401, "Bearer")
+
+
 def wrong_keys() -> dict[str, str]:
     """Make keys that are not valid, by what is wrong with them."""
     good = key_of(DEFAULT_ACCOUNT)

@@ -42,8 +42,8 @@ NOT_COMPOSE = {
 }  # fmt: skip
 #: What the compose file has a default for that is not the service's own.
 OF_COMPOSE = {
-    "API_ADDRESS", "CALLS_SUBNET", "REQUIRE_API_KEY",
-    "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET",
+    "ALLOWED_HOSTS", "API_ADDRESS", "CALLS_SUBNET", "INBOX",
+    "REQUIRE_API_KEY", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET",
 }
 
 PROGRAM = """
