@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.keys import START
 from apps.accounts.verifying import Unavailable, caller_with
 from apps.core.answers import error_response
-from apps.core.callers import Caller, set_caller
+from apps.core.callers import DEFAULT_ACCOUNT, Caller, set_caller
 
 #: What a key may do.
 SCOPES = {
@@ -18,8 +18,6 @@ SCOPES = {
     "admin": "manage the account's keys",
     "metrics": "read the service's metrics",
 }
-#: The id of the account `default`, which a migration makes.
-DEFAULT_ACCOUNT = 1
 
 _OPEN = frozenset(
     {"/", "/livez", "/readyz", "/api/docs", "/api/openapi.json"}

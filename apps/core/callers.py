@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
+#: The id of the account `default`, which a migration makes.
+DEFAULT_ACCOUNT = 1
+
 #: Not a header's name, which would begin with HTTP_.
 _NAME = "timer.caller"
 

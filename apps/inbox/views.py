@@ -22,6 +22,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from apps.core import waits
 from apps.core.answers import error_response, not_valid
+from apps.core.callers import account_of
 from apps.dashboard.pages import failure, page, show
 from apps.dashboard.viewer import viewer
 from apps.inbox import storage
@@ -220,7 +221,8 @@ def set_timer(request: HttpRequest, name: str) -> HttpResponse:
     if refusal := _read_only(request):
         return refusal
     timer = services.new_timer(
-        Definition(_url(name)), timedelta(seconds=seconds)
+        account_of(request), Definition(_url(name)),
+        timedelta(seconds=seconds),
     )
     services.create_timer(timer)
     query = urlencode({"timer": str(timer.id)})

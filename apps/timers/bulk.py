@@ -55,14 +55,14 @@ def create_chunk(
     return text
 
 
-def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Cancel waiting timers; return those that are never called from now on.
+def cancel(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Cancel an account's waiting timers; return which were cancelled.
 
-    Those that were cancelled before are not among them. Raises
-    StoreUnavailable.
+    These are never called from now on. Those that were cancelled before are
+    not among them. Raises StoreUnavailable.
     """
     with reaching_postgres():
-        cancelled = changing.cancel_many(timer_ids)
+        cancelled = changing.cancel_many(account, timer_ids)
     ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled

@@ -85,16 +85,17 @@ def put_timer(put: Put) -> Stored:
     return _published(stored)
 
 
-def timer_with(key: str) -> UUID | None:
-    """Return the timer that has a key and has not ended, if there is one.
+def timer_with(account: int, key: str) -> UUID | None:
+    """Return the account's timer that has a key and has not ended, if any.
 
     Raises StoreUnavailable.
     """
     with reaching_postgres():
-        return by_key.holder(key)
+        return by_key.holder(account, key)
 
 
 def change_timer(
+    account: int,
     timer_id: UUID,
     what: str,
     *,
@@ -111,10 +112,10 @@ def change_timer(
     """
     for _ in range(_TRIES):
         with reaching_postgres(), writing_one():
-            wanted = version = wanted_version(timer_id, versions)
+            wanted = version = wanted_version(account, timer_id, versions)
             definition = None
             if merge is not None:
-                found = looking.definition(timer_id)
+                found = looking.definition(account, timer_id)
                 if found is None:
                     return None
                 version = found[0]
@@ -122,10 +123,11 @@ def change_timer(
                     raise WrongVersion
                 definition = merge(found[1])
             change = Change(
-                timer_id, what, version, delay, due_at, definition=definition
+                timer_id, account, what, version, delay, due_at,
+                definition=definition,
             )
             stored = _changes.submit(change, timeout=_PATIENCE)
-            timer = None if stored else looking.get(timer_id)
+            timer = None if stored else looking.get(account, timer_id)
         if stored is not None:
             logger.info(f"timer {what}", extra={"timer": timer_id})
             return _published(stored).timer

@@ -53,6 +53,9 @@ class Timer(models.Model):
     # table can be range-partitioned on it one day. No other unique
     # constraint and no foreign key may stand in the way of that.
     id = models.UUIDField(primary_key=True)
+    #: Whose it is: an `accounts.models.Account`. See above for why it is no
+    #: foreign key.
+    account_id = models.IntegerField(db_default=1)
     url = models.TextField()
     #: The URL's host as `webhooks.target` writes it: one text for all
     #: spellings of a host. NULL if the URL can't be called.
@@ -150,30 +153,35 @@ class Timer(models.Model):
             # Lists. All others that are scheduled stand in the first two
             # indexes, in the same order; those that fire, in the third.
             models.Index(
+                "account_id",
                 _STATUS,
                 "due_at",
                 "id",
-                name="timer_by_status",
+                name="timer_account_status",
                 condition=Q(outcome__isnull=False)
                 | Q(fired_at=None) & _PUT_OFF
                 | _UNLEASED,
             ),
+            # The status comes first: lists of what is scheduled are found
+            # without the host.
             models.Index(
-                Collate("host", "C"),
+                "account_id",
                 _STATUS,
+                Collate("host", "C"),
                 "due_at",
                 "id",
-                name="timer_by_host",
+                name="timer_account_host",
                 condition=Q(outcome__isnull=False)
                 | Q(fired_at=None)
                 | _UNLEASED,
             ),
             models.Index(
+                "account_id",
                 Collate("key", "C"),
                 _STATUS,
                 "due_at",
                 "id",
-                name="timer_by_key",
+                name="timer_account_key",
                 condition=Q(key__isnull=False),
             ),
         )
@@ -185,7 +193,9 @@ class Timer(models.Model):
 class Key(models.Model):
     """Which timer has a key; the key is free once that timer has ended."""
 
-    key = models.TextField(primary_key=True)
+    pk = models.CompositePrimaryKey("account_id", "key")
+    account_id = models.IntegerField(db_default=1)
+    key = models.TextField()
     timer_id = models.UUIDField()
     #: The time beyond which `extend` does not move the timer.
     latest_at = models.DateTimeField(null=True)
@@ -202,7 +212,10 @@ class Key(models.Model):
 class Label(models.Model):
     """One label of a timer, where timers are found by it."""
 
-    pk = models.CompositePrimaryKey("name", "value", "due_at", "timer_id")
+    pk = models.CompositePrimaryKey(
+        "account_id", "name", "value", "due_at", "timer_id"
+    )
+    account_id = models.IntegerField(db_default=1)
     name = models.TextField()
     value = models.TextField()
     #: As the timer's: lists are in this order.
@@ -221,7 +234,9 @@ class Label(models.Model):
 class RequestKey(models.Model):
     """A request's `Idempotency-Key`, and what was answered."""
 
-    key = models.TextField(primary_key=True)
+    pk = models.CompositePrimaryKey("account_id", "key")
+    account_id = models.IntegerField(db_default=1)
+    key = models.TextField()
     #: SHA-256 of the request's body.
     fingerprint = models.BinaryField()
     timer_id = models.UUIDField()
@@ -244,7 +259,8 @@ class RequestChunk(models.Model):
     The request has an `Idempotency-Key`, which may be a `RequestKey` as well.
     """
 
-    pk = models.CompositePrimaryKey("key", "number")
+    pk = models.CompositePrimaryKey("account_id", "key", "number")
+    account_id = models.IntegerField(db_default=1)
     key = models.TextField()
     #: From 0.
     number = models.IntegerField()

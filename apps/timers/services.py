@@ -65,14 +65,18 @@ def reaching_postgres() -> Iterator[None]:
 
 
 def new_timer(
-    definition: Definition, delay: timedelta, due_at: datetime | None = None
+    account: int,
+    definition: Definition,
+    delay: timedelta,
+    due_at: datetime | None = None,
 ) -> NewTimer:
-    """Return a timer with an id, to be stored.
+    """Return a timer of an account, with an id, to be stored.
 
     `delay` is an estimate if there is a `due_at`.
     """
     return NewTimer(
         uuid_utils.compat.uuid7(),
+        account,
         definition,
         delay,
         queued=bool(settings.RABBITMQ_URL) and delay <= queueing.HORIZON,
@@ -102,10 +106,13 @@ def create_timer(timer: NewTimer) -> UUID:
     return timer.id
 
 
-def get_timer(timer_id: UUID) -> StoredTimer | None:
-    """Return the timer, None if there is none; raise StoreUnavailable."""
+def get_timer(account: int, timer_id: UUID) -> StoredTimer | None:
+    """Return the timer, None if the account has none such.
+
+    Raises StoreUnavailable.
+    """
     with reaching_postgres():
-        return looking.get(timer_id)
+        return looking.get(account, timer_id)
 
 
 class AlreadyFired(Exception):
@@ -116,19 +123,21 @@ class WrongVersion(Exception):
     """The timer was changed since the caller read it."""
 
 
-def cancel_timer(timer_id: UUID, versions: Versions = None) -> bool:
+def cancel_timer(
+    account: int, timer_id: UUID, versions: Versions = None
+) -> bool:
     """Cancel a waiting timer: from now on no node calls its URL.
 
-    False if there is none. Cancelling once more is fine. Raises
+    False if the account has none such. Cancelling once more is fine. Raises
     AlreadyFired, WrongVersion, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        version = wanted_version(timer_id, versions)
-        if changing.cancel(timer_id, version):
+        version = wanted_version(account, timer_id, versions)
+        if changing.cancel(account, timer_id, version):
             ENDED.add(of=Outcome.CANCELLED)
             logger.info("timer cancelled", extra={"timer": timer_id})
             return True
-        timer = looking.get(timer_id)
+        timer = looking.get(account, timer_id)
     if timer is None or timer.outcome == Outcome.CANCELLED:
         return timer is not None
     if timer.waits and version is not None and timer.version != version:
@@ -136,14 +145,16 @@ def cancel_timer(timer_id: UUID, versions: Versions = None) -> bool:
     raise AlreadyFired
 
 
-def wanted_version(timer_id: UUID, versions: Versions) -> int | None:
+def wanted_version(
+    account: int, timer_id: UUID, versions: Versions
+) -> int | None:
     """Return the version that a timer must have, None if any will do.
 
     Raises WrongVersion if it has none of those that the caller has read.
     """
     if versions is None or len(versions) == 1:
         return next(iter(versions), None) if versions else None
-    timer = looking.get(timer_id)
+    timer = looking.get(account, timer_id)
     if timer is None:
         return None
     if timer.version in versions:
@@ -151,14 +162,14 @@ def wanted_version(timer_id: UUID, versions: Versions) -> int | None:
     raise WrongVersion
 
 
-def get_attempts(timer_id: UUID) -> list[Attempt] | None:
-    """Return a timer's attempts, None if there is no such timer.
+def get_attempts(account: int, timer_id: UUID) -> list[Attempt] | None:
+    """Return a timer's attempts, None if the account has no such timer.
 
     Raises StoreUnavailable.
     """
     with reaching_postgres():
-        found = looking.attempts(timer_id)
-        return found if found or looking.get(timer_id) else None
+        found = looking.attempts(account, timer_id)
+        return found if found or looking.get(account, timer_id) else None
 
 
 class NotGivenUp(Exception):
@@ -178,32 +189,32 @@ class ListTooSlow(Exception):
 
 
 def find_timers(
-    of: TimerFilter, limit: int
+    account: int, of: TimerFilter, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
     """Return the first timers of a set, and the last one's id if not all.
 
     Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
     with reaching_postgres():
-        if of.after is not None and looking.get(of.after) is None:
+        if of.after is not None and looking.get(account, of.after) is None:
             raise UnknownPlace
         try:
-            found = finding.find(of, limit=limit + 1)
+            found = finding.find(account, of, limit=limit + 1)
         except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
 
 
-def replay_timer(timer_id: UUID) -> StoredTimer | None:
+def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
     It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
     TriedTooOften, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay_one(timer_id)
-        timer = looking.get(timer_id)
+        replayed = changing.replay_one(account, timer_id)
+        timer = looking.get(account, timer_id)
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
     elif timer is not None:
@@ -218,25 +229,27 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
     return NotGivenUp()
 
 
-def replay_timers(timer_ids: Sequence[UUID]) -> list[UUID]:
+def replay_timers(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
     Those that were tried too often are among the others. Raises
     StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay(timer_ids)
+        replayed = changing.replay(account, timer_ids)
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
-def replay_failed(of: TimerFilter, limit: int) -> tuple[int, UUID | None]:
+def replay_failed(
+    account: int, of: TimerFilter, limit: int
+) -> tuple[int, UUID | None]:
     """Replay the first timers of a set that gave up, up to `limit`.
 
     Returns how many, and the id after which there are more, if any. Timers
     that gave up once more meanwhile come before that id, so they are not in
     the way. Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
-    found, after = find_timers(of, limit)
-    others = replay_timers([timer.id for timer in found])
+    found, after = find_timers(account, of, limit)
+    others = replay_timers(account, [timer.id for timer in found])
     return len(found) - len(others), after

@@ -7,12 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
 from itertools import islice
-from typing import IO
+from typing import IO, NamedTuple
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from apps.core.answers import error_response
+from apps.core.callers import account_of
 from apps.core.uploads import MOST, CutOff, TooLong
 from apps.timers import bulk, services
 from apps.timers.api import finding
@@ -52,6 +53,13 @@ _UNTIL_PAUSE = 25
 _PAUSE = 0.0001
 
 
+class Request(NamedTuple):
+    """Whose timers are to be set, and the request's `Idempotency-Key`."""
+
+    account: int
+    key: str | None
+
+
 @router.post(
     "/timers",
     response={
@@ -71,16 +79,16 @@ def create_timers(request: HttpRequest) -> HttpResponseBase:
     may have been stored. Repeat the request with the same Idempotency-Key
     then: nothing is stored twice.
     """
-    key = idempotency_key(request)
+    ask = Request(account_of(request), idempotency_key(request))
     as_lines = request.content_type == LINES
     try:
         if as_lines:
             found = chunks(lines(request.read))
-            return _answer(_stored(found, key), LINES)
+            return _answer(_stored(ask, found), LINES)
         items = list(islice(array_items(request.read), MOST_ITEMS + 1))
         if len(items) > MOST_ITEMS:
             return _too_many()
-        texts = _stored(chunks(items), key)
+        texts = _stored(ask, chunks(items))
         return _answer(_as_array(texts), "application/json")
     except NotArray as error:
         return error_response(
@@ -111,14 +119,17 @@ def cancel_timers(request: HttpRequest, body: CancelIn) -> Cancelled:
 
     With `dry_run` none is cancelled: `found` says how many would be.
     """
+    account = account_of(request)
     if body.ids is not None:
         ids, has_more = list(dict.fromkeys(body.ids)), False
     else:
-        found, after = services.find_timers(body.timer_filter(), body.limit)
+        found, after = services.find_timers(
+            account, body.timer_filter(), body.limit
+        )
         ids, has_more = [timer.id for timer in found], after is not None
     if body.dry_run:
         return Cancelled(found=len(ids), has_more=has_more)
-    cancelled = bulk.cancel(ids)
+    cancelled = bulk.cancel(account, ids)
     return Cancelled(
         found=len(ids),
         cancelled=len(cancelled),
@@ -135,7 +146,7 @@ def _too_many() -> HttpResponse:
     )
 
 
-def _stored(found: Iterable[Chunk], key: str | None) -> Iterator[bytes]:
+def _stored(ask: Request, found: Iterable[Chunk]) -> Iterator[bytes]:
     """Yield the answers to each chunk.
 
     While one chunk is stored, the next one is read.
@@ -144,18 +155,18 @@ def _stored(found: Iterable[Chunk], key: str | None) -> Iterator[bytes]:
     with ThreadPoolExecutor(1) as storing:
         before: Future[bytes] | None = None
         for chunk in found:
-            items = list(_read(chunk))
+            items = list(_read(ask.account, chunk))
             if before is not None:
                 yield before.result()
             before = storing.submit(
                 # Its log lines are this request's as well.
-                copy_context().run, _store, chunk, items, answers, key
+                copy_context().run, _store, ask, chunk, items, answers
             )
         if before is not None:
             yield before.result()
 
 
-def _read(chunk: Chunk) -> Iterator[Wanted | Errors]:
+def _read(account: int, chunk: Chunk) -> Iterator[Wanted | Errors]:
     """Read a chunk's items; let other threads run every millisecond.
 
     They would wait five milliseconds each time, Python's switch interval.
@@ -163,18 +174,22 @@ def _read(chunk: Chunk) -> Iterator[Wanted | Errors]:
     for number, raw in enumerate(chunk.items):
         if number % _UNTIL_PAUSE == 0:
             time.sleep(_PAUSE)
-        yield read_item(raw)
+        yield read_item(account, raw)
 
 
 def _store(
+    ask: Request,
     chunk: Chunk,
     items: Sequence[Wanted | Errors],
     answers: Answers,
-    key: str | None,
 ) -> bytes:
-    asked = key and RequestChunk(key, chunk.number, chunk.fingerprint())
+    asked = None
+    if ask.key is not None:
+        asked = RequestChunk(
+            ask.account, ask.key, chunk.number, chunk.fingerprint()
+        )
     timers = [item.timer for item in items if isinstance(item, Wanted)]
-    return bulk.create_chunk(timers, asked or None, answers.of(items))
+    return bulk.create_chunk(timers, asked, answers.of(items))
 
 
 def _as_array(texts: Iterable[bytes]) -> Iterator[bytes]:

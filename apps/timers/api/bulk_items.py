@@ -32,8 +32,11 @@ class Wanted(NamedTuple):
     time_left: int
 
 
-def read_item(raw: Raw) -> Wanted | Errors:
-    """Return the timer that an item asks for, or what is wrong with it."""
+def read_item(account: int, raw: Raw) -> Wanted | Errors:
+    """Return the timer that an item asks for, or what is wrong with it.
+
+    It will belong to the account.
+    """
     if raw is None:
         return [("body", f"is longer than {MOST_ITEM:,} bytes")]
     try:
@@ -43,7 +46,9 @@ def read_item(raw: Raw) -> Wanted | Errors:
     except ValidationError as error:
         return _errors(error)
     when = item.when()
-    timer = services.new_timer(item.definition, when.delay, when.due_at)
+    timer = services.new_timer(
+        account, item.definition, when.delay, when.due_at
+    )
     return Wanted(NamedTimer(timer, item.key), when.time_left)
 
 

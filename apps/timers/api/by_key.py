@@ -6,6 +6,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import register_converter
 from ninja import Router, Status
 
+from apps.core.callers import account_of
 from apps.timers import changes, services
 from apps.timers.api import routes
 from apps.timers.api.changing import PatchIn, PutIn
@@ -52,7 +53,9 @@ def put_timer_by_key(
     called. 200 if there was one; `if_exists` says what becomes of it.
     """
     when = body.when()
-    timer = services.new_timer(body.definition, when.delay, when.due_at)
+    timer = services.new_timer(
+        account_of(request), body.definition, when.delay, when.due_at
+    )
     named = NamedTimer(
         timer, key, takes_key=True, latest_at=body.latest_at
     )
@@ -71,7 +74,7 @@ def get_timer_by_key(
     request: HttpRequest, key: PathKey, response: HttpResponse
 ) -> TimerOut:
     """Return the timer that has a key and has not ended."""
-    return routes.get_timer(request, _holder(key), response)
+    return routes.get_timer(request, _holder(request, key), response)
 
 
 @router.patch(
@@ -91,7 +94,7 @@ def change_timer_by_key(
 ) -> TimerOut:
     """Change the timer that has a key and waits."""
     return routes.change_timer(
-        request, _holder(key), body, response, if_match
+        request, _holder(request, key), body, response, if_match
     )
 
 
@@ -107,11 +110,11 @@ def cancel_timer_by_key(
     request: HttpRequest, key: PathKey, if_match: IfMatch = None
 ) -> Status[None]:
     """Cancel the timer that has a key, and has not fired."""
-    return routes.cancel_timer(request, _holder(key), if_match)
+    return routes.cancel_timer(request, _holder(request, key), if_match)
 
 
-def _holder(key: str) -> UUID:
-    timer_id = changes.timer_with(key)
+def _holder(request: HttpRequest, key: str) -> UUID:
+    timer_id = changes.timer_with(account_of(request), key)
     if timer_id is None:
         raise Http404(f"No timer that has not ended has the key {key!r}.")
     return timer_id

@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest
 from ninja import Router
 from pydantic import BaseModel, ConfigDict, Field
 
+from apps.core.callers import account_of
 from apps.timers.api.fields import TimerId
 from apps.timers.api.schemas import ErrorOut
 from apps.timers.explain.answer import explain
@@ -85,7 +86,7 @@ def explain_timer(request: HttpRequest, timer_uuid: TimerId) -> ExplanationOut:
     may change; programs read GET /timer/{timer_uuid}.
     """
     with reaching_postgres():
-        history = explaining.history(timer_uuid)
+        history = explaining.history(account_of(request), timer_uuid)
     if history is None:
         raise Http404(f"There is no timer {timer_uuid}.")
     answer = explain(history, has_rabbitmq=bool(settings.RABBITMQ_URL))

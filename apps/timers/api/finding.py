@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from apps.core.callers import account_of
 from apps.timers import services
 from apps.timers.api.fields import (
     LABEL_NAME,
@@ -238,5 +239,7 @@ def list_timers(request: HttpRequest, which: Query[TimersQuery]) -> TimersOut:
     Only one of host, label and key can be asked for at a time. A timer that
     is moved meanwhile may be on two pages, or on none.
     """
-    timers, after = services.find_timers(which.timer_filter(), which.limit)
+    timers, after = services.find_timers(
+        account_of(request), which.timer_filter(), which.limit
+    )
     return TimersOut(timers=[timer_out(each) for each in timers], next=after)

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Router, Status
 
+from apps.core.callers import account_of
 from apps.timers import changes, services
 from apps.timers.api.changing import PatchIn
 from apps.timers.api.fields import TimerId
@@ -63,7 +64,9 @@ def create_timer(
     as well: repeat the request with the same Idempotency-Key to find out.
     """
     when = body.when()
-    timer = services.new_timer(body.definition, when.delay, when.due_at)
+    timer = services.new_timer(
+        account_of(request), body.definition, when.delay, when.due_at
+    )
     status, timer_id, time_left = 201, timer.id, when.time_left
     asked = request_key(request, time_left)
     if body.key or body.labels or asked:
@@ -90,7 +93,9 @@ def get_timer(
     request: HttpRequest, timer_uuid: TimerId, response: HttpResponse
 ) -> TimerOut:
     """Return the seconds left, 0 if expired, and what came of the call."""
-    timer = _existing(services.get_timer(timer_uuid), timer_uuid)
+    timer = _existing(
+        services.get_timer(account_of(request), timer_uuid), timer_uuid
+    )
     return _shown(timer, response)
 
 
@@ -120,6 +125,7 @@ def change_timer(
         def merge(old: Definition) -> Definition:
             return body.merged_with(old, request.body)
     timer = changes.change_timer(
+        account_of(request),
         timer_uuid,
         "changed" if body.redefines else "moved",
         delay=when and when.delay,
@@ -146,7 +152,8 @@ def fire_timer(
 ) -> Status[TimerOut]:
     """Move a timer that waits to now. 409 once it is called or has ended."""
     timer = changes.change_timer(
-        timer_uuid, "fired", delay=timedelta(0), versions=versions(if_match)
+        account_of(request), timer_uuid, "fired",
+        delay=timedelta(0), versions=versions(if_match),
     )
     return Status(202, _shown(_existing(timer, timer_uuid), response))
 
@@ -163,7 +170,8 @@ def cancel_timer(
     request: HttpRequest, timer_uuid: TimerId, if_match: IfMatch = None
 ) -> Status[None]:
     """Cancel a timer that has not fired: it will not be called."""
-    if not services.cancel_timer(timer_uuid, versions(if_match)):
+    account = account_of(request)
+    if not services.cancel_timer(account, timer_uuid, versions(if_match)):
         raise Http404(f"There is no timer {timer_uuid}.")
     return Status(204, None)
 
@@ -175,7 +183,9 @@ def cancel_timer(
 )
 def get_attempts(request: HttpRequest, timer_uuid: TimerId) -> AttemptsOut:
     """Return each attempt to call that has ended, also those unsent."""
-    attempts = _existing(services.get_attempts(timer_uuid), timer_uuid)
+    attempts = _existing(
+        services.get_attempts(account_of(request), timer_uuid), timer_uuid
+    )
     return AttemptsOut(attempts=[attempt_out(each) for each in attempts])
 
 
@@ -194,7 +204,9 @@ def replay_timer(
 
     A receiver that deduplicates, and has received it before, ignores it.
     """
-    timer = _existing(services.replay_timer(timer_uuid), timer_uuid)
+    timer = _existing(
+        services.replay_timer(account_of(request), timer_uuid), timer_uuid
+    )
     return Status(202, _shown(timer, response))
 
 
@@ -208,11 +220,14 @@ def replay_timer(
 )
 def replay_timers(request: HttpRequest, body: ReplayIn) -> Status[Replayed]:
     """Replay many timers that gave up: by id, or by filter."""
+    account = account_of(request)
     if body.ids is not None:
-        others = services.replay_timers(body.ids)
+        others = services.replay_timers(account, body.ids)
         count = len(set(body.ids)) - len(others)
         return Status(202, Replayed(replayed=count, not_replayed=others))
-    count, after = services.replay_failed(body.timer_filter(), body.limit)
+    count, after = services.replay_failed(
+        account, body.timer_filter(), body.limit
+    )
     return Status(202, Replayed(replayed=count, next=after))
 
 

@@ -13,6 +13,7 @@ from apps.timers.storage.naming import REMEMBERED, lock_keys, rounds, store
 from apps.timers.storage.records import (
     DueMessage,
     KeyTaken,
+    Name,
     NamedTimer,
     NewTimer,
 )
@@ -20,14 +21,16 @@ from apps.timers.storage.rows import read_clock
 
 EARLIER = f"""
 SELECT fingerprint, answers FROM request_chunk
-WHERE key = %(key)s AND number = %(number)s
+WHERE account_id = %(account)s AND key = %(key)s AND number = %(number)s
   AND created_at >= clock_timestamp() - interval '{REMEMBERED}'
 """
 
 REMEMBER = f"""
-INSERT INTO request_chunk (key, number, fingerprint, answers, created_at)
-VALUES (%(key)s, %(number)s, %(fingerprint)b, %(answers)b, clock_timestamp())
-ON CONFLICT (key, number) DO UPDATE
+INSERT INTO request_chunk (account_id, key, number, fingerprint, answers,
+                           created_at)
+VALUES (%(account)s, %(key)s, %(number)s, %(fingerprint)b, %(answers)b,
+        clock_timestamp())
+ON CONFLICT (account_id, key, number) DO UPDATE
 SET fingerprint = excluded.fingerprint, answers = excluded.answers,
     created_at = excluded.created_at
 WHERE request_chunk.created_at
@@ -39,6 +42,7 @@ WHERE request_chunk.created_at
 class RequestChunk:
     """A chunk of a request that has an `Idempotency-Key`."""
 
+    account: int
     key: str
     number: int
     fingerprint: bytes
@@ -61,7 +65,9 @@ class StoredMeanwhile(Exception):
 
 def earlier(chunk: RequestChunk) -> tuple[bytes, bytes] | None:
     """Return a stored chunk's fingerprint and its answers, None if new."""
-    values = {"key": chunk.key, "number": chunk.number}
+    values = {
+        "account": chunk.account, "key": chunk.key, "number": chunk.number,
+    }
     with pool().connection() as connection:
         row = connection.execute(EARLIER, values).fetchone()
     return row and (bytes(row[0]), bytes(row[1]))
@@ -134,8 +140,8 @@ def _has_name(timer: NamedTimer) -> bool:
     return timer.key is not None or bool(timer.timer.definition.labels)
 
 
-def _key(timer: NamedTimer) -> list[str]:
-    return [] if timer.key is None else [timer.key]
+def _key(timer: NamedTimer) -> list[Name]:
+    return [] if timer.key is None else [timer.name]
 
 
 def _unwritable(timer: NamedTimer, error: Exception) -> list[Answer]:
@@ -148,6 +154,7 @@ def _remember(
     done = connection.execute(
         REMEMBER,
         {
+            "account": chunk.account,
             "key": chunk.key,
             "number": chunk.number,
             "fingerprint": chunk.fingerprint,

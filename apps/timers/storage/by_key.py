@@ -27,14 +27,15 @@ WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
 
 KEEP_LATEST = """
 UPDATE timer_key SET latest_at = given.latest_at
-FROM unnest(%(keys)b::text[], %(latest_at)b::timestamptz[])
-     AS given (key, latest_at)
-WHERE timer_key.key = given.key
+FROM unnest(%(accounts)b::integer[], %(keys)b::text[],
+            %(latest_at)b::timestamptz[]) AS given (account_id, key, latest_at)
+WHERE timer_key.account_id = given.account_id AND timer_key.key = given.key
 """
 
 HOLDER = """
 SELECT timer_id FROM timer_key JOIN timer ON timer.id = timer_id
-WHERE timer_key.key = %(key)s AND outcome IS NULL
+WHERE timer_key.account_id = %(account)s AND timer_key.key = %(key)s
+  AND outcome IS NULL
 """
 
 
@@ -55,7 +56,7 @@ def put(puts: Sequence[Put]) -> list[Stored]:
     with pool().connection() as connection:
         with connection.transaction():
             keys = naming.lock_keys(connection, [put.new for put in puts])
-            for group in naming.rounds(puts, lambda put: [put.new.key]):
+            for group in naming.rounds(puts, lambda put: [put.new.name]):
                 rows |= _put(connection, group, keys)
         clock = read_clock(connection)
     return [_stored(put, rows[put.new.timer.id], clock) for put in puts]
@@ -71,11 +72,11 @@ def _put(
     another one takes its key.
     """
     kept = [
-        keys[put.new.key]["timer_id"] for put in puts
+        keys[put.new.name]["timer_id"] for put in puts
         if put.if_exists == "keep"
     ]
     changes = [
-        _change(put, keys[put.new.key]) for put in puts
+        _change(put, keys[put.new.name]) for put in puts
         if put.if_exists != "keep"
     ]
     found: dict[UUID, Row] = {}
@@ -87,14 +88,14 @@ def _put(
     rows = {
         put.new.timer.id: found[holder]
         for put in puts
-        if (holder := keys[put.new.key]["timer_id"]) in found
+        if (holder := keys[put.new.name]["timer_id"]) in found
     }
     _keep_latest(connection, [p for p in puts if p.new.timer.id in rows], keys)
     new = [put.new for put in puts if put.new.timer.id not in rows]
     if new:
         rows |= naming.store(connection, new)
     for each in new:
-        keys[each.key] = {
+        keys[each.name] = {
             "timer_id": each.timer.id, "latest_at": each.latest_at
         }
     return rows
@@ -104,12 +105,12 @@ def _change(put: Put, key: Row) -> Change:
     timer = put.new.timer
     if put.if_exists == "extend":
         return Change(
-            key["timer_id"], "moved", delay=timer.delay, due_at=timer.due_at,
-            latest_at=key["latest_at"],
+            key["timer_id"], timer.account, "moved", delay=timer.delay,
+            due_at=timer.due_at, latest_at=key["latest_at"],
         )
     return Change(
-        key["timer_id"], "changed", delay=timer.delay, due_at=timer.due_at,
-        definition=timer.definition,
+        key["timer_id"], timer.account, "changed", delay=timer.delay,
+        due_at=timer.due_at, definition=timer.definition,
     )
 
 
@@ -120,16 +121,17 @@ def _keep_latest(
     wrong = [
         put.new for put in puts
         if put.if_exists == "replace"
-        and put.new.latest_at != keys[put.new.key]["latest_at"]
+        and put.new.latest_at != keys[put.new.name]["latest_at"]
     ]
     if wrong:
         values = {
+            "accounts": [each.timer.account for each in wrong],
             "keys": [each.key for each in wrong],
             "latest_at": [each.latest_at for each in wrong],
         }
         connection.execute(KEEP_LATEST, values)
     for each in wrong:
-        keys[each.key]["latest_at"] = each.latest_at
+        keys[each.name]["latest_at"] = each.latest_at
 
 
 def _stored(put: Put, row: Row, clock: ClockReading) -> Stored:
@@ -141,8 +143,9 @@ def _stored(put: Put, row: Row, clock: ClockReading) -> Stored:
     return Stored(reading.stored_timer(row), None, is_new=False)
 
 
-def holder(key: str) -> UUID | None:
-    """Return the timer that has a key and has not ended."""
+def holder(account: int, key: str) -> UUID | None:
+    """Return the account's timer that has a key and has not ended."""
+    values = {"account": account, "key": key}
     with pool().connection() as connection:
-        row = connection.execute(HOLDER, {"key": key}).fetchone()
+        row = connection.execute(HOLDER, values).fetchone()
     return row[0] if row else None

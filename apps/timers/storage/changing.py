@@ -1,6 +1,7 @@
 """What callers do with a timer: they change, move, cancel or replay it."""
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -30,7 +31,8 @@ _GROUP = 500
 CANCEL = """
 WITH waiting AS MATERIALIZED (
     SELECT id FROM timer
-    WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+    WHERE id = ANY(%(ids)b) AND account_id = %(account)s
+      AND fired_at IS NULL AND outcome IS NULL
       AND (sent_at IS NULL OR retries > 0)
       AND version = coalesce(%(version)s, version)
     ORDER BY id
@@ -54,8 +56,10 @@ SELECT id FROM cancelled
 # to a lost claim: the token is gone.
 LOCK_KEYS = """
 SELECT FROM timer_key
-WHERE key = ANY(ARRAY(SELECT key FROM timer WHERE id = ANY(%(ids)b)))
-ORDER BY key
+WHERE account_id = ANY(ARRAY(
+          SELECT DISTINCT account_id FROM timer WHERE id = ANY(%(ids)b)))
+  AND key = ANY(ARRAY(SELECT key FROM timer WHERE id = ANY(%(ids)b)))
+ORDER BY account_id, key
 FOR UPDATE
 """
 REPLAY = f"""
@@ -63,16 +67,18 @@ WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now, pg_notify('{CHANNEL}', '')
 ),
 wanted AS MATERIALIZED (
-    SELECT id, key FROM timer WHERE id = ANY(%(ids)b)
+    SELECT id, key FROM timer
+    WHERE id = ANY(%(ids)b) AND account_id = %(account)s
 ),
 without_key AS MATERIALIZED (
     SELECT wanted.id FROM wanted JOIN timer_key USING (key)
            JOIN timer AS holder ON holder.id = timer_key.timer_id
-    WHERE holder.outcome IS NULL
+    WHERE timer_key.account_id = %(account)s AND holder.outcome IS NULL
 ),
 given_up AS MATERIALIZED (
     SELECT id, key FROM timer
     WHERE outcome IN ('failed', 'unknown', 'missed') AND id = ANY(%(ids)b)
+      AND account_id = %(account)s
       AND attempts::bigint + claims < %(most)s
       AND id NOT IN (SELECT id FROM without_key)
     ORDER BY id
@@ -80,7 +86,8 @@ given_up AS MATERIALIZED (
 ),
 holding AS (
     UPDATE timer_key SET timer_id = given_up.id
-    FROM given_up WHERE timer_key.key = given_up.key
+    FROM given_up
+    WHERE timer_key.account_id = %(account)s AND timer_key.key = given_up.key
 ),
 opened AS (
     UPDATE timer
@@ -109,14 +116,15 @@ WITH clock AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
     SELECT * FROM unnest(
-        %(ids)b::uuid[], %(what)b::text[], %(versions)b::integer[],
-        %(delays)b::interval[], %(due_at)b::timestamptz[],
-        %(latest_at)b::timestamptz[], %(urls)b::text[], %(hosts)b::text[],
+        %(ids)b::uuid[], %(accounts)b::integer[], %(what)b::text[],
+        %(versions)b::integer[], %(delays)b::interval[],
+        %(due_at)b::timestamptz[], %(latest_at)b::timestamptz[],
+        %(urls)b::text[], %(hosts)b::text[],
         %(methods)b::text[], %(headers)b::jsonb[], %(bodies)b::bytea[],
         %(retries)b::jsonb[], %(lateness)b::interval[], %(again)b::boolean[],
         %(labels)b::jsonb[]
-    ) AS asked (timer_id, what, if_version, new_delay, at_time, latest,
-                new_url, new_host, new_method, new_headers, new_body,
+    ) AS asked (timer_id, account, what, if_version, new_delay, at_time,
+                latest, new_url, new_host, new_method, new_headers, new_body,
                 new_retry, new_lateness, new_again, new_labels)
 ),
 given AS MATERIALIZED (
@@ -128,7 +136,7 @@ given AS MATERIALIZED (
            CASE WHEN queued_at IS NOT NULL
                 THEN least(arrives_at, next_at) END AS comes_at
     FROM clock, asked JOIN timer ON timer.id = timer_id
-    WHERE fired_at IS NULL AND outcome IS NULL
+    WHERE account_id = account AND fired_at IS NULL AND outcome IS NULL
       AND (sent_at IS NULL OR retries > 0)
       AND version = coalesce(if_version, version)
     ORDER BY timer.id
@@ -169,7 +177,7 @@ changed AS (
         retry_until = CASE WHEN moves THEN NULL ELSE retry_until END,
         replayed_at = CASE WHEN moves THEN NULL ELSE replayed_at END
     FROM planned WHERE timer.id = timer_id
-    RETURNING {reading.SHOWN}, what, now, old_due, old_labels,
+    RETURNING {reading.SHOWN}, account_id, what, now, old_due, old_labels,
               moves AND is_near AND NOT in_time AS is_news
 ),
 noted AS (
@@ -179,20 +187,20 @@ noted AS (
     FROM changed
 ),
 had AS MATERIALIZED (
-    SELECT label.key, label.value, old_due, id
+    SELECT account_id, label.key, label.value, old_due, id
     FROM changed, jsonb_each_text(old_labels) AS label
 ),
 has AS MATERIALIZED (
-    SELECT label.key, label.value, due_at, id
+    SELECT account_id, label.key, label.value, due_at, id
     FROM changed, jsonb_each_text(labels) AS label
 ),
 unlabelled AS (
     DELETE FROM timer_label
-    WHERE (name, value, due_at, timer_id)
+    WHERE (account_id, name, value, due_at, timer_id)
           IN (SELECT * FROM had EXCEPT SELECT * FROM has)
 ),
 labelled AS (
-    INSERT INTO timer_label (name, value, due_at, timer_id)
+    INSERT INTO timer_label (account_id, name, value, due_at, timer_id)
     SELECT * FROM has EXCEPT SELECT * FROM had
 )
 SELECT changed.*,
@@ -227,6 +235,7 @@ def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:
         {
             **definitions([each.definition for each in changes]),
             "ids": [each.id for each in changes],
+            "accounts": [each.account for each in changes],
             "what": [each.what for each in changes],
             "versions": [each.version for each in changes],
             "delays": [each.delay for each in changes],
@@ -247,10 +256,11 @@ def changed(row: Row, clock: ClockReading) -> Stored:
     return Stored(reading.stored_timer(row), publish_at, is_new=False)
 
 
-def cancel(timer_id: UUID, version: int | None = None) -> bool:
+def cancel(account: int, timer_id: UUID, version: int | None = None) -> bool:
     """Cancel a waiting timer; False when it isn't waiting any more.
 
-    False as well if it has another version than the given one.
+    False as well if it has another version than the given one, or if it is
+    another account's.
 
     A timer whose call failed, and is to be retried, is not called again. A
     timer that was called, and is sent again only because its worker died (at
@@ -260,25 +270,29 @@ def cancel(timer_id: UUID, version: int | None = None) -> bool:
     claim come at the same time, exactly one succeeds. Raises RowUnwritable.
     """
     with writing_one():
-        return bool(_cancel([timer_id], version))
+        return bool(_cancel(account, [timer_id], version))
 
 
-def cancel_many(timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Cancel waiting timers, 500 in a commit; return which were cancelled.
+def cancel_many(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Cancel an account's timers that wait; return which were cancelled.
 
-    A row that can't be written stays as it is.
+    They are cancelled 500 in a commit. A row that can't be written stays as
+    it is.
     """
     cancelled: set[UUID] = set()
+    cancel = partial(_cancel, account)
     for first in range(0, len(timer_ids), _GROUP):
         group = timer_ids[first:first + _GROUP]
-        cancelled.update(each_for_itself(_cancel, group, _skip))
+        cancelled.update(each_for_itself(cancel, group, _skip))
     return cancelled
 
 
 def _cancel(
-    timer_ids: Sequence[UUID], version: int | None = None
+    account: int, timer_ids: Sequence[UUID], version: int | None = None
 ) -> list[UUID]:
-    values = {"ids": list(timer_ids), "version": version}
+    values = {
+        "account": account, "ids": list(timer_ids), "version": version,
+    }
     with pool().connection() as connection:
         rows = connection.execute(CANCEL, values).fetchall()
     return [timer_id for (timer_id,) in rows]
@@ -289,27 +303,29 @@ def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
     return []
 
 
-def replay(timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Open again timers that gave up, due now; return which were opened.
+def replay(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Open again an account's timers that gave up, due now; return which.
 
     If two calls replay a timer at the same time, one of them gets it. A timer
     with MOST_ATTEMPTS attempts stays as it is, and so does one whose row can't
     be written.
     """
-    return set(each_for_itself(_replay, timer_ids, _skip))
+    return set(each_for_itself(partial(_replay, account), timer_ids, _skip))
 
 
-def replay_one(timer_id: UUID) -> bool:
+def replay_one(account: int, timer_id: UUID) -> bool:
     """Replay one timer; tell whether it was opened again.
 
     Raises RowUnwritable.
     """
     with writing_one():
-        return bool(_replay([timer_id]))
+        return bool(_replay(account, [timer_id]))
 
 
-def _replay(timer_ids: Sequence[UUID]) -> list[UUID]:
-    values = {"ids": list(timer_ids), "most": MOST_ATTEMPTS}
+def _replay(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+    values = {
+        "account": account, "ids": list(timer_ids), "most": MOST_ATTEMPTS,
+    }
     with pool().connection() as connection, connection.transaction():
         connection.execute(LOCK_KEYS, values)
         rows = connection.execute(REPLAY, values).fetchall()

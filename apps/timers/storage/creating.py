@@ -15,6 +15,7 @@ from apps.webhooks.target import host_of
 #: The timers to store, as `columns` gives them.
 NEW = """
     (SELECT unnest(%(ids)b::uuid[]) AS id,
+            unnest(%(accounts)b::integer[]) AS account_id,
             unnest(%(urls)b::text[]) AS url,
             unnest(%(hosts)b::text[]) AS host,
             unnest(%(methods)b::text[]) AS method,
@@ -34,11 +35,12 @@ WITH clock AS MATERIALIZED (
            CASE WHEN %(notify)s THEN pg_notify('{CHANNEL}', '') END
 ),
 stored AS (
-    INSERT INTO timer (id, url, host, method, headers, body, retry,
-                       max_lateness, created_at, due_at, next_at, queued_at,
-                       at_least_once)
-    SELECT id, url, host, method, headers, body, retry, max_lateness,
-           now, coalesce(due_at, now + delay), coalesce(due_at, now + delay),
+    INSERT INTO timer (id, account_id, url, host, method, headers, body,
+                       retry, max_lateness, created_at, due_at, next_at,
+                       queued_at, at_least_once)
+    SELECT id, account_id, url, host, method, headers, body, retry,
+           max_lateness, now, coalesce(due_at, now + delay),
+           coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once
     FROM clock, {NEW}
 )
@@ -71,6 +73,7 @@ def columns(timers: Sequence[NewTimer]) -> dict[str, Any]:
     return {
         **definitions([timer.definition for timer in timers]),
         "ids": [timer.id for timer in timers],
+        "accounts": [timer.account for timer in timers],
         "delays": [timer.delay for timer in timers],
         "due_at": _given(timer.due_at for timer in timers),
         "queued": [timer.queued for timer in timers],

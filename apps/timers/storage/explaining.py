@@ -118,12 +118,12 @@ class History:
     hold: Hold | None = None
 
 
-def history(timer_id: UUID) -> History | None:
-    """Return what rows tell of a timer, None if there is no such timer.
+def history(account: int, timer_id: UUID) -> History | None:
+    """Return what rows tell of a timer, None if the account has none such.
 
     What can't be read is left out; the timer's `error` says so.
     """
-    values = {"id": timer_id, "most": MOST}
+    values = {"account": account, "id": timer_id, "most": MOST}
     with pool().connection() as connection, connection.transaction():
         connection.execute(_SNAPSHOT)
         timers = reading.stored_timers(connection, GET, values)

@@ -44,7 +44,17 @@ _AS_IT_WAS_SET = """
 
 COUNT_LABEL = f"""
 SELECT count(*) FROM (
-    SELECT FROM timer_label WHERE name = %(name)s AND value = %(value)s
+    SELECT FROM timer_label
+    WHERE account_id = %(account)s AND name = %(name)s AND value = %(value)s
+    LIMIT {MANY}
+) AS counted
+"""
+
+COUNT_SCHEDULED = f"""
+SELECT count(*) FROM (
+    SELECT FROM timer
+    WHERE account_id = %(account)s AND {_NOT_LEASED}
+      AND ({STATUS}) COLLATE "C" = 'scheduled'
     LIMIT {MANY}
 ) AS counted
 """
@@ -55,38 +65,45 @@ class Part(NamedTuple):
 
     condition  which an index has
     time       the index's column that is in the order of `due_at`
+    is_sorted  whether the index has them in that order; else all are read
     """
 
     condition: str
     time: str = "due_at"
+    is_sorted: bool = True
 
 
-def find(of: TimerFilter, *, limit: int) -> list[StoredTimer]:
-    """Return the first timers of a set, in its order.
+def find(account: int, of: TimerFilter, *, limit: int) -> list[StoredTimer]:
+    """Return the first timers of a set of an account's, in its order.
 
     Raises psycopg.errors.QueryCanceled, or `database.Busy`, when that would
     take too long.
     """
     with list_pool().connection() as connection:
         return reading.stored_timers(
-            connection, *statement(connection, of, limit)
+            connection, *statement(connection, account, of, limit)
         )
 
 
 def statement(
-    connection: Connection, of: TimerFilter, limit: int
+    connection: Connection, account: int, of: TimerFilter, limit: int
 ) -> tuple[str, dict[str, Any]]:
     """Return the query that finds a page, and its values."""
     by_label = bool(of.labels) and not of.statuses
     if len(of.labels) > 1 or (of.labels and of.statuses):
-        counts = {label: _count(connection, label) for label in of.labels}
+        counts = {
+            label: _count_label(connection, account, label)
+            for label in of.labels
+        }
         of = replace(of, labels=sorted(of.labels, key=counts.__getitem__))
         by_label = by_label or min(counts.values()) < MANY
     order = "DESC" if of.latest_first else "ASC"
-    scans = (
-        [_scan_label(of, order)] if by_label
-        else [_scan(part, of, order) for part in _parts(of)]
-    )
+    if by_label:
+        scans = [_scan_label(of, order)]
+    else:
+        has_few = _reads_scheduled(of) and _has_few(connection, account)
+        parts = _parts(of, has_few=has_few)
+        scans = [_scan(part, of, order) for part in parts]
     query = f"""
         SELECT {reading.SHOWN} FROM timer
         WHERE id = ANY(ARRAY(
@@ -95,15 +112,38 @@ def statement(
         ))
         ORDER BY due_at {order}, id {order}
     """
-    return query, _values(of) | {"limit": limit}
+    return query, _values(of) | {"account": account, "limit": limit}
 
 
-def _count(connection: Connection, label: tuple[str, str]) -> int:
-    """Return how many timers have a label, or MANY."""
-    values = dict(zip(("name", "value"), label, strict=True))
-    row = connection.execute(COUNT_LABEL, values).fetchone()
+def _count_label(
+    connection: Connection, account: int, label: tuple[str, str]
+) -> int:
+    """Return how many of an account's timers have a label, or MANY."""
+    name, value = label
+    values = {"account": account, "name": name, "value": value}
+    return _count(connection, COUNT_LABEL, values)
+
+
+def _has_few(connection: Connection, account: int) -> bool:
+    """Tell whether fewer than MANY of an account's timers are scheduled.
+
+    They are found by the account. To look for them in the order of all
+    accounts' timers would take long, if the others have millions.
+    """
+    values = {"account": account}
+    return _count(connection, COUNT_SCHEDULED, values) < MANY
+
+
+def _count(connection: Connection, query: str, values: dict[str, Any]) -> int:
+    row = connection.execute(query, values).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _reads_scheduled(of: TimerFilter) -> bool:
+    """Tell whether scheduled timers are found by nothing but their status."""
+    is_asked = not of.statuses or "scheduled" in of.statuses
+    return is_asked and of.host is None and of.key is None
 
 
 def _values(of: TimerFilter) -> dict[str, Any]:
@@ -120,12 +160,19 @@ def _values(of: TimerFilter) -> dict[str, Any]:
     return values
 
 
-def _parts(of: TimerFilter) -> Iterator[Part]:
-    """Return the parts of a page, which have no timer in common."""
+def _parts(of: TimerFilter, *, has_few: bool) -> Iterator[Part]:
+    """Return the parts of a page, which have no timer in common.
+
+    has_few  whether few of the account's timers are scheduled
+    """
     statuses = dict.fromkeys(of.statuses or STATUSES)
     if of.key is None:
         for status in statuses:
-            yield from _parts_of(status, at_host=of.host is not None)
+            if status == "scheduled" and has_few:
+                condition = f"{_NOT_LEASED} AND {_has(status)}"
+                yield Part(condition, is_sorted=False)
+            else:
+                yield from _parts_of(status, at_host=of.host is not None)
     elif of.key_begins and not of.statuses:
         yield Part("key IS NOT NULL")
     else:
@@ -156,7 +203,10 @@ def _has(status: str) -> str:
 
 def _scan(part: Part, of: TimerFilter, order: str) -> str:
     """Return the query of one part; labels are looked up."""
-    where = [part.condition, *_bounds(of, part.time, "id")]
+    where = [
+        "account_id = %(account)s", part.condition,
+        *_bounds(of, part.time, "id"),
+    ]
     if of.host is not None:
         where.append('host COLLATE "C" = %(host)s')
     # Postgres takes a bare pattern for one that few rows meet, and would
@@ -167,16 +217,19 @@ def _scan(part: Part, of: TimerFilter, order: str) -> str:
         sign = "LIKE" if of.key_begins else "="
         where.append(f'key COLLATE "C" {sign} %(key)s')
     looked_up = _lookups(of, 0, "timer.due_at", "timer.id")
-    return f"""
-        (SELECT id, {part.time} AS at FROM timer {looked_up}
-         WHERE {" AND ".join(where)}
-         ORDER BY {part.time} {order}, id {order} LIMIT %(limit)s)
+    found = f"""
+        SELECT id, {part.time} AS at FROM timer {looked_up}
+        WHERE {" AND ".join(where)}
     """
+    if not part.is_sorted:
+        found = f"SELECT * FROM ({found} OFFSET 0) AS few"
+    return f"({found} ORDER BY at {order}, id {order} LIMIT %(limit)s)"
 
 
 def _scan_label(of: TimerFilter, order: str) -> str:
     """Return the query of the first label's timers; all else is looked up."""
     where = [
+        "account_id = %(account)s",
         "name = %(name0)s", "value = %(value0)s",
         *_bounds(of, "due_at", "timer_id"),
     ]
@@ -204,7 +257,8 @@ def _lookups(of: TimerFilter, first: int, time: str, timer_id: str) -> str:
         f"""
         CROSS JOIN LATERAL (
             SELECT FROM timer_label
-            WHERE name = %(name{n})s AND value = %(value{n})s
+            WHERE account_id = %(account)s
+              AND name = %(name{n})s AND value = %(value{n})s
               AND due_at = {time} AND timer_id = {timer_id}
             OFFSET 0
         ) AS label{n}

@@ -1,5 +1,6 @@
 """Looking at one timer: as it stands, and its attempts."""
 
+from typing import Any
 from uuid import UUID
 
 from apps.core.database import pool
@@ -11,43 +12,62 @@ from apps.timers.storage.records import (
 )
 from apps.timers.storage.rows import named
 
-GET = f"SELECT {reading.SHOWN} FROM timer WHERE id = %(id)s"
+GET = f"""
+SELECT {reading.SHOWN} FROM timer
+WHERE id = %(id)s AND account_id = %(account)s
+"""
 
 DEFINITION = """
 SELECT version, url, method, headers, body, retry, at_least_once,
        max_lateness, labels
-FROM timer WHERE id = %(id)s
+FROM timer WHERE id = %(id)s AND account_id = %(account)s
 """
 
 ATTEMPTS = """
 SELECT number, due_at, sent_at, status_code, error, duration, answer
-FROM attempt WHERE timer_id = %(id)s ORDER BY number
+FROM attempt
+WHERE timer_id = %(id)s
+  AND EXISTS (SELECT FROM timer
+              WHERE id = %(id)s AND account_id = %(account)s)
+ORDER BY number
 """
 
 
-def get(timer_id: UUID) -> StoredTimer | None:
-    """Return a timer, or None when there is none of that id.
+def get(account: int, timer_id: UUID) -> StoredTimer | None:
+    """Return a timer, or None when the account has none of that id.
 
     If parts of its row can't be read, the rest is returned; `error` says so.
     """
     with pool().connection() as connection:
-        timers = reading.stored_timers(connection, GET, {"id": timer_id})
+        timers = reading.stored_timers(
+            connection, GET, _values(account, timer_id)
+        )
     return timers[0] if timers else None
 
 
-def definition(timer_id: UUID) -> tuple[int, Definition] | None:
+def definition(
+    account: int, timer_id: UUID
+) -> tuple[int, Definition] | None:
     """Return a timer's version and what it calls, None if there is none.
 
     Raises one of `aside.ROW_ERRORS` for a row that can't be read.
     """
     with pool().connection() as connection:
-        rows = named(connection.execute(DEFINITION, {"id": timer_id}))
+        rows = named(
+            connection.execute(DEFINITION, _values(account, timer_id))
+        )
     if not rows:
         return None
     return rows[0]["version"], reading.definition(rows[0])
 
 
-def attempts(timer_id: UUID) -> list[Attempt]:
-    """Return a timer's attempts that have ended, in order."""
+def attempts(account: int, timer_id: UUID) -> list[Attempt]:
+    """Return an account's timer's attempts that have ended, in order."""
     with pool().connection() as connection:
-        return reading.attempts(connection, ATTEMPTS, {"id": timer_id})
+        return reading.attempts(
+            connection, ATTEMPTS, _values(account, timer_id)
+        )
+
+
+def _values(account: int, timer_id: UUID) -> dict[str, Any]:
+    return {"account": account, "id": timer_id}

@@ -23,6 +23,7 @@ from apps.timers.storage.queueing import CHANNEL
 from apps.timers.storage.records import (
     ClockReading,
     KeyTaken,
+    Name,
     NamedTimer,
     NewTimer,
     Repeated,
@@ -36,11 +37,12 @@ Item = TypeVar("Item")
 REMEMBERED = "24 hours"
 
 LOCK_KEYS = """
-INSERT INTO timer_key (key, timer_id)
-SELECT * FROM unnest(%(keys)b::text[], %(ids)b::uuid[]) AS new (key, timer_id)
-ORDER BY key
-ON CONFLICT (key) DO UPDATE SET key = excluded.key
-RETURNING key, timer_id, latest_at
+INSERT INTO timer_key (account_id, key, timer_id)
+SELECT * FROM unnest(%(accounts)b::integer[], %(keys)b::text[],
+                     %(ids)b::uuid[]) AS new (account_id, key, timer_id)
+ORDER BY account_id, key
+ON CONFLICT (account_id, key) DO UPDATE SET key = excluded.key
+RETURNING account_id, key, timer_id, latest_at
 """
 
 # A key is free once its timer has ended. A request whose key is remembered
@@ -56,7 +58,8 @@ given AS MATERIALIZED (
                 THEN (SELECT holder.id
                       FROM timer_key JOIN timer AS holder
                            ON holder.id = timer_key.timer_id
-                      WHERE timer_key.key = own.key
+                      WHERE timer_key.account_id = new.account_id
+                        AND timer_key.key = own.key
                         AND holder.outcome IS NULL)
            END AS holder
     FROM {NEW} JOIN unnest(
@@ -69,12 +72,13 @@ given AS MATERIALIZED (
          USING (id)
 ),
 asked AS (
-    INSERT INTO request_key (key, fingerprint, timer_id, time_left,
-                             created_at)
-    SELECT request_key, fingerprint, id, time_left, now FROM given, clock
+    INSERT INTO request_key (account_id, key, fingerprint, timer_id,
+                             time_left, created_at)
+    SELECT account_id, request_key, fingerprint, id, time_left, now
+    FROM given, clock
     WHERE request_key IS NOT NULL AND holder IS NULL
-    ORDER BY request_key
-    ON CONFLICT (key) DO UPDATE
+    ORDER BY account_id, request_key
+    ON CONFLICT (account_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, timer_id = excluded.timer_id,
         time_left = excluded.time_left, created_at = excluded.created_at
     WHERE request_key.created_at
@@ -82,38 +86,43 @@ asked AS (
     RETURNING timer_id
 ),
 stored AS (
-    INSERT INTO timer (id, url, host, method, headers, body, retry,
-                       max_lateness, created_at, due_at, next_at, queued_at,
-                       at_least_once, key, labels)
-    SELECT id, url, host, method, headers, body, retry, max_lateness,
-           now, coalesce(due_at, now + delay), coalesce(due_at, now + delay),
+    INSERT INTO timer (id, account_id, url, host, method, headers, body,
+                       retry, max_lateness, created_at, due_at, next_at,
+                       queued_at, at_least_once, key, labels)
+    SELECT id, account_id, url, host, method, headers, body, retry,
+           max_lateness, now, coalesce(due_at, now + delay),
+           coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once, key, labels
     FROM clock, given
     WHERE holder IS NULL
       AND (request_key IS NULL OR id IN (SELECT timer_id FROM asked))
-    RETURNING {reading.SHOWN}
+    RETURNING {reading.SHOWN}, account_id
 ),
 labelled AS (
-    INSERT INTO timer_label (name, value, due_at, timer_id)
-    SELECT label.key, label.value, due_at, id
+    INSERT INTO timer_label (account_id, name, value, due_at, timer_id)
+    SELECT account_id, label.key, label.value, due_at, id
     FROM stored, jsonb_each_text(labels) AS label
 ),
 holding AS (
     UPDATE timer_key SET timer_id = given.id, latest_at = given.latest_at
-    FROM stored JOIN given USING (id) WHERE timer_key.key = given.key
+    FROM stored JOIN given USING (id)
+    WHERE timer_key.account_id = given.account_id
+      AND timer_key.key = given.key
 )
 SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
 """
 
 REQUESTS = """
-SELECT key, fingerprint, timer_id, time_left FROM request_key
-WHERE key = ANY(%(keys)b)
+SELECT account_id, key, fingerprint, timer_id, time_left
+FROM unnest(%(accounts)b::integer[], %(keys)b::text[])
+         AS asked (account_id, key)
+     JOIN request_key USING (account_id, key)
 """
 
 Answer = Stored | KeyTaken | Repeated
-#: Rows of `timer_key`, by their keys.
-Keys = dict[str | None, Row]
+#: Rows of `timer_key`.
+Keys = dict[Name, Row]
 
 
 def create(timers: Sequence[NamedTimer]) -> list[Answer]:
@@ -132,7 +141,7 @@ def create(timers: Sequence[NamedTimer]) -> list[Answer]:
         requests = _earlier(
             connection,
             [
-                timer.request_key.key
+                (timer.timer.account, timer.request_key.key)
                 for timer in timers
                 if timer.request_key and not rows[timer.timer.id]["id"]
             ],
@@ -163,11 +172,12 @@ def rounds(
     return groups
 
 
-def _names(timer: NamedTimer) -> Iterator[tuple[str, str]]:
+def _names(timer: NamedTimer) -> Iterator[tuple[str, int, str]]:
+    account = timer.timer.account
     if timer.key is not None:
-        yield "key", timer.key
+        yield "key", account, timer.key
     if timer.request_key is not None:
-        yield "request", timer.request_key.key
+        yield "request", account, timer.request_key.key
 
 
 def lock_keys(
@@ -178,12 +188,16 @@ def lock_keys(
     All of them at once, in their order: else two groups could deadlock.
     Returns the rows by their keys. A timer in them may have ended.
     """
-    given = {each.key: each.timer.id for each in timers if each.key}
+    given = {each.name: each.timer.id for each in timers if each.key}
     if not given:
         return {}
-    values = {"keys": list(given), "ids": list(given.values())}
+    values = {
+        "accounts": [account for account, _ in given],
+        "keys": [key for _, key in given],
+        "ids": list(given.values()),
+    }
     rows = named(connection.execute(LOCK_KEYS, values))
-    return {row["key"]: row for row in rows}
+    return {(row["account_id"], row["key"]): row for row in rows}
 
 
 def store(
@@ -209,26 +223,33 @@ def store(
     return {row["given_id"]: row for row in named(cursor)}
 
 
-def _earlier(connection: Connection, keys: list[str]) -> dict[str, Row]:
-    """Return what was asked before, by the requests' keys."""
-    if not keys:
+def _earlier(connection: Connection, names: list[Name]) -> dict[Name, Row]:
+    """Return what was asked before, by accounts and the requests' keys."""
+    if not names:
         return {}
-    rows = named(connection.execute(REQUESTS, {"keys": keys}))
-    return {row["key"]: row for row in rows}
+    values = {
+        "accounts": [account for account, _ in names],
+        "keys": [key for _, key in names],
+    }
+    rows = named(connection.execute(REQUESTS, values))
+    return {(row["account_id"], row["key"]): row for row in rows}
 
 
 def _answer(
     timer: NamedTimer,
     row: Row,
-    requests: Mapping[str, Row],
+    requests: Mapping[Name, Row],
     clock: ClockReading,
 ) -> Answer:
     if row["id"] is not None:
         return stored(row, timer.timer, clock)
-    asked = timer.request_key
-    if asked is not None and (earlier := requests.get(asked.key)):
-        is_same = earlier["fingerprint"] == asked.fingerprint
-        return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
+    if asked := timer.request_key:
+        earlier = requests.get((timer.timer.account, asked.key))
+        if earlier is not None:
+            is_same = earlier["fingerprint"] == asked.fingerprint
+            return Repeated(
+                earlier["timer_id"], earlier["time_left"], is_same
+            )
     return KeyTaken(row["holder"])
 
 

@@ -35,11 +35,13 @@ class Definition:
 class NewTimer:
     """A timer to be stored.
 
+    account  whose it is, by its id
     delay   counts from Postgres's clock, unless there is a `due_at`
     queued  whether it is near, and will be published right after
     """
 
     id: UUID
+    account: int
     definition: Definition
     delay: timedelta
     queued: bool
@@ -72,6 +74,15 @@ class NamedTimer:
     request_key: RequestKey | None = None
     takes_key: bool = False
     latest_at: datetime | None = None
+
+    @property
+    def name(self) -> "Name":
+        """The account and the key: what is unique, and is locked."""
+        return self.timer.account, self.key
+
+
+#: An account, and a key of a timer of it.
+Name = tuple[int, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Repeated:
 class Change:
     """A change that a caller makes to a waiting timer.
 
+    account     whose timer it has to be
     what        moved, changed or fired; kept as an event
     version     the timer changes only if it has this one; None: any
     delay, due_at  the new time; if both are None, the time stays
@@ -118,6 +130,7 @@ class Change:
     """
 
     id: UUID
+    account: int
     what: str
     version: int | None = None
     delay: timedelta | None = None

@@ -11,6 +11,7 @@ they were due are found by their events (docs/decisions/0029-retention.md).
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from apps.core.database import pool
@@ -43,7 +44,8 @@ def _find(status: str) -> str:
     SELECT id, due_at::text AS moment, {_ROWS} AS rows,
            {_ENDED_AT} < now() - %(term)s AS is_over
     FROM timer
-    WHERE outcome IS NOT NULL AND ({STATUS}) COLLATE "C" = '{status}'
+    WHERE account_id = %(account)s
+      AND outcome IS NOT NULL AND ({STATUS}) COLLATE "C" = '{status}'
       AND due_at < now() - %(term)s
       AND (due_at, id) > (%(moment)s::timestamptz, %(id)s)
       AND id <> ALL(%(skipped)b::uuid[])
@@ -61,15 +63,10 @@ WHERE what = 'cancelled' AND at < now() - %(term)s
 ORDER BY at, timer_id LIMIT {BATCH}
 """
 
-#: For each outcome the queries that find its timers. Those that an old
-#: version cancelled have no event.
-FIND = {
-    outcome: (
-        *([FIND_CANCELLED] if outcome is Outcome.CANCELLED else []),
-        _find(outcome.value),
-    )
-    for outcome in Outcome
-}
+#: For each outcome the query that finds an account's timers.
+FIND = {outcome: _find(outcome.value) for outcome in Outcome}
+
+ACCOUNTS = "SELECT id FROM account ORDER BY id"
 
 # A timer that is just being replayed, or removed by another process, is left
 # out. Arrays, and OFFSET 0, have Postgres look up each timer's rows by index,
@@ -84,7 +81,8 @@ WITH ended AS MATERIALIZED (
 ),
 gone AS (
     DELETE FROM timer USING ended WHERE timer.id = ended.id
-    RETURNING timer.id, timer.key, timer.labels, timer.due_at
+    RETURNING timer.id, timer.account_id, timer.key, timer.labels,
+              timer.due_at
 ),
 tried AS (
     DELETE FROM attempt WHERE timer_id = ANY(ARRAY(SELECT id FROM gone))
@@ -94,7 +92,8 @@ noted AS (
 ),
 held AS (
     DELETE FROM timer_key
-    WHERE key = ANY(ARRAY(SELECT key FROM gone WHERE key IS NOT NULL))
+    WHERE account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM gone))
+      AND key = ANY(ARRAY(SELECT key FROM gone WHERE key IS NOT NULL))
       AND timer_id = ANY(ARRAY(SELECT id FROM gone))
 ),
 labelled AS (
@@ -105,7 +104,8 @@ labelled AS (
         ) AS label
         CROSS JOIN LATERAL (
             SELECT ctid FROM timer_label
-            WHERE name = label.key AND value = label.value
+            WHERE account_id = gone.account_id
+              AND name = label.key AND value = label.value
               AND due_at = gone.due_at AND timer_id = gone.id
             OFFSET 0
         ) AS found
@@ -140,16 +140,26 @@ def remove(outcome: Outcome, term: timedelta) -> Iterator[int]:
     others hold at that moment is left for another walk. A row that can't be
     removed is skipped for a minute.
     """
-    for query in FIND[outcome]:
-        moment, timer_id = "-infinity", UUID(int=0)
-        while rows := _read(query, term, moment, timer_id):
-            yield sum(
-                sum(each_for_itself(partial(_remove, term), group, _skip))
-                for group in _groups(rows)
-            )
-            if len(rows) < BATCH:
-                break
-            moment, timer_id = rows[-1]["moment"], rows[-1]["id"]
+    # Those that an old version cancelled have no event.
+    if outcome is Outcome.CANCELLED:
+        yield from _walk(FIND_CANCELLED, {"term": term})
+    with pool().connection() as connection:
+        accounts = connection.execute(ACCOUNTS).fetchall()
+    for (account,) in accounts:
+        yield from _walk(FIND[outcome], {"term": term, "account": account})
+
+
+def _walk(query: str, values: dict[str, Any]) -> Iterator[int]:
+    remove = partial(_remove, values["term"])
+    moment, timer_id = "-infinity", UUID(int=0)
+    while rows := _read(query, {**values, "moment": moment, "id": timer_id}):
+        yield sum(
+            sum(each_for_itself(remove, group, _skip))
+            for group in _groups(rows)
+        )
+        if len(rows) < BATCH:
+            break
+        moment, timer_id = rows[-1]["moment"], rows[-1]["id"]
 
 
 def forget(table: str) -> Iterator[int]:
@@ -164,16 +174,12 @@ def forget(table: str) -> Iterator[int]:
         yield 0
 
 
-def _read(
-    query: str, term: timedelta, moment: str, timer_id: UUID
-) -> list[Row]:
+def _read(query: str, values: dict[str, Any]) -> list[Row]:
     """Return the batch that comes after a moment and a timer."""
-    values = {
-        "term": term, "moment": moment, "id": timer_id,
-        "skipped": skipped.ids(),
-    }
     with pool().connection() as connection:
-        return named(connection.execute(query, values))
+        return named(
+            connection.execute(query, {**values, "skipped": skipped.ids()})
+        )
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[list[UUID]]:
