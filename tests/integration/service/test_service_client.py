@@ -5,6 +5,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,14 @@ def generate(service: Service, package: Path) -> None:
 
 @pytest.fixture
 def generated(
-    standalone: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_service: Callable[..., Service],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Generated:
     monkeypatch.syspath_prepend(tmp_path)
-    return Generated(standalone, tmp_path)
+    service = make_service()
+    service.start_all()
+    return Generated(service, tmp_path)
 
 
 def test_a_generated_client_drives_a_timer_all_its_life(

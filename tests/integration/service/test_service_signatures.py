@@ -90,9 +90,8 @@ def test_a_call_that_was_tampered_with_is_refused(
         package.Webhook(secret).verify(calls[0].body + body, headers)
 
 
-@PACKAGES
 def test_while_secrets_rotate_old_and_new_are_accepted(
-    package: Any, receiver: Receiver, make_service: Callable[..., Service]
+    receiver: Receiver, make_service: Callable[..., Service]
 ) -> None:
     new, old = new_secret(), new_secret()
     service = make_service(WEBHOOK_SECRET=f"{new}, {old}")
@@ -100,17 +99,17 @@ def test_while_secrets_rotate_old_and_new_are_accepted(
     service.set_timer(0, receiver.url())
     eventually(lambda: receiver.calls)
     (call,) = receiver.calls
-    for secret in (new, old):
-        package.Webhook(secret).verify(call.body, call.headers)
-    with pytest.raises(package.WebhookVerificationError):
-        package.Webhook(new_secret()).verify(call.body, call.headers)
+    for package in (standardwebhooks, svix.webhooks):
+        for secret in (new, old):
+            package.Webhook(secret).verify(call.body, call.headers)
+        with pytest.raises(package.WebhookVerificationError):
+            package.Webhook(new_secret()).verify(call.body, call.headers)
 
 
 @pytest.mark.parametrize(
     ("variable", "secret", "told"),
     [
         ("SECRET", "", "WEBHOOK_SECRET is not set"),
-        ("SECRET", SECRET[:-1], "WEBHOOK_SECRET must be one or more"),
         ("PRIVATE_KEY", SECRET, "WEBHOOK_PRIVATE_KEY must be one or more"),
     ],
 )
