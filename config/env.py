@@ -80,17 +80,6 @@ def words(name: str, default: str = "") -> tuple[str, ...]:
     return tuple(word.strip() for word in raw.split(",") if word.strip())
 
 
-def address(name: str, default: str) -> str:
-    """Return an IP address of this machine to listen on."""
-    raw = text(name, default)
-    try:
-        return str(ip_address(raw))
-    except ValueError:
-        raise ImproperlyConfigured(
-            f"{name}={raw!r} must be an IP address, such as 127.0.0.1."
-        ) from None
-
-
 def networks(name: str) -> tuple[Network, ...]:
     """Return a comma-separated list of CIDR networks; none when unset."""
     try:
