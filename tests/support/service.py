@@ -158,14 +158,17 @@ class Service:
 
     def start_all(self, *, threads: int = 16) -> list[Process]:
         """Start web, worker and, with RabbitMQ, dispatcher, all at once."""
-        web = self._begin_web()
         worker = self._begin_worker(1, threads)
-        started = [web, worker]
+        web, *others = self.start_all_but_workers()
+        return [web, self._wait_for_worker(worker, 1), *others]
+
+    def start_all_but_workers(self) -> list[Process]:
+        """Start web and, with RabbitMQ, dispatcher, at once."""
+        started = [self._begin_web()]
         if self.env["RABBITMQ_URL"]:
             started.append(self._begin_dispatcher())
-            self._wait_for_dispatcher(started[2])
-        self._wait_for_worker(worker, 1)
-        self._wait_for_web(web)
+            self._wait_for_dispatcher(started[1])
+        self._wait_for_web(started[0])
         return started
 
     def _begin_web(self, port: int = 0, **env: str) -> Process:
@@ -217,12 +220,13 @@ class Service:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def kill(self) -> None:
-        """SIGKILL every process, all at once."""
-        for process in self.processes:
+    def kill(self, name: str = "") -> None:
+        """SIGKILL every process, or every one of that name, all at once."""
+        ended = [each for each in self.processes if name in ("", each.name)]
+        for process in ended:
             if process.is_running():
                 process.send_all(signal.SIGKILL)
-        for process in self.processes:
+        for process in ended:
             process.kill()
 
     def log(self) -> str:

@@ -113,8 +113,9 @@ SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
 """
 
-REQUESTS = """
-SELECT account_id, key, fingerprint, timer_id, time_left
+REQUESTS = f"""
+SELECT account_id, key, fingerprint, timer_id, time_left,
+       created_at < clock_timestamp() - interval '{REMEMBERED}' AS is_old
 FROM unnest(%(accounts)b::integer[], %(keys)b::text[])
          AS asked (account_id, key)
      JOIN request_key USING (account_id, key)
@@ -243,14 +244,15 @@ def _answer(
 ) -> Answer:
     if row["id"] is not None:
         return stored(row, timer.timer, clock)
-    if asked := timer.request_key:
+    asked, holder = timer.request_key, row["holder"]
+    earlier = None
+    if asked is not None:
         earlier = requests.get((timer.timer.account, asked.key))
-        if earlier is not None:
-            is_same = earlier["fingerprint"] == asked.fingerprint
-            return Repeated(
-                earlier["timer_id"], earlier["time_left"], is_same
-            )
-    return KeyTaken(row["holder"])
+    # Without a holder it was the earlier request that stood in the way.
+    if asked and earlier and not (holder and earlier["is_old"]):
+        is_same = earlier["fingerprint"] == asked.fingerprint
+        return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
+    return KeyTaken(holder)
 
 
 def stored(row: Row, timer: NewTimer, clock: ClockReading) -> Stored:
