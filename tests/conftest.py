@@ -10,7 +10,7 @@ from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
 from apps.core.database import close_pool
-from tests.support.databases import empty_tables
+from tests.support.databases import empty_tables, have_default_account
 from tests.support.receiver import Receiver
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -77,6 +77,7 @@ def transactional_db(
     tests.
     """
     with django_db_blocker.unblock():
+        have_default_account()
         yield
         empty_tables()
 

@@ -26,6 +26,7 @@ from apps.timers.storage.records import (
     NamedTimer,
     Stored,
 )
+from tests.support.accounts import OWNER
 from tests.support.rabbitmq import Management, virtual_host
 from tests.support.receiver import Receiver
 from tests.support.service import Service
@@ -65,7 +66,7 @@ def put(keys: list[str], url: str) -> list[Stored]:
     puts = []
     for key in keys:
         delay = timedelta(seconds=random.uniform(NEAREST, FARTHEST))
-        timer = services.new_timer(Definition(url), delay)
+        timer = services.new_timer(OWNER, Definition(url), delay)
         named = NamedTimer(timer, key, takes_key=True)
         puts.append(by_key.Put(named, "extend"))
     done = by_key.put(puts)

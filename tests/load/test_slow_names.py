@@ -21,6 +21,7 @@ import uuid_utils.compat
 from apps.timers.storage import creating
 from apps.timers.storage.records import Definition, NewTimer
 from apps.webhooks.retry import RetryPolicy
+from tests.support.accounts import OWNER
 from tests.support.ports import free_port
 from tests.support.rabbitmq import virtual_host
 from tests.support.receiver import Receiver
@@ -105,6 +106,7 @@ def test_three_hundred_slow_names(
             creating.create([
                 NewTimer(
                     uuid_utils.compat.uuid7(),
+                    OWNER,
                     Definition(url, retry=_RETRIES),
                     timedelta(seconds=LEAD + random.uniform(0, SLOW_SPAN)),
                     queued=False,

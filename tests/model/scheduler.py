@@ -20,6 +20,7 @@ from tests.model.postgres import Postgres
 from tests.model.receivers import DEFERRALS
 from tests.model.worker import Worker
 from tests.model.world import World
+from tests.support.accounts import OWNER
 
 #: A move's name and two numbers that say which, how much, how.
 Move = tuple[str, int, int]
@@ -111,6 +112,7 @@ class Scheduler:
             self._world.create(
                 NewTimer(
                     uuid_utils.compat.uuid7(),
+                    OWNER,
                     Definition(
                         _URL, max_lateness=_LATENESS[which], **kind
                     ),

@@ -59,6 +59,7 @@ from tests.model.rabbitmq import RabbitMQ
 from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
 from tests.model.task import Killed, Task
 from tests.model.worker import Worker, Write
+from tests.support.accounts import OWNER
 
 #: What `claims` writes, and what with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -395,14 +396,16 @@ class World:
 
     def cancel(self, timer_id: UUID) -> None:
         """Cancel a timer, or be told that it can't be."""
-        if changing.cancel(timer_id):
+        if changing.cancel(OWNER, timer_id):
             self.checker.cancelled(timer_id)
         else:
             self.checker.not_cancelled(timer_id)
 
     def move(self, timer_id: UUID, delay: float) -> None:
         """Move a timer, or be told that it can't be moved."""
-        change = Change(timer_id, "moved", delay=timedelta(seconds=delay))
+        change = Change(
+            timer_id, OWNER, "moved", delay=timedelta(seconds=delay)
+        )
         (stored,) = changing.change([change])
         if stored is None:
             self.checker.not_cancelled(timer_id)

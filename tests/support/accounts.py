@@ -8,6 +8,10 @@ from django.test import Client
 from apps.accounts import keys, services
 from apps.accounts.access import SCOPES
 from apps.accounts.keys import new_key
+from apps.core.callers import DEFAULT_ACCOUNT
+
+#: Whose timers are that tests make without a key.
+OWNER = DEFAULT_ACCOUNT
 
 
 def account(name: str) -> int:

@@ -38,6 +38,19 @@ def _use(name: str) -> None:
     connection.settings_dict["NAME"] = name
 
 
+def have_default_account() -> None:
+    """Make the account `default`, if a test has removed it.
+
+    pytest-django removes all rows after a test that is marked to need a
+    database.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO account (id, name, created_at)"
+            " VALUES (1, 'default', now()) ON CONFLICT DO NOTHING"
+        )
+
+
 def empty_tables() -> None:
     """Remove all rows of Django's database but the account `default`.
 

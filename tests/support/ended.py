@@ -10,6 +10,7 @@ from apps.timers.models import Outcome
 from apps.timers.scheduling.retention import run_once
 from apps.timers.storage import changing, recording
 from apps.timers.storage.records import Definition, NamedTimer, NewTimer
+from tests.support.accounts import OWNER
 from tests.support.rows import claimed, given_up, new_timer, report
 
 TABLES = ("timer", "attempt", "event", "timer_label", "timer_key")
@@ -70,7 +71,7 @@ def delivered() -> UUID:
 def cancelled() -> UUID:
     """Store a timer that is due in a year, and cancel it."""
     timer_id = new_timer(YEAR)
-    assert changing.cancel(timer_id)
+    assert changing.cancel(OWNER, timer_id)
     return timer_id
 
 
@@ -85,7 +86,8 @@ ENDED: dict[Outcome, Callable[[], UUID]] = {
 
 def named(key: str | None, **labels: str) -> NamedTimer:
     timer = NewTimer(
-        uuid4(), Definition("http://127.0.0.1:9/", labels=labels or None),
+        uuid4(), OWNER,
+        Definition("http://127.0.0.1:9/", labels=labels or None),
         timedelta(seconds=-1), queued=False,
     )
     return NamedTimer(timer, key, takes_key=True)

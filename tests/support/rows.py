@@ -19,6 +19,7 @@ from apps.timers.storage.records import (
     Postponement,
     Report,
 )
+from tests.support.accounts import OWNER
 
 
 def new_timers(
@@ -36,7 +37,7 @@ def new_timers(
     definition = Definition(url, **options)
     delay = timedelta(seconds=seconds)
     timers = [
-        NewTimer(uuid_utils.compat.uuid7(), definition, delay, queued)
+        NewTimer(uuid_utils.compat.uuid7(), OWNER, definition, delay, queued)
         for _ in range(count)
     ]
     creating.create(timers)

@@ -14,6 +14,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from apps.timers.storage import creating
 from apps.timers.storage.records import Definition, NewTimer
+from tests.support.accounts import OWNER
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 
@@ -26,6 +27,7 @@ def store_timers(url: str, delays: Sequence[float]) -> set[str]:
     timers = [
         NewTimer(
             uuid_utils.compat.uuid7(),
+            OWNER,
             Definition(url),
             timedelta(seconds=delay),
             queued=False,

@@ -3,6 +3,7 @@ from django.contrib.postgres.operations import (
     RemoveIndexConcurrently,
 )
 from django.db import migrations, models
+from django.db.migrations.operations.base import Operation
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Collate
 
@@ -27,7 +28,7 @@ _PUT_OFF = (
 _UNLEASED = Q(fired_at__isnull=False, leased_until=None)
 
 
-def _own_key(model: str, table: str, *columns: str) -> list[object]:
+def _own_key(model: str, table: str, *columns: str) -> list[Operation]:
     """Return what puts the account into a table's primary key.
 
     The index is built beside traffic. Then it takes the old one's place at
@@ -39,7 +40,7 @@ def _own_key(model: str, table: str, *columns: str) -> list[object]:
         *names, blank=True, editable=False, primary_key=True, serialize=False
     )
     if len(columns) == 1:
-        state: list[object] = [
+        state: list[Operation] = [
             migrations.AlterField(model, columns[0], models.TextField()),
             migrations.AddField(model, "pk", key),
         ]

@@ -6,8 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from apps.accounts import storage, verifying
-from apps.accounts.access import DEFAULT_ACCOUNT
-from tests.support.accounts import account, ask, key_of
+from tests.support.accounts import OWNER, account, ask, key_of
 from tests.support.postgres_switch import PostgresSwitch
 
 pytestmark = pytest.mark.usefixtures("db_pool", "memory_broker")
@@ -97,7 +96,7 @@ def test_others_keys_are_as_if_they_never_were() -> None:
     ids=str,
 )
 def test_a_wrong_field_is_named(body: Any, field: str) -> None:
-    admin = key_of(DEFAULT_ACCOUNT, ["admin"])
+    admin = key_of(OWNER, ["admin"])
     answer = ask("POST", "/account/keys", body, key=admin)
     assert answer.status_code == 422, answer.content
     assert [each["field"] for each in answer.json()["errors"]] == [field]
@@ -106,7 +105,7 @@ def test_a_wrong_field_is_named(body: Any, field: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["1", "tsk_0000", "0" * 9, "%00" * 8])
 def test_a_prefix_has_eight_letters_and_digits(prefix: str) -> None:
-    admin = key_of(DEFAULT_ACCOUNT, ["admin"])
+    admin = key_of(OWNER, ["admin"])
     answer = ask("DELETE", f"/account/keys/{prefix}", key=admin)
     assert answer.status_code == 422
 
@@ -114,7 +113,7 @@ def test_a_prefix_has_eight_letters_and_digits(prefix: str) -> None:
 def test_an_account_has_not_any_number_of_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    admin = key_of(DEFAULT_ACCOUNT, ["admin"])
+    admin = key_of(OWNER, ["admin"])
     query = storage.CREATE_KEY.replace(str(storage.MOST_KEYS), "3")
     monkeypatch.setattr(storage, "CREATE_KEY", query)
     codes = [
@@ -125,7 +124,7 @@ def test_an_account_has_not_any_number_of_keys(
 
 
 def test_without_postgres_it_is_503(postgres: PostgresSwitch) -> None:
-    admin = key_of(DEFAULT_ACCOUNT, ["admin"])
+    admin = key_of(OWNER, ["admin"])
     assert prefixes(admin)
     postgres.goes_away()
     answer = ask("GET", "/account/keys", key=admin)

@@ -7,10 +7,16 @@ import pytest
 from pytest_django import Settings
 
 from apps.accounts import services, storage, verifying
-from apps.accounts.access import DEFAULT_ACCOUNT, SCOPES, needed_scope
+from apps.accounts.access import SCOPES, needed_scope
 from apps.accounts.keys import new_key
 from config.api import api
-from tests.support.accounts import account, ask, key_of, with_other_secret
+from tests.support.accounts import (
+    OWNER,
+    account,
+    ask,
+    key_of,
+    with_other_secret,
+)
 from tests.support.api import GOOD
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.timers import execute, value_of
@@ -56,7 +62,7 @@ def test_a_scope_that_is_missing_is_named(method: str, path: str) -> None:
     scope = needed_scope(method, path)
     others = SCOPES.keys() - {scope}
 
-    answer = ask(method, path, key=key_of(DEFAULT_ACCOUNT, others))
+    answer = ask(method, path, key=key_of(OWNER, others))
 
     challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
     assert f"`{scope}`" in refused(answer, 403, challenge)
@@ -66,7 +72,7 @@ def test_a_scope_that_is_missing_is_named(method: str, path: str) -> None:
 def test_a_key_with_the_scope_is_let_through(method: str, path: str) -> None:
     scope = needed_scope(method, path)
     assert scope is not None
-    key = key_of(DEFAULT_ACCOUNT, [scope])
+    key = key_of(OWNER, [scope])
     assert ask(method, path, key=key).status_code not in (401, 403)
 
 
@@ -89,8 +95,8 @@ def test_a_webhook_to_an_inbox_needs_no_key(settings: Settings) -> None:
 
 def wrong_keys() -> dict[str, str]:
     """Make keys that are not valid, by what is wrong with them."""
-    good = key_of(DEFAULT_ACCOUNT)
-    revoked = key_of(DEFAULT_ACCOUNT)
+    good = key_of(OWNER)
+    revoked = key_of(OWNER)
     services.revoke_key(revoked.split("_")[1])
     late = datetime.now(UTC) - timedelta(seconds=1)
     return {
@@ -98,7 +104,7 @@ def wrong_keys() -> dict[str, str]:
         "a text": "anything",
         "with another's secret": with_other_secret(good),
         "revoked": revoked,
-        "expired": services.create_key(DEFAULT_ACCOUNT, ["read"], late),
+        "expired": services.create_key(OWNER, ["read"], late),
         "cut": good[:-1],
         "two": f"{good} {good}",
         "not ASCII": "tsk_é",
@@ -126,7 +132,7 @@ def test_what_is_no_bearer_is_no_key(value: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 def test_the_scheme_may_have_any_case(scheme: str) -> None:
-    key = key_of(DEFAULT_ACCOUNT)
+    key = key_of(OWNER)
     answer = ask("GET", "/timers", authorization=f"{scheme} {key}")
     assert answer.status_code == 200
 
@@ -135,7 +141,7 @@ def test_a_key_ends_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given that what is read of a key counts for long
     monkeypatch.setattr(verifying, "LIFETIME", 60)
     moment = datetime.now(UTC) + timedelta(seconds=0.5)
-    key = services.create_key(DEFAULT_ACCOUNT, ["read"], moment)
+    key = services.create_key(OWNER, ["read"], moment)
     assert ask("GET", "/timers", key=key).status_code == 200
     eventually(
         lambda: ask("GET", "/timers", key=key).status_code == 401, within=2
@@ -144,7 +150,7 @@ def test_a_key_ends_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_are_not_stored() -> None:
-    key = key_of(DEFAULT_ACCOUNT)
+    key = key_of(OWNER)
     secret = key.split("_")[2]
     row = value_of("SELECT row_to_json(api_key)::text FROM api_key")
     assert secret not in row
@@ -159,7 +165,7 @@ def test_where_keys_are_not_needed_one_that_is_sent_counts(
     assert ask("GET", "/timers", key="another's token").status_code == 200
     refused(ask("GET", "/timers", key=new_key()), 401,
             'Bearer error="invalid_token"')
-    key = key_of(DEFAULT_ACCOUNT, ["write"])
+    key = key_of(OWNER, ["write"])
     assert ask("GET", "/timers", key=key).status_code == 403
 
 
@@ -174,7 +180,7 @@ def test_a_key_is_looked_up_once_in_two_seconds(
         return look_up(prefixes)
 
     monkeypatch.setattr(verifying._look_ups, "_flush", counted)
-    good, wrong = key_of(DEFAULT_ACCOUNT), new_key()
+    good, wrong = key_of(OWNER), new_key()
     for _ in range(5):
         assert ask("GET", "/timers", key=good).status_code == 200
         assert ask("GET", "/timers", key=wrong).status_code == 401
@@ -188,7 +194,7 @@ def test_answers_about_wrong_keys_take_little_room(
 ) -> None:
     monkeypatch.setattr(verifying, "MOST_ANSWERS", 5)
     verifying.forget()
-    good = key_of(DEFAULT_ACCOUNT)
+    good = key_of(OWNER)
     assert verifying.caller_with(good)
     for _ in range(12):
         assert verifying.caller_with(new_key()) is None
@@ -197,7 +203,7 @@ def test_answers_about_wrong_keys_take_little_room(
 
 
 def test_a_use_is_noted_to_the_minute() -> None:
-    key = key_of(DEFAULT_ACCOUNT, ["read"])
+    key = key_of(OWNER, ["read"])
     prefix = key.split("_")[1]
     query = f"""
         SELECT last_used_at = date_trunc('minute', last_used_at)
@@ -221,7 +227,7 @@ def test_a_use_is_noted_to_the_minute() -> None:
 def test_without_postgres_no_key_can_be_checked(
     postgres: PostgresSwitch,
 ) -> None:
-    key = key_of(DEFAULT_ACCOUNT)
+    key = key_of(OWNER)
     postgres.goes_away()
     answer = ask("GET", "/timers", key=key)
     assert answer.status_code == 503

@@ -16,6 +16,7 @@ from apps.core.database import close_pool, connection_arguments, pool
 from apps.timers.storage import looking, recording
 from deploy.local.needs import pgbouncer
 from tests.support import api
+from tests.support.accounts import OWNER
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, postponement, report
 from tests.support.servers import OwnPgBouncer, OwnPostgres
@@ -121,7 +122,7 @@ def test_no_default_of_a_database_matters(
     assert recording.postpone([postponement(claim)]) == [True]
     again = claimed(timer_id)
     assert recording.record([report(again)]) == [True]
-    ended = looking.attempts(timer_id)
+    ended = looking.attempts(OWNER, timer_id)
     assert [each.duration for each in ended] == [timedelta(0)] * 2
     assert api.look("/timers", "failed").status_code == 200
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from apps.accounts import verifying
-from apps.accounts.access import DEFAULT_ACCOUNT
 from apps.accounts.keys import new_key
-from tests.support.accounts import key_of, with_other_secret
+from tests.support.accounts import OWNER, key_of, with_other_secret
 from tests.support.ports import free_port
 from tests.support.service import Service
 
@@ -60,7 +59,7 @@ def test_a_wrong_secret_takes_as_long_whether_there_is_such_a_key() -> None:
     # Given 100 prefixes of keys that are in use, and 100 that no key has
     wrong = []
     for _ in range(100):
-        key = key_of(DEFAULT_ACCOUNT)
+        key = key_of(OWNER)
         assert verifying.caller_with(key)
         wrong.append((with_other_secret(key), True))
         wrong.append((new_key(), False))

@@ -16,6 +16,7 @@ from apps.monitoring.heartbeat import Sign
 from apps.timers.firing import fire
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import explaining, queueing
+from tests.support.accounts import OWNER
 from tests.support.api import create
 from tests.support.explained import ask, comes, explained, happened, summary
 from tests.support.ports import free_port
@@ -77,7 +78,7 @@ def test_all_that_callers_can_do_is_told(receiver: Receiver) -> None:
         " answered 500."
     )
     assert explained(timer_id)["next"] is None
-    history = explaining.history(timer_id)
+    history = explaining.history(OWNER, timer_id)
     assert history is not None
     assert history.timer.version - 1 == len(history.events) == 6
 

@@ -11,6 +11,7 @@ from pytest_django import Settings
 from apps.timers.firing import fire
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage import changing, recording
+from tests.support.accounts import OWNER
 from tests.support.api import look, send
 from tests.support.receiver import Receiver
 from tests.support.rows import (
@@ -123,7 +124,7 @@ def test_only_what_gave_up_is_listed_unknown_if_asked_for() -> None:
     _, fires, delivered, cancelled = new_timers(4, -1)
     claimed(fires)
     recording.record([report(claimed(delivered))])
-    changing.cancel(cancelled)
+    changing.cancel(OWNER, cancelled)
     failed, unknown, missed = (str(given_up(each).id) for each in GAVE_UP)
 
     # When those are listed that gave up
@@ -151,7 +152,7 @@ def test_pages_follow_each_other_whatever_happens_meanwhile() -> None:
         page = look("/timers", limit=2, **after).json()
         assert len(page["timers"]) == size
         found += [UUID(timer["id"]) for timer in page["timers"]]
-        changing.replay(found)
+        changing.replay(OWNER, found)
         after = {"after": page["next"]}
 
     # Then each was there once, in order

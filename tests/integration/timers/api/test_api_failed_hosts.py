@@ -10,6 +10,7 @@ from apps.core.database import pool
 from apps.timers.models import Outcome
 from apps.timers.storage import finding
 from apps.timers.storage.records import TimerFilter
+from tests.support.accounts import OWNER
 from tests.support.api import look, send
 from tests.support.rows import change, fill, given_up, new_timer, row
 
@@ -107,7 +108,7 @@ def test_a_list_by_host_reads_the_rows_of_that_host(
         read = []
         for _ in range(12):  # also by a plan made once for all
             before, _ = rows_read()
-            found[host] = len(finding.find(of, limit=100))
+            found[host] = len(finding.find(OWNER, of, limit=100))
             read.append(rows_read()[0] - before)
         # Then a page is found and read, or what a small host has. What the
         # planner reads for an estimate counts as well, once.
@@ -115,7 +116,7 @@ def test_a_list_by_host_reads_the_rows_of_that_host(
     assert found == {
         "big.example": 100, "h7.example": 100, "nobody.example": 0,
     }
-    assert "timer_by_host" in rows_read()[1]
+    assert "timer_account_host" in rows_read()[1]
 
 
 def test_rows_of_an_older_version_get_their_host_in_batches(

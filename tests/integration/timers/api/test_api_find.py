@@ -9,6 +9,7 @@ from pytest_django import Settings
 from apps.core.database import connect, pool
 from apps.timers.storage import changing, recording
 from apps.timers.storage.records import STATUSES
+from tests.support.accounts import OWNER
 from tests.support.api import look
 from tests.support.lists import Pairs, ask, listed, paged
 from tests.support.rows import (
@@ -108,7 +109,7 @@ def test_several_statuses_are_one_list() -> None:
     # Given timers of four statuses, due in turn
     timers = at([f"12:00:0{n}" for n in range(4)])
     waits, fails, cancelled, fires = map(UUID, timers)
-    changing.cancel(cancelled)
+    changing.cancel(OWNER, cancelled)
     for timer_id in (fails, fires):
         change(timer_id, "next_at = now()")
     recording.record([report(claimed(fails))])
@@ -179,7 +180,7 @@ def test_what_ends_between_two_pages_keeps_its_place() -> None:
 
     # When the last of these ends, and one that is still to come
     for timer_id in (timers[1], timers[3]):
-        assert changing.cancel(UUID(timer_id))
+        assert changing.cancel(OWNER, UUID(timer_id))
 
     # Then the list goes on behind it, and has the other one if it is asked for
     after = ("after", timers[1])

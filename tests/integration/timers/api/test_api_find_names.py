@@ -7,6 +7,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from apps.timers.storage import changing
+from tests.support.accounts import OWNER
 from tests.support.lists import listed, made, paged
 
 
@@ -43,7 +44,7 @@ def test_all_labels_must_match(
         made(labels=dict.fromkeys(each, "x") or None, seconds=300 + n)
         for n, each in enumerate(names)
     ]
-    assert changing.cancel(UUID(timers[4]))
+    assert changing.cancel(OWNER, UUID(timers[4]))
     for wanted in (["a"], ["b"], ["a", "b"], ["c", "a"], ["b", "c", "a"]):
         expected = [
             timer_id for timer_id, has in zip(timers, names, strict=True)
@@ -100,7 +101,7 @@ def test_all_timers_that_had_a_key_are_found_by_it() -> None:
     timers = []
     for _ in range(3):
         timers.append(made(key="mine", seconds=300))
-        assert changing.cancel(UUID(timers[-1]))
+        assert changing.cancel(OWNER, UUID(timers[-1]))
     timers.append(made(key="mine", seconds=300))
 
     # When it is asked for, Then all are there, and by status the right ones

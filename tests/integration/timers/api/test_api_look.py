@@ -17,6 +17,7 @@ from apps.timers import services
 from apps.timers.models import Outcome
 from apps.timers.storage import changing, claiming, recording
 from apps.timers.storage.records import Mark
+from tests.support.accounts import OWNER
 from tests.support.ports import free_port
 from tests.support.rows import (
     change,
@@ -114,7 +115,7 @@ def test_what_is_replayed_is_deferred_no_more() -> None:
     assert look(timer_id)["status"] == "missed"
 
     # When it is replayed
-    assert changing.replay_one(timer_id)
+    assert changing.replay_one(OWNER, timer_id)
 
     # Then it waits
     assert look(timer_id)["status"] == "scheduled"
@@ -253,11 +254,11 @@ def test_the_api_document_says_what_is_true() -> None:
     }
     look_up = document["paths"]["/timer/{timer_uuid}"]["get"]
     assert set(look_up["responses"]) == {
-        "200", "400", "404", "414", "422", "503",
+        "200", "400", "401", "403", "404", "414", "422", "503",
     }
     cancel = document["paths"]["/timer/{timer_uuid}"]["delete"]
     assert set(cancel["responses"]) == {
-        "204", "400", "403", "404", "409", "412", "414", "422", "503",
+        "204", "400", "401", "403", "404", "409", "412", "414", "422", "503",
     }
 
 

@@ -18,6 +18,7 @@ from apps.timers.scheduling.dispatcher import Pass
 from apps.timers.scheduling.feeder import Feeder
 from apps.timers.scheduling.holding import HOLD
 from apps.timers.storage import holding, looking
+from tests.support.accounts import OWNER
 from tests.support.api import create, send
 from tests.support.explained import comes, summary
 from tests.support.postgres_switch import PostgresSwitch
@@ -127,7 +128,7 @@ def test_timers_are_set_listed_changed_and_cancelled_meanwhile(
     # And a timer that is to fire now waits
     assert send(f"/timer/{ids[2]}/fire").status_code == 202
     fire.fire(ids[2])
-    found = looking.get(ids[2])
+    found = looking.get(OWNER, ids[2])
     assert found is not None
     assert found.status == "scheduled"
     assert summary(ids[2]).startswith(

@@ -12,6 +12,7 @@ from apps.timers.firing import fire
 from apps.timers.scheduling import publishing
 from apps.timers.storage import changing, queueing
 from apps.timers.storage.records import Change, DueMessage, Stored
+from tests.support.accounts import OWNER
 from tests.support.rows import change, new_timer, row
 
 pytestmark = pytest.mark.usefixtures("db_pool")
@@ -41,7 +42,8 @@ def queued_timer(seconds: float) -> UUID:
 
 def moved(timer_id: UUID, seconds: float) -> Stored:
     delay = timedelta(seconds=seconds)
-    (stored,) = changing.change([Change(timer_id, "moved", delay=delay)])
+    change = Change(timer_id, OWNER, "moved", delay=delay)
+    (stored,) = changing.change([change])
     assert stored is not None
     return stored
 

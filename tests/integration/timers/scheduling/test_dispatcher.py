@@ -24,6 +24,7 @@ from apps.timers.scheduling import dispatcher, publishing
 from apps.timers.scheduling.dispatcher import Pass
 from apps.timers.storage import claiming, queueing, taking_over
 from apps.timers.storage.records import Definition, DueMessage, Mark
+from tests.support.accounts import OWNER
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management
@@ -371,6 +372,7 @@ def test_the_loop_outlives_an_outage_of_postgres(
 
 def create(seconds: float) -> UUID:
     timer = services.new_timer(
+        OWNER,
         Definition("http://127.0.0.1:9/"), timedelta(seconds=seconds)
     )
     return services.create_timer(timer)

@@ -32,6 +32,7 @@ from apps.timers.storage import (
     recording,
     retention,
 )
+from tests.support.accounts import OWNER
 from tests.support.ended import (
     counts,
     delivered,
@@ -156,11 +157,11 @@ def test_a_replay_and_a_removal_do_not_harm_each_other() -> None:
 
             # When it is replayed as its term is over, Then one of both wins
             replay = threads.submit(
-                at_once, lambda: changing.replay([timer_id])  # noqa: B023
+                at_once, lambda: changing.replay(OWNER, [timer_id])  # noqa: B023
             )
             count = at_once(removed)
             assert len(replay.result()) + count == 1
-            holder = by_key.holder(f"key {number}")
+            holder = by_key.holder(OWNER, f"key {number}")
             assert holder == (None if count else timer_id)
 
 
@@ -243,7 +244,7 @@ def test_a_statement_that_fails_stops_no_other(
 ) -> None:
     stays, goes = delivered(), given_up(Outcome.FAILED).id
     pass_days(91)
-    broken = {**retention.FIND, Outcome.DELIVERED: ("SELECT 1 / 0",)}
+    broken = {**retention.FIND, Outcome.DELIVERED: "SELECT 1 / 0"}
     monkeypatch.setattr(retention, "FIND", broken)
     done = run_once(go_on)
     assert done == rounds.Round(removed=1, failed=True)

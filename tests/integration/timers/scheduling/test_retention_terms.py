@@ -15,6 +15,7 @@ from apps.timers.storage import (
     retention,
 )
 from apps.timers.storage.records import Change
+from tests.support.accounts import OWNER
 from tests.support.ended import (
     ENDED,
     YEAR,
@@ -92,7 +93,7 @@ def test_what_was_cancelled_by_an_old_version_goes_when_it_was_due() -> None:
 
 def test_what_was_cancelled_while_overdue_stays_as_long_as_others() -> None:
     timer_id = new_timer(-50 * 86_400)
-    changing.cancel(timer_id)
+    changing.cancel(OWNER, timer_id)
     pass_days(29)
     assert removed() == 0
     pass_days(2)
@@ -131,10 +132,10 @@ def test_a_replayed_timer_counts_from_its_last_end(outcome: Outcome) -> None:
     # Given timers that were replayed long after they gave up
     waits, failed, done, dropped = (given_up(outcome).id for _ in range(4))
     pass_days(80 if outcome is not Outcome.MISSED else 20)
-    assert changing.replay([waits, failed, done, dropped])
+    assert changing.replay(OWNER, [waits, failed, done, dropped])
     recording.record([report(claimed(failed), Outcome.FAILED)])
     recording.record([report(claimed(done))])
-    assert changing.cancel(dropped)
+    assert changing.cancel(OWNER, dropped)
 
     # When the term of their first end is over, Then all stay
     pass_days(29)
@@ -152,7 +153,7 @@ def test_what_changed_since_it_was_found_stays() -> None:
     # Given timers that a walk could have found before they changed
     replayed = given_up(Outcome.FAILED).id
     pass_days(99)
-    changing.replay([replayed])
+    changing.replay(OWNER, [replayed])
     ended, dropped = delivered(), cancelled()
     tried = given_up(Outcome.FAILED).id
     overdue = new_timer(-5 * 86_400)
@@ -171,7 +172,7 @@ def test_all_that_is_kept_about_a_timer_goes_and_nothing_else() -> None:
     naming.create([old])
     timer_id = old.timer.id
     changing.change([
-        Change(timer_id, "moved", delay=timedelta(0)) for _ in range(3)
+        Change(timer_id, OWNER, "moved", delay=timedelta(0)) for _ in range(3)
     ])
     recording.postpone([postponement(claimed(timer_id))])
     recording.record([report(claimed(timer_id))])
@@ -184,7 +185,9 @@ def test_all_that_is_kept_about_a_timer_goes_and_nothing_else() -> None:
     # And one like it that sleeps, and one that ended under another's key
     other = named("order 18", user="17", kind="late")
     naming.create([other])
-    changing.change([Change(other.timer.id, "moved", delay=timedelta(1))])
+    changing.change([
+        Change(other.timer.id, OWNER, "moved", delay=timedelta(1))
+    ])
     before, after = (named("order 19", user="18") for _ in range(2))
     for each in (before, after):
         by_key.put([by_key.Put(each, "replace")])
@@ -202,8 +205,8 @@ def test_all_that_is_kept_about_a_timer_goes_and_nothing_else() -> None:
         "timer": 2, "attempt": 0, "event": 1, "timer_label": 3,
         "timer_key": 2,
     }
-    assert by_key.holder("order 19") == after.timer.id
-    assert by_key.holder("order 17") is None
+    assert by_key.holder(OWNER, "order 19") == after.timer.id
+    assert by_key.holder(OWNER, "order 17") is None
 
 
 def test_keys_of_requests_are_kept_for_a_day(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from apps.timers.storage import (
     taking_over,
 )
 from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
+from tests.support.accounts import OWNER
 from tests.support.poison import POISONS, seal
 from tests.support.rows import (
     attempts,
@@ -108,12 +109,12 @@ def test_a_bad_row_is_shown_as_far_as_it_can_be_read(
     change(timer_id, POISONS[poison][0])
     if is_over:
         change(timer_id, "outcome = 'failed', error = 'invalid: x'")
-    found = looking.get(timer_id)
+    found = looking.get(OWNER, timer_id)
     assert found is not None
     assert found.id == timer_id
     assert found.error is None or found.error.startswith("invalid: ")
     if is_over:
-        listed = finding.find(TimerFilter(["failed"]), limit=10)
+        listed = finding.find(OWNER, TimerFilter(["failed"]), limit=10)
         assert [each.id for each in listed] == [timer_id]
 
 
@@ -124,7 +125,7 @@ def test_what_of_a_row_cannot_be_read_is_said() -> None:
         "due_at = 'infinity', created_at = '-infinity', sent_at = 'infinity',"
         " retry = '{\"x\": 1}', outcome = 'odd'",
     )
-    found = looking.get(timer_id)
+    found = looking.get(OWNER, timer_id)
     assert found is not None
     assert found.error == (
         "invalid: created_at is -infinity; due_at is infinity; sent_at is"
@@ -145,7 +146,7 @@ def test_attempts_are_shown_as_far_as_they_can_be_read() -> None:
             " duration = '10000000 years' WHERE timer_id = %s",
             [claim.id],
         )
-    (found,) = looking.attempts(claim.id)
+    (found,) = looking.attempts(OWNER, claim.id)
     assert (found.sent_at, found.duration) == (None, None)
     assert found.number == 1
 
@@ -313,7 +314,7 @@ def test_a_row_that_nobody_can_write_stops_no_take_over(
 def test_a_row_that_nobody_can_write_stops_no_replay() -> None:
     timers = [given_up().id for _ in range(3)]
     seal(timers[1])
-    assert changing.replay(timers) == {timers[0], timers[2]}
+    assert changing.replay(OWNER, timers) == {timers[0], timers[2]}
 
 
 def test_it_is_tried_again_after_a_minute(
@@ -358,9 +359,9 @@ def test_a_timer_that_was_tried_very_often_is_not_replayed() -> None:
     often, seldom = given_up().id, given_up().id
     change(often, "attempts = 32767")
     change(seldom, f"attempts = {changing.MOST_ATTEMPTS - 2}")
-    assert services.replay_timers([often, seldom]) == [often]
+    assert services.replay_timers(OWNER, [often, seldom]) == [often]
     with pytest.raises(services.TriedTooOften):
-        services.replay_timer(often)
+        services.replay_timer(OWNER, often)
     (claim,) = claiming.claim([ClaimRequest(seldom, uuid4())])
     assert isinstance(claim, Claim)
     assert claim.attempt == changing.MOST_ATTEMPTS

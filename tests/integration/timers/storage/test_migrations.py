@@ -25,8 +25,8 @@ def test_sleepers_are_in_two_indexes_besides_the_key() -> None:
         found = dict(cursor.fetchall())
     assert set(found) == {
         "timer_pkey", "timer_unqueued", "timer_queued", "timer_leased",
-        "timer_unleased", "timer_by_status", "timer_by_host",
-        "timer_by_key", "attempt_pkey",
+        "timer_unleased", "timer_account_status", "timer_account_host",
+        "timer_account_key", "attempt_pkey",
     }
     # Partitioning by id must stay possible.
     unique = [name for name, text in found.items() if "UNIQUE" in text]

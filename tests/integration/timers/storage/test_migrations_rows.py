@@ -18,6 +18,7 @@ from apps.timers.storage import (
     taking_over,
 )
 from apps.timers.storage.records import Claim, TimerFilter
+from tests.support.accounts import OWNER
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, report
 from tests.support.service import ROOT
@@ -76,7 +77,7 @@ def test_what_older_versions_wrote_goes_on(
     monkeypatch.setattr(taking_over, "SETTLE", timedelta(0))
     for (state, kind), timer_id in rows.items():
         # Then each is there, as it was
-        timer = looking.get(timer_id)
+        timer = looking.get(OWNER, timer_id)
         assert timer is not None, (state, kind)
         assert (timer.url, timer.method) == (URL, "POST")
         expected = Outcome(kind) if kind in set(Outcome) else None
@@ -88,7 +89,7 @@ def test_what_older_versions_wrote_goes_on(
             assert isinstance(claim, Claim)
             assert recording.record([report(claim)]) == [True]
         if kind == "failed" and state >= "0003":
-            (attempt,) = looking.attempts(timer_id)
+            (attempt,) = looking.attempts(OWNER, timer_id)
             assert (attempt.status_code, attempt.answer) == (500, b"oops")
 
     ended = dict(taking_over.take_over(limit=100))
@@ -99,7 +100,7 @@ def test_what_older_versions_wrote_goes_on(
         timer_id for (_, kind), timer_id in rows.items()
         if kind in ("failed", "unknown")
     }
-    assert changing.replay(list(gave_up)) == gave_up
+    assert changing.replay(OWNER, list(gave_up)) == gave_up
     for timer_id in gave_up:
         assert recording.record([report(claimed(timer_id))]) == [True]
 
@@ -107,13 +108,13 @@ def test_what_older_versions_wrote_goes_on(
 def test_all_are_listed_and_those_of_each_status(
     rows: dict[tuple[str, str], UUID]
 ) -> None:
-    listed = finding.find(TimerFilter(), limit=1000)
+    listed = finding.find(OWNER, TimerFilter(), limit=1000)
     assert {timer.id for timer in listed} == set(rows.values())
     for kind, status in {
         "waits": "scheduled", "queued": "scheduled", "called": "firing",
         "delivered": "delivered", "failed": "failed", "unknown": "unknown",
     }.items():
-        found = finding.find(TimerFilter([status]), limit=1000)
+        found = finding.find(OWNER, TimerFilter([status]), limit=1000)
         ids = {rows[state, kind] for state in STATES}
         assert ids <= {timer.id for timer in found}, kind
 

@@ -33,6 +33,7 @@ from apps.timers.storage.records import (
     Report,
     TimerFilter,
 )
+from tests.support.accounts import OWNER
 from tests.support.rows import attempt, change, claimed, fill, new_timers
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
@@ -98,8 +99,8 @@ def scans() -> tuple[dict[str, int], int]:
 
 def new() -> NewTimer:
     return NewTimer(
-        uuid4(), Definition("http://x/", labels={"a": "b"}), timedelta(1),
-        queued=False,
+        uuid4(), OWNER, Definition("http://x/", labels={"a": "b"}),
+        timedelta(1), queued=False,
     )
 
 
@@ -117,17 +118,17 @@ def statements(
     unqueued, queued = {"timer_unqueued"}, {"timer_queued"}
     pkey = {"timer_pkey"}
     # A page's timers are read by their ids.
-    by_status = {"timer_by_status"} | pkey
-    by_host = {"timer_by_host"} | pkey
+    by_status = {"timer_account_status"} | pkey
+    by_host = {"timer_account_host"} | pkey
     return {
-        "get": (lambda: looking.get(ids[0]), pkey),
+        "get": (lambda: looking.get(OWNER, ids[0]), pkey),
         "claim": (
             lambda: claiming.claim([ClaimRequest(i, uuid4()) for i in ids]),
             pkey,
         ),
         "mark": (lambda: claiming.mark_sent([mark]), pkey),
         "record": (lambda: recording.record([failed]), pkey),
-        "unqueue": (lambda: queueing.unqueue(ids), pkey),
+        "unqueue": (lambda: queueing.unqueue(ids[:1]), pkey),
         "due": (
             lambda: [queueing.due(overdue=o, ahead=ahead, limit=BATCH)
                      for o in (True, False)],
@@ -144,28 +145,34 @@ def statements(
                      for idle in (True, False)],
             queued | pkey,
         ),
-        "failed": (lambda: finding.find(gave_up, limit=BATCH), by_status),
+        "failed": (
+            lambda: finding.find(OWNER, gave_up, limit=BATCH), by_status,
+        ),
         "failed, by host": (
             lambda: finding.find(
+                OWNER,
                 replace(gave_up, host="a.example"), limit=9
             ),
-            {"timer_by_host"},
+            {"timer_account_host"},
         ),
         "failed, by host and port": (
             lambda: finding.find(
+                OWNER,
                 replace(gave_up, host="a.example", port=80, after=claim.id),
                 limit=9,
             ),
             by_host,
         ),
         "failed, the next page": (
-            lambda: finding.find(replace(gave_up, after=claim.id), limit=9),
+            lambda: finding.find(
+                OWNER, replace(gave_up, after=claim.id), limit=9
+            ),
             by_status,
         ),
-        "replay": (lambda: changing.replay(ids), pkey),
+        "replay": (lambda: changing.replay(OWNER, ids), pkey),
         "change": (
             lambda: changing.change([
-                Change(i, "moved", delay=timedelta(0)) for i in ids
+                Change(i, OWNER, "moved", delay=timedelta(0)) for i in ids
             ]),
             pkey,
         ),
@@ -180,7 +187,7 @@ def statements(
             ]),
             pkey,
         ),
-        "look by key": (lambda: by_key.holder("a"), pkey),
+        "look by key": (lambda: by_key.holder(OWNER, "a"), pkey),
         "take back": (lambda: queueing.take_back(ids[:1]), pkey),
         "count": (queueing.count_near, unqueued | queued),
         "take over": (
@@ -193,7 +200,7 @@ def statements(
             lambda: list(retention.remove(
                 Outcome.FAILED, timedelta(seconds=9_000)
             )),
-            {"timer_by_status"},
+            {"timer_account_status"},
         ),
         "remove": (
             lambda: retention._remove(timedelta(seconds=9_000), ids), pkey

@@ -30,6 +30,7 @@ from apps.timers.storage.records import (
     Mark,
     NewTimer,
 )
+from tests.support.accounts import OWNER
 from tests.support.rows import (
     change,
     claimed,
@@ -56,8 +57,8 @@ def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
     # Given three timers that are stored together
     timers = [
         NewTimer(
-            uuid4(), Definition(f"http://x/{delay}"), timedelta(seconds=delay),
-            near,
+            uuid4(), OWNER, Definition(f"http://x/{delay}"),
+            timedelta(seconds=delay), near,
         )
         for delay, near in ((0, True), (90, False), (31_536_000, False))
     ]
@@ -84,7 +85,7 @@ def test_a_stored_timer_counts_from_one_reading_of_the_clock() -> None:
 def test_time_left_is_whole_seconds_rounded_up(
     seconds: int, left: int
 ) -> None:
-    found = looking.get(new_timer(seconds))
+    found = looking.get(OWNER, new_timer(seconds))
     assert found is not None
     assert found.time_left == left
 
@@ -93,7 +94,7 @@ def test_time_left_is_zero_exactly_when_expired() -> None:
     timer_id = new_timer(0.2)
     seen = set()
     while True:
-        before = looking.get(timer_id)
+        before = looking.get(OWNER, timer_id)
         clock = database_clock()
         assert before is not None
         seen.add(before.time_left)
@@ -104,7 +105,7 @@ def test_time_left_is_zero_exactly_when_expired() -> None:
 
 
 def test_there_is_no_timer_of_another_id() -> None:
-    assert looking.get(uuid4()) is None
+    assert looking.get(OWNER, uuid4()) is None
 
 
 def states() -> Iterator[tuple[str, float, str, str]]:
@@ -314,7 +315,7 @@ def test_a_sent_claim_is_opened_again_when_the_timer_wants_that() -> None:
         found = row(timer_id)
         assert (found["fired_at"], found["claim_token"]) == (None, None)
         assert found["sent_at"] == now != sent
-        assert not changing.cancel(timer_id)
+        assert not changing.cancel(OWNER, timer_id)
         sent = now
 
     # When that happens once more, even before the request has left

@@ -19,6 +19,7 @@ from apps.timers.storage import (
 )
 from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
 from apps.webhooks.retry import RetryPolicy
+from tests.support.accounts import OWNER
 from tests.support.rows import (
     attempts,
     change,
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def replay(timer_id: UUID) -> bool:
-    return changing.replay([timer_id]) == {timer_id}
+    return changing.replay(OWNER, [timer_id]) == {timer_id}
 
 
 @pytest.mark.parametrize("outcome", GAVE_UP)
@@ -88,14 +89,14 @@ def test_who_did_not_give_up_is_not_replayed() -> None:
     recording.postpone([postponement(claimed(retried))])
     claimed(fires)
     recording.record([report(claimed(delivered))])
-    changing.cancel(cancelled)
+    changing.cancel(OWNER, cancelled)
     timers = [waits, retried, fires, delivered, cancelled]
     before = [row(timer_id) for timer_id in timers]
 
     # When all are replayed, Then nothing happens
-    assert changing.replay([*timers, uuid4()]) == set()
+    assert changing.replay(OWNER, [*timers, uuid4()]) == set()
     gave_up = TimerFilter([each.value for each in GAVE_UP])
-    assert finding.find(gave_up, limit=9) == []
+    assert finding.find(OWNER, gave_up, limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
 
 
@@ -180,7 +181,9 @@ def test_what_was_recorded_first_decides() -> None:
                 [first],
             )
             # When both are replayed, Then that is waited for
-            replayed = threads.submit(changing.replay, [second, first])
+            replayed = threads.submit(
+                changing.replay, OWNER, [second, first]
+            )
             eventually(lambda: waiting_for_locks() == 1)
         assert replayed.result(timeout=10) == {second}
     assert row(first)["outcome"] == "delivered"
@@ -197,9 +200,9 @@ def waiting_for_locks() -> int:
 
 def test_a_replayed_timer_is_queued_as_on_time_and_can_be_cancelled() -> None:
     timer_id = given_up().id
-    assert not changing.cancel(timer_id)
+    assert not changing.cancel(OWNER, timer_id)
     assert replay(timer_id)
     assert queueing.promote(overdue=True, limit=9) == []
     (near,) = queueing.promote(overdue=False, limit=9)
     assert near.id == timer_id
-    assert changing.cancel(timer_id)
+    assert changing.cancel(OWNER, timer_id)
