@@ -16,7 +16,8 @@ from apps.core.batching import BackgroundWriter, GroupCommit, WriteBehind
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES
 from apps.core.processes import PerProcess
-from apps.timers import decisions
+from apps.monitoring.metrics.catalogue import CLAIMS_LOST
+from apps.timers import counting, decisions
 from apps.timers.decisions import Decision
 from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
@@ -93,6 +94,7 @@ def renew(claim: Claim) -> float:
     except (*UNAVAILABLE, TimeoutError) as error:
         raise LeaseTooShort("the claim could not be renewed") from error
     if not is_renewed:
+        CLAIMS_LOST.add()
         raise LeaseTooShort("the claim was taken over")
     return asked_at
 
@@ -181,7 +183,10 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     written = _write(recording.record, ended)
     for (claim, report), is_written in zip(ended, written, strict=True):
         details = decisions.details(claim, report.attempt, report.error)
-        if not is_written:
+        if is_written:
+            counting.decided(report)
+        else:
+            CLAIMS_LOST.add()
             details["recorded"] = "no: the claim was taken over"
         logger.info(f"timer {report.outcome.value}", extra=details)
 
@@ -192,9 +197,11 @@ def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     for (claim, later), is_written in zip(tried, written, strict=True):
         details = decisions.details(claim, later.attempt, later.error)
         if is_written:
+            counting.decided(later)
             details["again_in_s"] = round(later.delay.total_seconds(), 1)
             logger.info("timer postponed", extra=details)
         else:
+            CLAIMS_LOST.add()
             logger.info(
                 "timer not postponed: the claim was taken over", extra=details
             )

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 
 from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.outages import POSTGRES, RABBITMQ_AWAY
-from apps.timers import decisions
+from apps.timers import counting, decisions
 from apps.timers.models import Outcome
 from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
@@ -181,6 +182,7 @@ def take_over(is_over: Callable[[], bool] = without_end) -> int:
 def _take_over_unanswered() -> int:
     ended = taking_over.take_over(limit=_BATCH)
     for timer_id, outcome in ended:
+        counting.taken_over(outcome)
         _log_taken_over(str(timer_id), outcome)
     return len(ended)
 
@@ -192,9 +194,10 @@ def _take_over_answered() -> int:
         for each in taking_over.answered(limit=_BATCH)
     ]
     if reports := [each for each in found if isinstance(each, Report)]:
-        recording.record_for_the_dead(reports)
+        done = recording.record_for_the_dead(reports)
+        counting.answered(compress(reports, done))
     if later := [each for each in found if isinstance(each, Postponement)]:
-        recording.postpone(later)
+        counting.answered(compress(later, recording.postpone(later)))
     for decision in found:
         assert decision.attempt is not None
         logger.warning(

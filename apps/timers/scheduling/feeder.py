@@ -14,6 +14,7 @@ from apps.broker.memory import MemoryBroker
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
 from apps.monitoring.heartbeat import Health, Sign
+from apps.timers import counting
 from apps.timers.scheduling import dispatcher, holding
 from apps.timers.scheduling.publishing import outgoing
 from apps.timers.scheduling.steps import Steps, Turn
@@ -70,6 +71,7 @@ class Feeder:
                 "feeding what is overdue", partial(self._due, True)
             ) or 0
         steps.run("freeing what is stuck", taking_over.free_stuck)
+        counting.passed(is_good=not steps.failed)
         if steps.failed:
             self._health.bad()
         else:
@@ -108,8 +110,10 @@ class Feeder:
         except UNAVAILABLE as error:
             POSTGRES.failed(error=str(error).strip())
             self._health.bad(f"Postgres can't be reached: {describe(error)}")
+            counting.passed(is_good=False)
         except Exception as error:
             TROUBLES.note("the pass", "feeding failed; trying again", error)
             self._health.bad()
+            counting.passed(is_good=False)
         else:
             TROUBLES.worked("the pass")

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("timers", "0013_lists")]
+    dependencies = [("timers", "0014_retention")]
 
     operations = [
         migrations.CreateModel(
