@@ -258,3 +258,19 @@ def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
         most[name] = scans()[1] - had_read
     assert max(most.values()) < 1_000, most
     close_pool()
+
+
+@pytest.mark.usefixtures("many")
+def test_claims_are_planned_once_and_not_for_each_group() -> None:
+    """To plan takes longer than to claim."""
+    close_pool()  # a session keeps no plan if the table was small at first
+    pool().wait()
+    for _ in range(CALLS):
+        claiming.claim([ClaimRequest(i, uuid4()) for i in new_timers(2, -1)])
+    with pool().connection() as connection:
+        rows = connection.execute(
+            "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
+            " WHERE statement LIKE '%FROM claimed FULL JOIN early%'"
+        ).fetchall()
+    # psycopg prepares it when it has seen it five times.
+    assert rows == [(5, CALLS - 5 - 5)]
