@@ -4,6 +4,9 @@
 Rows are locked in the order of their ids: two groups that lock in opposite
 orders deadlock. Every UPDATE re-checks, under its lock, the state that it is
 for.
+
+The SELECT around an array of ids hides its length from Postgres. Otherwise it
+plans anew for each small group, which takes longer than the rest.
 """
 
 from collections.abc import Sequence
@@ -35,15 +38,14 @@ LEASE = timedelta(seconds=20)
 # one of them. The clock is read once: the statement may wait for a lock, and
 # a timer that comes due meanwhile would be dropped, as not claimed and not
 # early. During a hold nothing counts as due, and what is due is early, by a
-# wait that is over. The SELECTs around the arrays hide their lengths: else
-# Postgres plans anew for each small group, which takes longer than the claim.
+# wait that is over.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (
     SELECT CASE WHEN NOT EXISTS (SELECT FROM hold)
                 THEN clock_timestamp() + %(lead)s END AS within
 ),
 asked AS MATERIALIZED (
-    SELECT * FROM unnest((SELECT %(ids)b::uuid[]), (SELECT %(tokens)b::uuid[]))
+    SELECT * FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
          AS asked (id, token)
 ),
 free AS MATERIALIZED (
@@ -79,7 +81,8 @@ SELECT * FROM claimed FULL JOIN early USING (token)
 RENEW = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[]) AS given (timer_id, token)
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
+         AS given (timer_id, token)
     JOIN timer ON timer.id = timer_id AND claim_token = token
     WHERE timer.outcome IS NULL
     ORDER BY timer.id
@@ -93,7 +96,7 @@ RETURNING token
 MARK_SENT = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token, given.sent_at, given.status_code
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[],
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
                 %(sent_at)b::timestamptz[], %(status_code)b::smallint[])
          AS given (timer_id, token, sent_at, status_code)
     JOIN timer ON timer.id = timer_id AND claim_token = token

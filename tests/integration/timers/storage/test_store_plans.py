@@ -33,7 +33,15 @@ from apps.timers.storage.records import (
     Report,
     TimerFilter,
 )
-from tests.support.rows import attempt, change, claimed, fill, new_timers
+from tests.support.rows import (
+    attempt,
+    change,
+    claimed,
+    fill,
+    new_timers,
+    postponement,
+    report,
+)
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
 #: may then go over to a generic plan after five more.
@@ -261,16 +269,19 @@ def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
 
 
 @pytest.mark.usefixtures("many")
-def test_claims_are_planned_once_and_not_for_each_group() -> None:
-    """To plan takes longer than to claim."""
+def test_what_a_worker_writes_is_planned_once_and_not_for_each_group() -> None:
+    """To plan takes longer than to write."""
     close_pool()  # a session keeps no plan if the table was small at first
     pool().wait()
     for _ in range(CALLS):
-        claiming.claim([ClaimRequest(i, uuid4()) for i in new_timers(2, -1)])
+        one, *others = (claimed(timer_id) for timer_id in new_timers(3, -1))
+        claiming.renew([ClaimRequest(one.id, one.token)])
+        claiming.mark_sent([Mark(one.id, one.token, one.due_at)])
+        recording.postpone([postponement(one)])
+        recording.record([report(other) for other in others])
     with pool().connection() as connection:
         rows = connection.execute(
-            "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE '%FROM claimed FULL JOIN early%'"
+            "SELECT custom_plans, generic_plans > 0"
+            " FROM pg_prepared_statements WHERE statement LIKE '%FOR UPDATE OF timer%'"
         ).fetchall()
-    # psycopg prepares it when it has seen it five times.
-    assert rows == [(5, CALLS - 5 - 5)]
+    assert rows == [(5, True)] * 5
