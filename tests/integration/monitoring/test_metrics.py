@@ -290,6 +290,17 @@ def test_postgres_is_not_asked_each_time() -> None:
     assert told()["timers_sleeping"] == before
 
 
+def listening(process: Process) -> set[tuple[str, int]]:
+    """Return the addresses that a process and its children listen on."""
+    head = psutil.Process(process.pid)
+    return {
+        (each.laddr.ip, each.laddr.port)
+        for one in (head, *head.children(recursive=True))
+        for each in one.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    }
+
+
 @pytest.mark.rabbitmq
 def test_a_dispatcher_tells_of_its_passes(
     make_service: Callable[..., Service],
@@ -306,6 +317,7 @@ def test_a_dispatcher_tells_of_its_passes(
     # Then it says that it does its work
     eventually(lambda: answered(port)["timers_pool_connections timers"])
     found = answered(port)
+    assert listening(dispatcher) == {("127.0.0.1", port)}
     assert found["timers_processes"] == 1
     assert found["timers_passes_total good"] >= 1
     age = time.time() - found["timers_last_good_pass_timestamp_seconds"]
@@ -333,28 +345,3 @@ def test_what_rabbitmq_does_not_take_is_counted(
 
     assert sent == 1
     assert told()["timers_publish_failures_total"] == before + 1
-
-
-def test_nobody_listens_unless_there_is_a_port(
-    make_service: Callable[..., Service]
-) -> None:
-    # Given a worker on an address of its own, and one without a port
-    port = free_port()
-    service = make_service(METRICS_HOST="127.0.0.2")
-    worker = service.start_worker()
-    assert listening(worker) == set()
-
-    other = service.start_worker(METRICS_PORT=str(port))
-
-    eventually(lambda: listening(other) == {("127.0.0.2", port)})
-
-
-def listening(process: Process) -> set[tuple[str, int]]:
-    """Return the addresses that a process and its children listen on."""
-    head = psutil.Process(process.pid)
-    return {
-        (each.laddr.ip, each.laddr.port)
-        for one in (head, *head.children(recursive=True))
-        for each in one.net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN
-    }
