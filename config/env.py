@@ -44,9 +44,9 @@ def whole(name: str, default: int, *, least: int, most: int) -> int:
     return value
 
 
-def flag(name: str) -> bool:
-    """Return whether the variable is switched on; off when unset."""
-    raw = text(name, "0").lower()
+def flag(name: str, *, default: bool = False) -> bool:
+    """Return whether the variable is switched on; the default when unset."""
+    raw = text(name, str(default)).lower()
     if raw not in {"0", "1", "true", "false", "yes", "no", "on", "off"}:
         raise ImproperlyConfigured(f"{name}={raw!r} must be 1 or 0.")
     return raw in {"1", "true", "yes", "on"}
@@ -62,21 +62,22 @@ def choice(name: str, *allowed: str) -> str:
     return value
 
 
+def address(name: str, default: str) -> str:
+    """Return the variable if it is an IP address; the default when unset."""
+    value = text(name, default)
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name}={value!r} must be an IP address, such as 127.0.0.1."
+        ) from None
+    return value
+
+
 def words(name: str, default: str = "") -> tuple[str, ...]:
     """Return a comma-separated list; an empty one when set but empty."""
     raw = os.environ.get(name, default)
     return tuple(word.strip() for word in raw.split(",") if word.strip())
-
-
-def address(name: str, default: str) -> str:
-    """Return an IP address of this machine to listen on."""
-    raw = text(name, default)
-    try:
-        return str(ip_address(raw))
-    except ValueError:
-        raise ImproperlyConfigured(
-            f"{name}={raw!r} must be an IP address, such as 127.0.0.1."
-        ) from None
 
 
 def networks(name: str) -> tuple[Network, ...]:

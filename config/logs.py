@@ -107,6 +107,12 @@ def not_503(record: logging.LogRecord) -> bool:
     return getattr(record, "status_code", None) != 503
 
 
+def unasked(record: logging.LogRecord) -> bool:
+    """Return False for a 500 that an inbox was told to answer."""
+    is_500 = getattr(record, "status_code", None) == 500
+    return record.exc_info is not None or not is_500
+
+
 class TextLine(logging.Formatter):
     """A line for people: time, level, sentence, details."""
 

@@ -1,5 +1,6 @@
 """Probes: whether the process is alive, and whether it has what it needs."""
 
+from datetime import datetime
 from typing import Literal
 
 import psycopg
@@ -15,6 +16,7 @@ from apps.core.fitness import unfit
 from apps.core.outages import RABBITMQ_AWAY, describe
 from apps.monitoring import processes
 from apps.monitoring.metrics.exposition import all_numbers
+from apps.monitoring.upkeep import UPKEEP
 
 router = Router(tags=["health"])
 
@@ -35,9 +37,10 @@ class Readiness(BaseModel):
     """Whether requests can be served, and what is wrong if not.
 
     Without RabbitMQ, or while dispatchers or workers can't do their work,
-    timers are still taken, and wait in Postgres: that is `degraded`.
-    Without Postgres, or with one that takes no writes, nothing works:
-    `unready`. `troubles` is there when there are any.
+    timers are still taken, and wait in Postgres: that is `degraded`. So it is
+    while the operator holds all calls (`held_since`), and while Postgres is
+    kept from cleaning up. Without Postgres, or with one that takes no writes,
+    nothing works: `unready`. `troubles` is there when there are any.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": {
@@ -47,6 +50,7 @@ class Readiness(BaseModel):
     status: Literal["ok", "degraded", "unready"] = "ok"
     postgres: Part
     rabbitmq: Part
+    held_since: datetime | None = None
     troubles: list[str] | None = None
 
 
@@ -109,7 +113,25 @@ def _look(connection: Connection, found: Readiness) -> None:
     roles = ["dispatcher", "worker"] if settings.RABBITMQ_URL else ["worker"]
     known = RABBITMQ_AWAY if found.rabbitmq == "away" else None
     troubles = processes.troubles(connection, roles, known=known)
-    found.troubles = troubles or None
+    found.troubles = [
+        *_held(connection, found), *troubles, *UPKEEP.troubles(connection),
+    ] or None
+
+
+def _held(connection: Connection, found: Readiness) -> list[str]:
+    """Note whether the operator holds all calls; return that as a trouble."""
+    try:
+        row = connection.execute("SELECT since, reason FROM hold").fetchone()
+    except psycopg.ProgrammingError as error:
+        return [
+            "nothing is called, since the table `hold` can't be read: run"
+            f" `manage.py migrate` ({describe(error)})"
+        ]
+    if row is None:
+        return []
+    found.held_since, reason = row
+    why = f": {reason}" if reason else ""
+    return [f"all calls are held until `manage.py release`{why}"]
 
 
 def _unreadable(connection: Connection) -> str | None:

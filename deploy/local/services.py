@@ -62,16 +62,23 @@ def environment(
         "DATABASE_URL": database_url,
         "RABBITMQ_URL": rabbitmq_url,
         "DATA_DIR": str(options.data_dir),
+        "API_ADDRESS": HOST,
         "WORKER_PROCESSES": str(options.worker_processes),
         "WORKER_THREADS": str(options.worker_threads),
         **commands.ENVIRONMENT,
     }
     env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
+    env.setdefault("INBOX", address(options))
     if not env.get("SECRET_KEY"):
         env["SECRET_KEY"] = secret(options.data_dir / "secret-key")
     if options.secret_file:
         env["WEBHOOK_SECRET"] = secret(options.secret_file, new_secret)
     return env
+
+
+def address(options: Options) -> str:
+    """Return the URL of the service."""
+    return f"http://{HOST}:{options.port}"
 
 
 def migration(env: Mapping[str, str]) -> Service:
@@ -125,20 +132,20 @@ def _number(
 
 def welcome(options: Options, management: str | None) -> str:
     """Return what to show once the service answers."""
-    address = f"http://{HOST}:{options.port}"
+    here = address(options)
     signed_with = options.secret_file or "WEBHOOK_SECRET"
     lines = [
         "",
-        f"  The timer service answers on {address}",
+        f"  The timer service answers on {here}",
         "",
-        "  Set a timer of five seconds:",
-        f"    curl {address}/timer -H 'content-type: application/json' \\",
+        "  See a timer fire: open this page, and press “Set a timer”:",
+        f"    {here}/inbox/hello",
+        "  or set one of five seconds by a program; its call comes there:",
+        f"    curl {here}/timer -H 'content-type: application/json' \\",
         '      -d \'{"hours": 0, "minutes": 0, "seconds": 5,'
-        ' "url": "http://127.0.0.1:8080/"}\'',
-        "  and, in another terminal, see it arrive:",
-        "    python3 deploy/receiver.py",
+        f' "url": "{here}/inbox/hello"}}\'',
         "",
-        f"  API documentation: {address}/api/docs",
+        f"  API documentation: {here}/api/docs",
         *([management] if management else []),
         f"  Webhooks are signed with the secret in {signed_with}",
         f"  Data: {options.data_dir}",

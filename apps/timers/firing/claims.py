@@ -22,8 +22,8 @@ from apps.timers.decisions import Decision
 from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
     Claim,
+    ClaimAnswer,
     ClaimRequest,
-    Early,
     Mark,
     Postponement,
     Report,
@@ -54,9 +54,7 @@ _LAST_MARKS = 2.0
 # still then, and CLOCK_BOOTTIME does not. On macOS CLOCK_MONOTONIC does not.
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
-    claiming.claim
-)
+_claims: GroupCommit[ClaimRequest, ClaimAnswer] = GroupCommit(claiming.claim)
 _renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(claiming.renew)
 
 
@@ -69,7 +67,7 @@ def lease_clock() -> float:
     return time.clock_gettime(_LEASE_CLOCK)
 
 
-def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
+def claim(timer_id: UUID) -> tuple[ClaimAnswer, float]:
     """Ask for a timer; return the answer and when it was asked for.
 
     The answer is None when this worker is not to call the timer. The time is
@@ -77,7 +75,7 @@ def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
     """
     request = ClaimRequest(timer_id, uuid4())
 
-    def ask() -> tuple[Claim | Early | None, float]:
+    def ask() -> tuple[ClaimAnswer, float]:
         asked_at = lease_clock()
         return _claims.submit(request, timeout=_WRITE_TIMEOUT), asked_at
 

@@ -78,6 +78,13 @@ def test_standalone_knows_no_rabbitmq(tmp_path: Path) -> None:
     assert env["RABBITMQ_URL"] == ""
 
 
+def test_only_this_machine_reaches_the_api(tmp_path: Path) -> None:
+    given = {"API_ADDRESS": "192.0.2.1", "REQUIRE_API_KEY": "1"}
+    env = services.environment(read("run", tmp_path), given, "x", "")
+    assert env["API_ADDRESS"] == services.HOST
+    assert env["REQUIRE_API_KEY"] == "1"
+
+
 def test_a_relative_data_directory_becomes_absolute(tmp_path: Path) -> None:
     assert services.data_dir({"DATA_DIR": "some/where"}).is_absolute()
     assert services.data_dir({}) == services.ROOT / ".data"

@@ -16,6 +16,7 @@ from apps.monitoring.metrics import process as metrics
 from apps.monitoring.processes import Notices
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher
+from apps.timers.scheduling.retention import Retention
 from apps.timers.scheduling.steps import Turn
 from apps.timers.scheduling.wakeups import Wakeups
 
@@ -29,7 +30,8 @@ class Command(BaseCommand):
 
     help = (
         "Move timers to RabbitMQ as they come near, requeue what was lost,"
-        " take over from dead workers. Any number may run side by side."
+        " take over from dead workers, remove what was kept long enough. Any"
+        " number may run side by side."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,11 +59,13 @@ def _run(stopping: threading.Event) -> None:
     metrics.start("dispatcher")
     keep_beating("dispatcher", stopping, look)
     notices = Notices("dispatcher", look)
+    retention = Retention()
     logger.info("dispatcher started")
     while not stopping.is_set():
         if not _pass(stopping, health):
             wakeups.wait(_INTERVAL)
     wakeups.close()
+    retention.close()
     notices.close()
     logger.info("dispatcher stopped")
 
