@@ -52,6 +52,7 @@ def test_it_answers_with_the_numbers(host: str, listen: Listen) -> None:
 def test_a_client_that_says_nothing_is_left_in_the_end(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert 0 < process._Handler.timeout <= 5
     monkeypatch.setattr(process._Handler, "timeout", 0.05)
     port = listen()
 
