@@ -35,6 +35,8 @@ class Checker:
 
     def __init__(self) -> None:
         self.lives: dict[UUID, Life] = {}
+        #: Whether the operator holds all calls.
+        self.held = False
         #: How often it has looked at the rows.
         self.looks = 0
         self._rows: dict[UUID, Row] = {}
@@ -43,6 +45,7 @@ class Checker:
     def created(self, timer: NewTimer, now: float) -> Life:
         """Follow a timer from now on."""
         life = self.lives[timer.id] = Life.of(timer, now)
+        life.open_at = self.looks
         return life
 
     def returned(self, away_since: float, now: float) -> None:
@@ -53,6 +56,7 @@ class Checker:
         """Check for one claim at a time, and not before its time."""
         life = self.lives[claim.id]
         if life.holder is None:
+            must(not self.held, "a timer was claimed during a hold")
             life.claimed()
         else:
             must(
@@ -267,6 +271,8 @@ class Checker:
         for life in self.lives.values():
             if self.is_closed(life):
                 life.closed_at = self.looks
+            else:
+                life.open_at = self.looks
             if not self.gave_up(life.id):
                 life.not_given_up_at = self.looks
 

@@ -18,6 +18,7 @@ _REPEATED: Move = ("post", 1, 2)
 _REPEATED_NAMED: Move = ("post", 2, 2)
 #: To be due in 90 s; to be extended to 31 s from now at most.
 _PUT: Move = ("put", 0, 1)
+_KEPT: Move = ("put", 1, 1)
 _PUT_BOUND: Move = ("put", 0, 2)
 _PUT_SLOWLY: Move = ("put", 3, 1)
 _EXTENDED: Move = ("put", 2, 2)
@@ -31,7 +32,17 @@ _RACE: list[Move] = [
 ]
 #: A PUT has changed its timer, and has not committed.
 _PUT_OPEN: list[Move] = [_PUT_BOUND, _PUT_SLOWLY, ("go_on", 0, 2)]
+#: A caller has locked the key, and stores a timer afterwards.
+_REPLAY_RACE: list[Move] = [
+    _NAMED, _GONE, _NAMED_SLOWLY, ("go_on", 0, 0), ("replay", 3, 0),
+    ("go_on", 1, 1), ("go_on", 0, 3),
+]
 _WORKER_DIED: list[Move] = [_CLAIMED, ("crash", 0, 0), ("lapse", 4, 1)]
+#: It is sent again, since its worker died after the call.
+_CALLED_AND_LOST: list[Move] = [
+    _NAMED, _CLAIMED, _STEP, _STEP, _STEP, _STEP, ("write_marks", 0, 1),
+    ("crash", 0, 0), ("lapse", 4, 1),
+]
 _NOT_REACHED: list[Move] = [("deliver", 0, 2), _REFUSED, _STEP, _STEP]
 
 GAMES_OF_CALLERS: dict[str, list[Move]] = {
@@ -63,21 +74,20 @@ GAMES_OF_CALLERS: dict[str, list[Move]] = {
     "another body is another request": [_REPEATED, ("post", 1, 1)],
     "a repeated request gets the first answer": [_REPEATED, _REPEATED],
     "of two in a group that are the same, one comes first": [("post", 1, 5)],
-    "who puts a timer locks its key": [
+    "who puts a timer has its key locked until all is done": [
         _NAMED, _GONE, _PUT_SLOWLY, _PUT_SLOWLY, ("go_on", 0, 1),
         ("go_on", 1, 1),
     ],
     "of two puts in a group, one comes first": [("put", 0, 5)],
-    "a PUT looks for claims": [_NAMED, _CLAIMED, _PUT],
-    "a PUT looks for the end": [_NAMED_FAR, _CANCELLED, _PUT],
-    # It was called, and is sent again since its worker died.
-    "a PUT looks at the mark": [
-        _NAMED, _CLAIMED, _STEP, _STEP, _STEP, _STEP, ("write_marks", 0, 1),
-        ("crash", 0, 0), ("lapse", 4, 1), _PUT,
+    "of two puts in a group, the other sees what the one stored": [
+        ("put", 0, 5),
     ],
-    "a PUT locks the timer that waits": [
-        _NAMED, _PUT_SLOWLY, ("go_on", 0, 1), _CLAIMED,
-    ],
+    "a timer that is being called is not kept": [_NAMED, _CLAIMED, _KEPT],
+    "a timer that has ended is not kept": [_NAMED_FAR, _CANCELLED, _KEPT],
+    "a timer that was called is not kept": [*_CALLED_AND_LOST, _KEPT],
+    "a move looks for claims": [_NAMED, _CLAIMED, _PUT],
+    "a move looks for the end": [_NAMED_FAR, _CANCELLED, _PUT],
+    "a move looks at the mark": [*_CALLED_AND_LOST, _PUT],
     "an extended timer is not moved beyond its bound": [
         _PUT_BOUND, _EXTENDED,
     ],
@@ -126,9 +136,10 @@ GAMES_OF_CALLERS: dict[str, list[Move]] = {
         _ONCE, _GONE, ("replay", 3, 0), ("replay", 3, 0), ("go_on", 0, 1),
         ("go_on", 1, 1),
     ],
-    # A caller has locked the key, and stores a timer afterwards.
-    "a replay locks its key": [
-        _NAMED, _GONE, _NAMED_SLOWLY, ("go_on", 0, 0), ("replay", 3, 0),
+    "a replay locks its key": _REPLAY_RACE,
+    # The callers in the other order.
+    "who replays a timer has its key locked until all is done": [
+        _NAMED, _GONE, ("replay", 3, 0), _NAMED_SLOWLY, ("go_on", 0, 0),
         ("go_on", 1, 1), ("go_on", 0, 3),
     ],
     # The second worker, which was given up, goes on.

@@ -109,9 +109,11 @@ class Life:
     labels: dict[str, str] = field(default_factory=dict)
     #: One more with each change.
     version: int = 1
-    #: The latest of the checker's looks at which it could not be changed,
-    #: and at which it had not given up; and the one before its replay.
+    #: The latest of the checker's looks at which it could not be changed, at
+    #: which it could, and at which it had not given up; and the one before
+    #: its replay.
     closed_at: int = -1
+    open_at: int = -1
     not_given_up_at: int = -1
     replayed_at: int = -1
     grants: dict[UUID, Grant] = field(default_factory=dict)
@@ -200,5 +202,7 @@ class Life:
 
     def presume(self, grant: Grant) -> None:
         """Note that the worker of the latest try has died."""
-        presumed = Try(grant, self.not_before, False, grant.marked)
+        # A claim that was granted again by a late message has sent nothing.
+        marked = grant.marked and not grant.postponed
+        presumed = Try(grant, self.not_before, False, marked)
         self.tries.setdefault(self.claims, presumed)

@@ -85,34 +85,37 @@ MUTATIONS_OF_CALLERS = {
         "_names", ("timer.request_key is not None", "False"),
     ),
     # PUT by key.
-    "who puts a timer locks its key": _by_key(
-        "put",
-        ("naming.lock_keys(connection, [put.new for put in puts])", "pass"),
+    "who puts a timer has its key locked until all is done": _by_key(
+        "put", ("with connection.transaction():", "if True:"),
     ),
     "of two puts in a group, one comes first": _by_key(
         "put",
         ("naming.rounds(puts, lambda put: [put.new.key])", "[puts]"),
     ),
-    "a PUT looks for claims": _by_key(
-        "WAITING", (_WAITS, "outcome IS NULL"),
+    "of two puts in a group, the other sees what the one stored": _by_key(
+        "_put",
+        ("keys[each.key] = {'timer_id': each.timer.id,"
+         " 'latest_at': each.latest_at}", "pass"),
     ),
-    "a PUT looks for the end": _by_key(
-        "WAITING", (_WAITS, "fired_at IS NULL"),
+    "a timer that is being called is not kept": _by_key(
+        "SHOW", (_WAITS, "outcome IS NULL"),
     ),
-    "a PUT looks at the mark": _by_key(
-        "WAITING", ("sent_at IS NULL OR", "true OR"),
+    "a timer that has ended is not kept": _by_key(
+        "SHOW", (_WAITS, "fired_at IS NULL"),
     ),
-    "a PUT locks the timer that waits": _by_key(
-        "WAITING", ("FOR UPDATE OF timer", ""),
+    "a timer that was called is not kept": _by_key(
+        "SHOW", ("sent_at IS NULL OR", "true OR"),
     ),
     "an extended timer is not moved beyond its bound": _by_key(
-        "_change", ("latest_at=found['latest_at']", "latest_at=None"),
+        "_change", ("latest_at=key['latest_at']", "latest_at=None"),
     ),
     "a change looks at the bound": _changing(
         "CHANGE", ("timer.due_at), latest)", "timer.due_at))"),
     ),
     "a replaced timer's bound is replaced": _by_key(
-        "_put", ("_keep_latest(connection, others, waiting)", "pass"),
+        "_put",
+        ("_keep_latest(connection,"
+         " [p for p in puts if p.new.timer.id in rows], keys)", "pass"),
     ),
     "an extended timer's bound stays": _by_key(
         "_keep_latest", ("put.if_exists == 'replace'", "True"),
@@ -165,6 +168,9 @@ MUTATIONS_OF_CALLERS = {
     ),
     "a replay locks its key": _changing(
         "LOCK_KEYS", ("FOR UPDATE", ""),
+    ),
+    "who replays a timer has its key locked until all is done": _changing(
+        "_replay", (", connection.transaction()", ""),
     ),
     "a replay takes the token away": _changing(
         "REPLAY", ("claim_token = NULL,", ""),

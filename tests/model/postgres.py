@@ -44,7 +44,7 @@ _EMPTY = "".join(
     f"DELETE FROM {table};"
     for table in (
         "timer", "attempt", "event", "timer_key", "timer_label",
-        "request_key",
+        "request_key", "hold",
     )
 )
 

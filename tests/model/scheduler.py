@@ -29,7 +29,7 @@ _WEIGHTS = {
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
     "move": 2, "fire_now": 1, "patch": 2, "post": 3, "put": 3, "replay": 2,
-    "go_on": 5, "pass_day": 1,
+    "go_on": 5, "pass_day": 1, "hold": 1, "release": 2,
     "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
     "wipe_rabbitmq": 1,
 }
@@ -202,6 +202,14 @@ class Scheduler(Asking):
         """Have a dispatcher make a pass."""
         self._world.rabbitmq.busy = bool(which & 1)
         self._world.dispatch(_TROUBLES[how])
+
+    def hold(self, which: int, how: int) -> None:
+        """Have the operator hold all calls."""
+        self._world.hold(lasts=True)
+
+    def release(self, which: int, how: int) -> None:
+        """Have the operator let calls go on."""
+        self._world.hold(lasts=False)
 
     def suspend(self, which: int, how: int) -> None:
         """Suspend the workers' machine."""

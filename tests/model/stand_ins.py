@@ -16,6 +16,7 @@ from apps.timers.storage import (
     changing,
     claiming,
     creating,
+    holding,
     looking,
     naming,
     queueing,
@@ -83,8 +84,8 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
             world.ask(("sleep", world.now + duration))
 
     for module in (
-        aside, by_key, changing, claiming, creating, looking, naming,
-        queueing, taking_over,
+        aside, by_key, changing, claiming, creating, holding, looking,
+        naming, queueing, taking_over,
     ):
         yield module, "pool", lambda: pool_here(world.postgres)
     clock = SimpleNamespace(monotonic=world.monotonic, sleep=sleep)

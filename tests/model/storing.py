@@ -137,8 +137,13 @@ class Put(Request):
                 else timer_id in changed or not self.moves,
                 "another timer was answered than was changed",
             )
+            life = self.keys.checker.lives[timer_id]
             must(
-                self.keys.checker.lives[timer_id].key == item.key
-                and (timer_id in self.made or self.may_have_key(timer_id)),
+                timer_id in self.made
+                or (life.key == item.key and self.may_have_key(timer_id)),
                 "a timer was changed that does not have the key",
+            )
+            must(
+                life.open_at >= self.since,
+                "a timer was kept that is being called",
             )

@@ -17,8 +17,8 @@ from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers.firing import fire
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import claiming, creating, recording
-from apps.timers.storage.records import Claim, ClockReading, NewTimer
+from apps.timers.storage import claiming, creating, holding, recording
+from apps.timers.storage.records import Claim, ClockReading, Held, NewTimer
 from tests.model.checker import Checker
 from tests.model.life import must
 from tests.model.postgres import Postgres, moment, seconds
@@ -206,7 +206,7 @@ class World:
         if kind == "_claims":
             if isinstance(answer, Claim):
                 self.checker.granted(answer, self.now)
-            elif answer is None:
+            elif answer is None or isinstance(answer, Held):
                 self.checker.refused(item)
         elif kind == "_renewals":
             self.checker.renewed(item, answer, self.now)
@@ -261,6 +261,15 @@ class World:
             pass
         finally:
             self.rabbitmq.refusing = None
+
+    def hold(self, *, lasts: bool) -> None:
+        """Hold all calls, or let them go on."""
+        with self.postgres.connection() as connection:
+            if lasts:
+                connection.execute(holding.HOLD, {"reason": None})
+            else:
+                connection.execute(holding.RELEASE)
+        self.checker.held = lasts
 
     def restart_postgres(self, duration: float) -> None:
         """Have Postgres away for a while, and started anew."""

@@ -55,7 +55,7 @@ SELECT id FROM cancelled
 # to a lost claim: the token is gone.
 LOCK_KEYS = """
 SELECT FROM timer_key
-WHERE key IN (SELECT key FROM timer WHERE id = ANY(%(ids)b))
+WHERE key = ANY(ARRAY(SELECT key FROM timer WHERE id = ANY(%(ids)b)))
 ORDER BY key
 FOR UPDATE
 """
@@ -213,16 +213,17 @@ def change(changes: Sequence[Change]) -> list[Stored | None]:
 
     None also stands for a timer that has another version than is asked for.
     """
-    done: list[tuple[Change, Row | None]] = []
+    rows: dict[int, Row | None] = {}
+    numbers = range(len(changes))
     with pool().connection() as connection:
-        for group in rounds(changes, lambda each: [each.id]):
-            rows = run(connection, group)
-            done += [(each, rows.get(each.id)) for each in group]
+        for group in rounds(numbers, lambda number: [changes[number].id]):
+            found = run(connection, [changes[number] for number in group])
+            rows |= {number: found.get(changes[number].id) for number in group}
         clock = read_clock(connection)
-    answers = {
-        id(each): changed(row, clock) if row else None for each, row in done
-    }
-    return [answers[id(each)] for each in changes]
+    return [
+        changed(row, clock) if (row := rows[number]) else None
+        for number in numbers
+    ]
 
 
 def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:

@@ -40,6 +40,7 @@ INSERT INTO timer_key (key, timer_id)
 SELECT * FROM unnest(%(keys)b::text[], %(ids)b::uuid[]) AS new (key, timer_id)
 ORDER BY key
 ON CONFLICT (key) DO UPDATE SET key = excluded.key
+RETURNING key, timer_id, latest_at
 """
 
 # A key is free once its timer has ended. A request whose key is remembered
@@ -112,6 +113,8 @@ FROM request_key WHERE key = ANY(%(keys)b)
 """
 
 Answer = Stored | KeyTaken | Repeated
+#: Rows of `timer_key`, by their keys.
+Keys = dict[str | None, Row]
 
 
 def create(timers: Sequence[NamedTimer]) -> list[Answer]:
@@ -170,15 +173,18 @@ def _names(timer: NamedTimer) -> Iterator[tuple[str, str]]:
 
 def lock_keys(
     connection: Connection, timers: Sequence[NamedTimer]
-) -> None:
+) -> Keys:
     """Lock the keys' rows until the transaction ends; make what is missing.
 
     All of them at once, in their order: else two groups could deadlock.
+    Returns the rows by their keys. A timer in them may have ended.
     """
     given = {each.key: each.timer.id for each in timers if each.key}
-    if given:
-        values = {"keys": list(given), "ids": list(given.values())}
-        connection.execute(LOCK_KEYS, values)
+    if not given:
+        return {}
+    values = {"keys": list(given), "ids": list(given.values())}
+    rows = named(connection.execute(LOCK_KEYS, values))
+    return {row["key"]: row for row in rows}
 
 
 def store(
