@@ -184,7 +184,8 @@ class Checker:
         must(self.gave_up(timer_id), "replayed, although it had not given up")
         life = self.lives[timer_id]
         must(life.claims < MOST_ATTEMPTS, "replayed too often")
-        self._rows[timer_id] |= {"outcome": None}
+        opened = self._rows[timer_id] | {"outcome": None}
+        self._rows = self._rows | {timer_id: opened}
         life.replayed_at = self.looks
         life.replay(now)
 
@@ -271,14 +272,18 @@ class Checker:
         for life in self.lives.values():
             if self.is_closed(life):
                 life.closed_at = self.looks
-            else:
+            if self.is_open(life):
                 life.open_at = self.looks
             if not self.gave_up(life.id):
                 life.not_given_up_at = self.looks
 
     def is_closed(self, life: Life) -> bool:
-        """Tell whether a timer can't be changed."""
+        """Tell whether it is right to refuse to change a timer."""
         return life.is_called or self.has_ended(life.id)
+
+    def is_open(self, life: Life) -> bool:
+        """Tell whether it is right to change it."""
+        return not (life.is_known_called or self.has_ended(life.id))
 
     def _in_time(self, grant: Grant, now: float) -> bool:
         """Tell whether nobody can have taken the claim over by now."""

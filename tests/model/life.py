@@ -163,6 +163,12 @@ class Life:
         return self.holder is not None or bool(self.sent and not self.retries)
 
     @property
+    def is_known_called(self) -> bool:
+        """Whether Postgres knows that."""
+        marked = any(grant.marked for grant in self.open)
+        return self.holder is not None or (marked and not self.retries)
+
+    @property
     def known_sent(self) -> bool:
         """Whether Postgres was told in time that a request left."""
         return any(grant.marked or grant.postponed for grant in self.sent)

@@ -80,6 +80,7 @@ class Postgres:
         self.let_go_on: Callable[[], None] | None = None
         #: Whether something may have been written since the last look.
         self.touched = True
+        self._rows: dict[UUID, Row] | None = None
         self._clock = {"now": "", "started": ""}
         #: What the connections take for the time.
         self._told: dict[Connection, list[str]] = {}
@@ -87,7 +88,6 @@ class Postgres:
     @contextmanager
     def connection(self) -> Iterator["Postgres"]:
         """Lend the shared connection, as psycopg's pool does."""
-        self.touched = True
         yield self
 
     def execute(
@@ -96,6 +96,7 @@ class Postgres:
         """Run a statement; if it waits for callers, they go on."""
         self.tell_time(self._main)
         if self.let_go_on is None:
+            self.written()
             return self._main.execute(query, values)
         answers: list[Cursor] = []
         task = Task(
@@ -107,7 +108,12 @@ class Postgres:
             if self.let_go_on is not None:
                 self.let_go_on()
             task.settle()
+        self.written()
         return answers[0]
+
+    def written(self) -> None:
+        """Note that something may have been written."""
+        self.touched, self._rows = True, None
 
     def is_blocked(self, connection: Connection) -> bool:
         """Tell whether a connection's statement waits for a lock."""
@@ -119,14 +125,10 @@ class Postgres:
 
     def begin(self) -> None:
         """Start with empty tables, at the clock's beginning."""
-        self.empty()
+        self._main.execute(_EMPTY)
+        self.written()
         self.set_clock("now", 0)
         self.set_clock("started", -3600)
-        self.touched = True
-
-    def empty(self) -> None:
-        """Forget everything."""
-        self._main.execute(_EMPTY)
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""
@@ -149,7 +151,9 @@ class Postgres:
 
     def rows(self) -> dict[UUID, Row]:
         """Return all timers."""
-        return {row["id"]: row for row in self._all("timer")}
+        if self._rows is None:
+            self._rows = {row["id"]: row for row in self._all("timer")}
+        return self._rows
 
     def attempts(self) -> dict[UUID, list[Row]]:
         """Return all timers' attempts."""
@@ -188,4 +192,6 @@ def still_postgres() -> Iterator[Postgres]:
 
 
 def _connect() -> Connection:
-    return psycopg.connect(**connection_arguments(), autocommit=True)
+    return psycopg.connect(
+        **connection_arguments(), autocommit=True, prepare_threshold=1
+    )

@@ -215,7 +215,7 @@ class Web:
         """Look at what has been written, and whose that is."""
         if not callers:
             return
-        self._postgres.touched = True
+        self._postgres.written()
         for caller in callers:
             caller.has_news = False
         requests = [x.asked for x in callers if x.asked is not None]
