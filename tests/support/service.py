@@ -120,6 +120,7 @@ class Service:
             "DATABASE_URL": database_url(),
             "RABBITMQ_URL": rabbitmq_url,
             "DATA_DIR": str(directory),
+            "API_ADDRESS": "127.0.0.1",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "WEBHOOK_SECRET": SECRET,
             **commands.ENVIRONMENT,
@@ -240,14 +241,23 @@ class Service:
             return False
 
     def request(
-        self, method: str, path: str, body: object = None, *, port: int = 0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        port: int = 0,
+        key: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Send a request; return the status and the JSON answer."""
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key}"
         request = urllib.request.Request(
             f"http://{self.host}:{port or self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
+            headers=headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:

@@ -1,6 +1,7 @@
 """`make run` as a user meets it: the whole service, killed and started."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -67,6 +68,19 @@ def service(
         shutil.rmtree(home.resolve(), ignore_errors=True)
 
 
+def manage(service: Service, *args: str) -> str:
+    """Run a management command for a service; return what it printed."""
+    env = {key: value for key, value in os.environ.items()
+           if key not in {"DATABASE_URL", "RABBITMQ_URL"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.local", "manage", *args],
+        cwd="/", env={**env, "DATA_DIR": str(service.directory),
+                      "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    return done.stdout or done.stderr
+
+
 def test_a_port_in_use_is_named_before_anything_starts(
     service: Service,
 ) -> None:
@@ -89,6 +103,7 @@ def test_timers_outlive_a_power_cut(
     secret, said = file.read_text(), service.log.read_text()
     assert str(file) in said
     assert secret.strip() not in said
+    assert json.loads(manage(service, "api_keys", "list", "--json")) == []
 
     # One data directory serves one at a time
     with tempfile.TemporaryDirectory() as name:
@@ -122,3 +137,6 @@ def test_timers_outlive_a_power_cut(
     assert second.wait(30) == 0
     all_gone(tree, 5)
     assert receiver.counts() == dict.fromkeys(created, 1)
+
+    # Nothing runs any more, so there is nothing to manage
+    assert "no service runs on the data" in manage(service, "accounts", "list")

@@ -27,6 +27,13 @@ in_the_stack = pytest.mark.parametrize(
 )
 
 
+def sizes(usual: int, large: int) -> pytest.MarkDecorator:
+    """Run a test with a usual count, and with a large one if measuring."""
+    return pytest.mark.parametrize(
+        "count", [usual, pytest.param(large, marks=pytest.mark.load)]
+    )
+
+
 @pytest.mark.quiet
 def test_a_timer_fires_on_time_and_once(
     service: Service, receiver: Receiver
@@ -114,13 +121,14 @@ def test_a_timer_fires_now(service: Service, receiver: Receiver) -> None:
     assert "ended" in answer["detail"] or "called" in answer["detail"]
 
 
+@sizes(300, 1000)
 @in_the_stack
 def test_moves_that_race_with_firing_are_told_what_came_of_them(
-    service: Service, receiver: Receiver
+    service: Service, receiver: Receiver, count: int
 ) -> None:
-    # Given 300 timers, the first of which are moved a second before they
-    # fire, and the last of them two seconds after that
-    timers = sorted(service.set_timers(300, 3, receiver.url()))
+    # Given timers, the first of which are moved a second before they fire,
+    # and the last of them two seconds after that
+    timers = sorted(service.set_timers(count, count // 100, receiver.url()))
     due = {
         timer_id: datetime.fromisoformat(service.timer(timer_id)["fire_at"])
         for timer_id in timers
@@ -128,13 +136,13 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
 
     def race(number: int) -> tuple[str, str | None]:
         timer_id = timers[number]
-        moment = due[timer_id].timestamp() - 1 + number / 100
+        moment = due[timer_id].timestamp() - 1 + 3 * number / count
         time.sleep(max(0.0, moment - time.time()))
         answer = move(service, timer_id, 2)
         return timer_id, answer.get("fire_at")
 
     with ThreadPoolExecutor(16) as pool:
-        moved = dict(pool.map(race, range(300)))
+        moved = dict(pool.map(race, range(count)))
 
     # Then each is called once: at the new time if the move was told to have
     # worked, else at the old one
@@ -151,9 +159,10 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
     assert {fire_at is None for fire_at in moved.values()} == {True, False}
 
 
+@sizes(300, 1000)
 @in_the_stack
 def test_many_puts_of_one_key_are_one_call_at_the_last_time(
-    service: Service, receiver: Receiver
+    service: Service, receiver: Receiver, count: int
 ) -> None:
     # Given many threads that put one key at the same time, over and over
     answers: list[dict[str, Any]] = []
@@ -168,7 +177,7 @@ def test_many_puts_of_one_key_are_one_call_at_the_last_time(
         answers.append(answer)
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(put, range(300)))
+        list(pool.map(put, range(count)))
 
     # Then there is one timer, called once, at the time it was last given
     assert len({answer["id"] for answer in answers}) == 1
@@ -195,13 +204,14 @@ def post_once(service: Service, receiver: Receiver, number: int) -> str:
         return str(json.loads(answer.read())["id"])
 
 
+@sizes(60, 500)
 def test_a_repeated_request_survives_a_kill_of_web(
-    make_service: Callable[..., Service], receiver: Receiver
+    make_service: Callable[..., Service], receiver: Receiver, count: int
 ) -> None:
     # Given pairs of requests, each with a key, while web is killed
     service = make_service()
     web = service.start_web()
-    ids: dict[int, set[str]] = {number: set() for number in range(60)}
+    ids: dict[int, set[str]] = {number: set() for number in range(count)}
     stop = threading.Event()
 
     def ask(number: int) -> None:
@@ -217,11 +227,11 @@ def test_a_repeated_request_survives_a_kill_of_web(
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(ask, number) for number in ids]
-        eventually(lambda: sum(map(len, ids.values())) > 10)
+        eventually(lambda: sum(map(len, ids.values())) > count / 6)
         web.kill()
         service.start_again(web)
         for each in running:
-            each.result(30)
+            each.result(60)
 
     # Then each pair is one timer
     assert {len(found) for found in ids.values()} == {1}

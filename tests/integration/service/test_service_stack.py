@@ -306,10 +306,10 @@ def test_many_processes_over_one_database(
     # Given two web processes, three workers and two dispatchers
     other = make_service(module_vhost[0])
     with ThreadPoolExecutor(2) as pool:
-        for started in [
-            pool.submit(other.start_all), pool.submit(other.start_worker)
-        ]:
-            started.result()
+        starts: list[Callable[[], object]] = [
+            other.start_all, other.start_worker,
+        ]
+        list(pool.map(lambda start: start(), starts))
 
     # When both take timers
     timers = set()
