@@ -100,13 +100,16 @@ held AS (
 labelled AS (
     DELETE FROM timer_label WHERE ctid = ANY(ARRAY(
         SELECT found.ctid
-        FROM gone CROSS JOIN LATERAL jsonb_each_text(
-            CASE WHEN jsonb_typeof(labels) = 'object' THEN labels END
-        ) AS label
+        FROM (
+            SELECT id, labels, due_at FROM gone
+            WHERE jsonb_typeof(labels) = 'object'
+            OFFSET 0
+        ) AS named
+        CROSS JOIN LATERAL jsonb_each_text(labels) AS label
         CROSS JOIN LATERAL (
             SELECT ctid FROM timer_label
             WHERE name = label.key AND value = label.value
-              AND due_at = gone.due_at AND timer_id = gone.id
+              AND timer_label.due_at = named.due_at AND timer_id = named.id
             OFFSET 0
         ) AS found
     ))
