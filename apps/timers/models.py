@@ -269,7 +269,7 @@ class Event(models.Model):
 
     timer_id = models.UUIDField()
     at = models.DateTimeField()
-    #: moved, changed, fired, cancelled or replayed.
+    #: moved, changed, fired, cancelled, replayed or reconciled.
     what = models.TextField()
     #: `due_at` before and after, if the timer was moved.
     old_at = models.DateTimeField(null=True)
@@ -292,6 +292,23 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.what} {self.timer_id} at {self.at}"
+
+
+class Hold(models.Model):
+    """The operator's hold: while its one row is there, nothing is claimed."""
+
+    #: Always 1.
+    id = models.SmallIntegerField(primary_key=True)
+    since = models.DateTimeField()
+    reason = models.TextField(null=True)
+
+    class Meta:
+        """Each claim looks whether there is a row."""
+
+        db_table = "hold"
+
+    def __str__(self) -> str:
+        return f"hold since {self.since}"
 
 
 class Attempt(models.Model):

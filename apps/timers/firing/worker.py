@@ -14,8 +14,10 @@ from apps.core.database import close_pool
 from apps.core.outages import TROUBLES
 from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
+from apps.monitoring.metrics import process as metrics
+from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
 from apps.monitoring.processes import Notices
-from apps.timers.firing import claims
+from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
 from apps.timers.scheduling.retention import Retention
@@ -54,6 +56,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
             self._retention = Retention()
+        metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
         self._notices = Notices("worker", self.sign)
         logger.info("worker started", extra={"threads": worker.worker_threads})
@@ -120,3 +123,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         close_pool()
         self._stopping.set()
         logger.info("worker stopped")
+
+
+def _sample_circuits() -> None:
+    CIRCUITS_OPEN.set(call.destinations().count_open())

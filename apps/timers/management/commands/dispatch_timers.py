@@ -12,7 +12,9 @@ from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
 from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
+from apps.monitoring.metrics import process as metrics
 from apps.monitoring.processes import Notices
+from apps.timers import counting
 from apps.timers.scheduling import dispatcher
 from apps.timers.scheduling.retention import Retention
 from apps.timers.scheduling.steps import Turn
@@ -54,6 +56,7 @@ def _run(stopping: threading.Event) -> None:
     def look() -> Sign:
         return health.sign(TROUBLES.recent())
 
+    metrics.start("dispatcher")
     keep_beating("dispatcher", stopping, look)
     notices = Notices("dispatcher", look)
     retention = Retention()
@@ -77,11 +80,14 @@ def _pass(stopping: threading.Event, health: Health) -> bool:
     except UNAVAILABLE as error:
         POSTGRES.failed(error=str(error).strip())
         health.bad(f"Postgres can't be reached: {describe(error)}")
+        counting.passed(is_good=False)
         return False
     except Exception as error:
         TROUBLES.note("the pass", "a pass failed; trying again", error)
         health.bad()
+        counting.passed(is_good=False)
         return False
+    counting.passed(is_good=not done.troubles)
     if done.troubles:
         health.bad(*done.troubles)
     else:

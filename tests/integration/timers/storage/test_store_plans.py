@@ -181,7 +181,7 @@ def statements(
             pkey,
         ),
         "look by key": (lambda: by_key.holder("a"), pkey),
-        "take back": (lambda: queueing.take_back(ids[0]), pkey),
+        "take back": (lambda: queueing.take_back(ids[:1]), pkey),
         "count": (queueing.count_near, unqueued | queued),
         "take over": (
             lambda: taking_over.take_over(limit=BATCH), {"timer_leased"} | pkey
