@@ -117,8 +117,8 @@ def claim(row: Row, clock: ClockReading) -> Claim:
             method, _strings("headers", row["headers"]), row["body"]
         ),
         _policy(row["retry"]),
+        _strings("labels", row["labels"]),
         *_claimed(row),
-        labels=_strings("labels", row["labels"]),
     )
     _check_counters(granted)
     return granted

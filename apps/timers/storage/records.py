@@ -167,6 +167,7 @@ class Claim:
     clock: ClockReading
     request: WebhookRequest
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     token: UUID
     url: str
@@ -180,7 +181,6 @@ class Claim:
     claims: int
     retries: int
     called: bool
-    labels: Mapping[str, str] | None = None
 
     @property
     def attempt(self) -> int:
