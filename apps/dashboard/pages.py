@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.decorators import decorator_from_middleware
 
 from apps.dashboard.viewer import viewer
-from apps.timers.services import StoreUnavailable
+from apps.timers.services import ListTooSlow, StoreUnavailable
 
 View = Callable[..., HttpResponseBase]
 
@@ -42,6 +42,12 @@ def page(view: View) -> View:
             )
             response["Retry-After"] = "1"
             return response
+        except ListTooSlow:
+            return failure(
+                request, 503, "That takes too long",
+                "Postgres did not find the timers in time. Load the page"
+                " again, or ask for fewer of them.",
+            )
 
     return _with_policy(shown)
 

@@ -1,4 +1,4 @@
-"""How pages write moments and lateness."""
+"""How pages write moments, lateness, statuses and numbers."""
 
 from datetime import UTC, datetime
 
@@ -6,10 +6,27 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.timers.storage.records import StoredTimer
+
 register = template.Library()
 
 #: Milliseconds from which on a call counts as late.
 LATE = 50
+
+#: A status is a shape, a colour's class and a word.
+_STATUSES = {
+    "scheduled": ("○", "wait"),
+    "firing": ("◐", "wait"),
+    "retrying": ("↻", "warn"),
+    "deferred": ("‖", "warn"),
+    "delivered": ("●", "ok"),
+    "failed": ("✕", "bad"),
+    "unknown": ("?", "odd"),
+    "missed": ("∅", "bad"),
+    "cancelled": ("–", "muted"),
+}
+#: The same for what `/readyz` says of a server.
+_PARTS = {"ok": "ok", "not used": "muted"}
 
 
 @register.filter
@@ -51,3 +68,40 @@ def _late(milliseconds: float) -> str:
     if milliseconds < 1000:
         return f"{milliseconds:,.1f} ms late"
     return f"{milliseconds / 1000:,.1f} s late"
+
+
+@register.filter
+def late_ms(timer: StoredTimer) -> float | None:
+    """Return how long after its due time a timer's last request left."""
+    if timer.sent_at is None:
+        return None
+    return (timer.sent_at - timer.due_at).total_seconds() * 1000
+
+
+@register.filter
+def status(name: str) -> SafeString:
+    """Return a timer's status."""
+    shape, colour = _STATUSES[name]
+    return format_html(
+        '<span class="{}"><span aria-hidden="true">{} </span>{}</span>',
+        colour, shape, name,
+    )
+
+
+@register.filter
+def part(name: str) -> SafeString:
+    """Return how a server is."""
+    return format_html('<span class="{}">{}</span>', _PARTS.get(name, "bad"),
+                       name)
+
+
+@register.filter
+def counted(count: int, most: int) -> str:
+    """Return a count that goes no further than `most`."""
+    return f"{count:,}+" if count >= most else f"{count:,}"
+
+
+@register.filter
+def ago(seconds: float) -> str:
+    """Return how long ago something was, roughly: it is shown for a while."""
+    return "now" if seconds < 10 else f"{seconds:.0f} s ago"
