@@ -2,8 +2,12 @@
 
 from django.urls import path
 
-from apps.dashboard import now
+from apps.dashboard import finding, now, timer
 
 urlpatterns = [
     path("dashboard/now", now.news),
+    path("dashboard/timers", finding.timers),
+    path("dashboard/timer/<uuid:timer_id>", timer.timer),
+    path("dashboard/timer/<uuid:timer_id>/changed", timer.changed),
+    path("dashboard/timer/<uuid:timer_id>/<str:action>", timer.act),
 ]

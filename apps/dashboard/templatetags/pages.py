@@ -1,6 +1,6 @@
 """How pages write moments, lateness, statuses and numbers."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django import template
 from django.utils.html import format_html
@@ -105,3 +105,37 @@ def counted(count: int, most: int) -> str:
 def ago(seconds: float) -> str:
     """Return how long ago something was, roughly: it is shown for a while."""
     return "now" if seconds < 10 else f"{seconds:.0f} s ago"
+
+
+@register.filter
+def milliseconds(duration: timedelta | None) -> str:
+    """Return how long something took."""
+    if duration is None:
+        return ""
+    return _span(duration.total_seconds())
+
+
+@register.filter
+def gap(duration: timedelta) -> str:
+    """Return how long after something else something was."""
+    return f"+{_span(duration.total_seconds())}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:,.1f} ms"
+    if seconds < 120:
+        return f"{seconds:,.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+@register.filter
+def decoded(body: bytes | None) -> str:
+    """Return a body as text, as far as it is text."""
+    return (body or b"").decode(errors="replace")
