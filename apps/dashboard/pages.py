@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.decorators import decorator_from_middleware
 
+from apps.dashboard.health import health
 from apps.dashboard.viewer import viewer
 from apps.timers.services import ListTooSlow, StoreUnavailable
 
@@ -74,10 +75,12 @@ def show(
 
 def _frame(request: HttpRequest) -> Mapping[str, Any]:
     """Return what the templates of all pages use."""
+    viewed_by = viewer(request)
     return {
+        "health": health(viewed_by.account),
         "version": settings.VERSION,
         "has_inbox": bool(settings.INBOX),
         "path": request.path,
-        "viewer": viewer(request),
+        "viewer": viewed_by,
         "now": timezone.now(),
     }
