@@ -19,9 +19,7 @@ SCOPES = {
     "metrics": "read the service's metrics",
 }
 
-_OPEN = frozenset(
-    {"/", "/livez", "/readyz", "/api/docs", "/api/openapi.json"}
-)
+_OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

@@ -85,6 +85,22 @@ def find(account: int, of: TimerFilter, *, limit: int) -> list[StoredTimer]:
         )
 
 
+def count(
+    connection: Connection, account: int, of: TimerFilter, most: int
+) -> int:
+    """Return how many timers an account has of a set, up to `most`.
+
+    The set has no labels. Raises psycopg.errors.QueryCanceled when that would
+    take too long.
+    """
+    scans = " UNION ALL ".join(
+        _scan(part, of, "ASC") for part in _parts(of, has_few=False)
+    )
+    query = f"SELECT count(*) FROM ({scans} LIMIT %(limit)s) AS found"
+    values = _values(of) | {"account": account, "limit": most}
+    return _count(connection, query, values)
+
+
 def statement(
     connection: Connection, account: int, of: TimerFilter, limit: int
 ) -> tuple[str, dict[str, Any]]:
@@ -101,8 +117,8 @@ def statement(
     if by_label:
         scans = [_scan_label(of, order)]
     else:
-        has_few = _reads_scheduled(of) and _has_few(connection, account)
-        parts = _parts(of, has_few=has_few)
+        few = _reads_scheduled(of) and has_few(connection, account)
+        parts = _parts(of, has_few=few)
         scans = [_scan(part, of, order) for part in parts]
     query = f"""
         SELECT {reading.SHOWN} FROM timer
@@ -124,7 +140,7 @@ def _count_label(
     return _count(connection, COUNT_LABEL, values)
 
 
-def _has_few(connection: Connection, account: int) -> bool:
+def has_few(connection: Connection, account: int) -> bool:
     """Tell whether fewer than MANY of an account's timers are scheduled.
 
     They are found by the account. To look for them in the order of all
