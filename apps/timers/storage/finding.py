@@ -24,14 +24,14 @@ MANY = 10_000
 
 # These conditions are those of the indexes, word for word.
 _WAITS = "fired_at IS NULL AND outcome IS NULL"
-#: That of timer_by_status. Only SQL by hand makes what fires without a lease.
+#: That of timer_account_status. Only SQL by hand makes what fires without a lease.
 _ENDED_OR_PUT_OFF = """
     (outcome IS NOT NULL
      OR fired_at IS NULL
         AND (deferred OR attempts <> 0 OR claims <> 0 OR next_at <> due_at)
      OR fired_at IS NOT NULL AND leased_until IS NULL)
 """
-#: That of timer_by_host.
+#: That of timer_account_host.
 _NOT_LEASED = """
     (outcome IS NOT NULL OR fired_at IS NULL
      OR fired_at IS NOT NULL AND leased_until IS NULL)
