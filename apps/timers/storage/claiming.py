@@ -59,7 +59,7 @@ free AS MATERIALIZED (
 ),
 claimed AS (
     UPDATE timer
-    SET fired_at = greatest(next_at, clock_timestamp()),
+    SET fired_at = coalesce(fired_at, greatest(next_at, clock_timestamp())),
         claim_token = free.token,
         leased_until = clock_timestamp() + %(lease)s,
         claims = claims
