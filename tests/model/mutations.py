@@ -54,7 +54,7 @@ MUTATIONS = {
         "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
     "a claim looks for a hold": _sql(
-        "CLAIM", ("AND NOT (SELECT held FROM clock)", ""),
+        "CLAIM", ("WHEN NOT EXISTS (SELECT FROM hold)", "WHEN true"),
     ),
     "a claim repeated with its token succeeds": _sql(
         "CLAIM", ("claim_token = asked.token OR ", ""),
