@@ -282,6 +282,7 @@ def test_what_a_worker_writes_is_planned_once_and_not_for_each_group() -> None:
     with pool().connection() as connection:
         rows = connection.execute(
             "SELECT custom_plans, generic_plans > 0"
-            " FROM pg_prepared_statements WHERE statement LIKE '%FOR UPDATE OF timer%'"
+            " FROM pg_prepared_statements"
+            " WHERE statement LIKE '%FOR UPDATE OF timer%'"
         ).fetchall()
     assert rows == [(5, True)] * 5
