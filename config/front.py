@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from apps.core import uploads, waits
+from config.request_id import chosen
 from config.slow_clients import LIMIT, SlowClients
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Front:
             return self._answer(environ, start_response)
         if not _taken(self._places):
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 "Too many requests are under way; try again.",
             )
         if _operation(environ) == uploads.OPERATION:
@@ -74,7 +75,7 @@ class Front:
             return steps if seat.is_long else list(steps)
         try:
             if not self._read_body(environ):
-                return _too_slow(start_response)
+                return _too_slow(environ, start_response)
             self._turns.get()
             try:
                 return self._answer(environ, start_response)
@@ -93,7 +94,7 @@ class Front:
         if not _taken(self._uploads):
             self._places.put(None)
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 f"{UPLOADS} requests for many timers are under way; try again"
                 " when one of them has ended.",
             )
@@ -128,7 +129,7 @@ class Front:
         try:
             if not self._read_body(environ):
                 yield b""
-                yield from _too_slow(start_response)
+                yield from _too_slow(environ, start_response)
                 return
             seat.take(self._turns)
             environ[waits.LEAVE] = seat.leave
@@ -247,14 +248,20 @@ def _taken(tokens: SimpleQueue[None]) -> bool:
     return True
 
 
-def _too_slow(start_response: "StartResponse") -> list[bytes]:
+def _too_slow(
+    environ: dict[str, Any], start_response: "StartResponse"
+) -> list[bytes]:
     return _refuse(
-        start_response, "408 Request Timeout", "The body did not arrive whole."
+        environ, start_response, "408 Request Timeout",
+        "The body did not arrive whole.",
     )
 
 
 def _refuse(
-    start_response: "StartResponse", status: str, detail: str
+    environ: dict[str, Any],
+    start_response: "StartResponse",
+    status: str,
+    detail: str,
 ) -> list[bytes]:
     body = json.dumps({"detail": detail, "errors": []}).encode()
     start_response(
@@ -264,6 +271,7 @@ def _refuse(
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
             ("Retry-After", "1"),
+            ("X-Request-Id", chosen(environ.get("HTTP_X_REQUEST_ID"))),
         ],
     )
     return [body]

@@ -11,6 +11,8 @@ import os
 import re
 from datetime import UTC, datetime
 
+from config.request_id import CURRENT
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
 }
@@ -20,12 +22,15 @@ _NOT_BARE = re.compile(r"""[\s"=\\\x00-\x1f\x7f-\x9f]""")
 
 
 def _details(record: logging.LogRecord) -> dict[str, object]:
-    """Return what the caller put in `extra`."""
-    return {
+    """Return what the caller put in `extra`, and which request it is about."""
+    details = {
         key: value
         for key, value in vars(record).items()
         if key not in _STANDARD
     }
+    if (request_id := CURRENT.get()) is not None:
+        details["request_id"] = request_id
+    return details
 
 
 def _time(record: logging.LogRecord) -> str:

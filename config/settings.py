@@ -4,6 +4,7 @@ docs/configuration.md describes each variable.
 """
 
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 
 from config import env
@@ -19,11 +20,19 @@ SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
+# Where clients reach the API. `deploy.commands web` listens on all addresses.
+API_ADDRESS = env.address("API_ADDRESS", "::")
+# Whether each request needs a key. If only this machine reaches the API, none
+# is needed, unless this says otherwise.
+REQUIRE_API_KEY = env.flag(
+    "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
+)
 
 INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "ninja",
     "apps.broker",
+    "apps.accounts",
     "apps.timers",
     "apps.monitoring",
     "apps.dashboard",
@@ -32,6 +41,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.middleware.RequestGuard",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.accounts.access.ApiKeys",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -92,6 +102,12 @@ RABBITMQ_QUEUE_TYPE = env.choice("RABBITMQ_QUEUE_TYPE", "classic", "quorum")
 
 # --- Timers --------------------------------------------------------------
 MAX_TIMER_DAYS = env.whole("MAX_TIMER_DAYS", 365, least=1, most=36_500)
+# How long timers are kept once they have ended; 0: for ever. The second one is
+# for those that are failed or unknown.
+RETENTION_DAYS = env.whole("RETENTION_DAYS", 30, least=0, most=36_500)
+RETENTION_FAILED_DAYS = env.whole(
+    "RETENTION_FAILED_DAYS", 90, least=0, most=36_500
+)
 
 # --- Worker --------------------------------------------------------------
 WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
@@ -112,6 +128,10 @@ WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
     "WEBHOOK_CONNECT_RETRY_SECONDS", 900, least=0, most=86_400
 )
 WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
+
+# --- Metrics of workers and dispatchers; port 0: none --------------------
+METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
+METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
 
 # --- Inbox ---------------------------------------------------------------
 # The address under which workers reach web, whose inbox is on then.
@@ -148,6 +168,7 @@ LOGGING = {
     },
     "loggers": {
         "apps": {"level": LOG_LEVEL},
+        "config": {"level": LOG_LEVEL},
         # Dramatiq logs each message at DEBUG and its threads at INFO. pika
         # logs ten lines about one lost connection.
         "dramatiq": {"level": "WARNING"},

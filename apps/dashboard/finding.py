@@ -12,7 +12,7 @@ from apps.core.sentences import field_errors
 from apps.dashboard.pages import page, show
 from apps.timers import services
 from apps.timers.api.finding import TimersQuery
-from apps.timers.storage.finding import STATUSES
+from apps.timers.storage.records import STATUSES
 
 #: Timers on a page.
 _LIMIT = 50

@@ -166,8 +166,6 @@ def encode_body(
     body must be text. A body of None asks for the default body, which is JSON,
     or for no body; it is returned as it is. Raises InvalidRequest.
     """
-    content_type = _content_type(headers)
-    media_type = content_type.partition(";")[0].rstrip()
     as_json = is_json(headers)
     if method not in WITH_BODY:
         if value is None:
@@ -178,18 +176,23 @@ def encode_body(
         )
     if not as_json and not isinstance(value, str):
         raise InvalidRequest(
-            f"must be a string with the content-type {media_type[:80]}; the"
-            " default body and other values are sent as application/json"
+            "must be a string with the content-type"
+            f" {_media_type(headers)[:80]}; the default body and other values"
+            " are sent as application/json"
         )
     if value is None:
         return None
-    return _encoded(_as_json(value) if as_json else value, content_type)
+    text = _as_json(value) if as_json else value
+    return _encoded(text, _content_type(headers))
 
 
 def is_json(headers: Mapping[str, str] | None) -> bool:
     """Tell whether a body is sent as JSON with these headers."""
-    media_type = _content_type(headers).partition(";")[0].rstrip()
-    return _JSON_TYPE.fullmatch(media_type) is not None
+    return _JSON_TYPE.fullmatch(_media_type(headers)) is not None
+
+
+def _media_type(headers: Mapping[str, str] | None) -> str:
+    return _content_type(headers).partition(";")[0].rstrip()
 
 
 def _content_type(headers: Mapping[str, str] | None) -> str:

@@ -62,6 +62,7 @@ def environment(
         "DATABASE_URL": database_url,
         "RABBITMQ_URL": rabbitmq_url,
         "DATA_DIR": str(options.data_dir),
+        "API_ADDRESS": HOST,
         "WORKER_PROCESSES": str(options.worker_processes),
         "WORKER_THREADS": str(options.worker_threads),
         **commands.ENVIRONMENT,
@@ -93,6 +94,7 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """
     worker = commands.worker(options.worker_processes, options.worker_threads)
     web = commands.web(HOST, options.port, options.web_workers)
+    envs = {"dispatcher": _with_next_port(env)}
     found = {"worker": worker, "dispatcher": commands.DISPATCHER, "web": web}
     if options.shape == "run":
         del found["dispatcher"]
@@ -101,11 +103,22 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     )
     return [
         *(
-            Service(name, command, env, directory=ROOT)
+            Service(name, command, envs.get(name, env), directory=ROOT)
             for name, command in found.items()
         ),
         recovery,
     ]
+
+
+def _with_next_port(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the port after the worker's METRICS_PORT.
+
+    A wrong port stays as it is: the process says so.
+    """
+    port = env.get("METRICS_PORT", "").strip()
+    if not port.isdecimal() or int(port) == 0:
+        return dict(env)
+    return {**env, "METRICS_PORT": str(int(port) + 1)}
 
 
 def _number(

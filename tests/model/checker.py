@@ -33,6 +33,8 @@ class Checker:
 
     def __init__(self) -> None:
         self.lives: dict[UUID, Life] = {}
+        #: Whether the operator holds all calls.
+        self.held = False
         self._rows: dict[UUID, Row] = {}
         self._away_since = self._settled = 0.0
 
@@ -48,6 +50,7 @@ class Checker:
         """Check for one claim at a time, and not before its time."""
         life = self.lives[claim.id]
         if life.holder is None:
+            must(not self.held, "a timer was claimed during a hold")
             life.claimed()
         else:
             must(

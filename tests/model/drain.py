@@ -14,6 +14,7 @@ def drain(world: World) -> None:
     world.late.clear()
     world.rabbitmq.busy = False
     world.receivers.deferral = None
+    world.hold(lasts=False)
     deadline = _latest(world) + 40
     while True:
         _drain_workers(world)

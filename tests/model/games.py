@@ -36,6 +36,9 @@ _ANSWERED: list[Move] = [
 ]
 
 GAMES: dict[str, tuple[int, list[Move]]] = {
+    "a claim looks for a hold": (
+        1, [_ONCE, ("hold", 0, 0), ("deliver", 0, 1)],
+    ),
     "a claim repeated with its token succeeds": (
         1, [_ONCE, ("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
     ),

@@ -102,6 +102,9 @@ MUTATIONS = {
     "a claim looks at the time": _sql(
         "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
+    "a claim looks for a hold": _sql(
+        "CLAIM", ("AND NOT (SELECT held FROM clock)", ""),
+    ),
     "a claim repeated with its token succeeds": _sql(
         "CLAIM", ("claim_token = asked.token OR ", ""),
     ),

@@ -89,6 +89,7 @@ class Postgres:
         self._connection.execute("DELETE FROM timer")
         self._connection.execute("DELETE FROM attempt")
         self._connection.execute("DELETE FROM event")
+        self._connection.execute("DELETE FROM hold")
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""

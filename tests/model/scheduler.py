@@ -28,7 +28,7 @@ _WEIGHTS = {
     "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
-    "move": 3,
+    "move": 3, "hold": 1, "release": 2,
     "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
     "wipe_rabbitmq": 1,
 }
@@ -226,6 +226,14 @@ class Scheduler:
     def move(self, which: int, how: int) -> None:
         """Move a timer, or fire it now."""
         self._world.move(_pick(self._open(), which), _MOVES[how])
+
+    def hold(self, which: int, how: int) -> None:
+        """Have the operator hold all calls."""
+        self._world.hold(lasts=True)
+
+    def release(self, which: int, how: int) -> None:
+        """Have the operator let calls go on."""
+        self._world.hold(lasts=False)
 
     def suspend(self, which: int, how: int) -> None:
         """Suspend the workers' machine."""

@@ -28,6 +28,7 @@ from apps.timers.storage import (
     changing,
     claiming,
     creating,
+    holding,
     looking,
     queueing,
     recording,
@@ -40,6 +41,7 @@ from apps.timers.storage.records import (
     Claim,
     ClockReading,
     DueMessage,
+    Held,
     NewTimer,
     Postponement,
     Report,
@@ -111,8 +113,8 @@ class World:
         take_over = taking_over.take_over
         replacements: list[tuple[Any, str, Any]] = [
             *((module, "pool", lambda: self.postgres) for module in (
-                aside, changing, claiming, creating, looking, queueing,
-                taking_over,
+                aside, changing, claiming, creating, holding, looking,
+                queueing, taking_over,
             )),
             *((module, "time", clock) for module in (
                 fire, call, claims, records, publishing, creating, rows,
@@ -336,7 +338,7 @@ class World:
         if kind == "_claims":
             if isinstance(answer, Claim):
                 self.checker.granted(answer, self.now)
-            elif answer is None:
+            elif answer is None or isinstance(answer, Held):
                 self.checker.refused(item)
         elif kind == "_renewals":
             self.checker.renewed(item, answer, self.now)
@@ -408,6 +410,15 @@ class World:
         self.checker.moved(timer_id, self.now + delay)
         if stored.publish_at is not None:
             publishing.publish([DueMessage(timer_id, stored.publish_at)])
+
+    def hold(self, *, lasts: bool) -> None:
+        """Hold all calls, or let them go on."""
+        with self.postgres.connection() as connection:
+            if lasts:
+                connection.execute(holding.HOLD, {"reason": None})
+            else:
+                connection.execute(holding.RELEASE)
+        self.checker.held = lasts
 
     def restart_postgres(self, duration: float) -> None:
         """Have Postgres away for a while, and started anew."""

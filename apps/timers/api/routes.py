@@ -1,5 +1,6 @@
 """The timer endpoints: parse, call a service, answer."""
 
+import json
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -55,29 +56,29 @@ Found = TypeVar("Found")
 )
 def create_timer(
     request: HttpRequest, body: TimerIn, response: HttpResponse
-) -> Status[TimerCreated]:
+) -> HttpResponse:
     """Set a timer: when it expires, its URL is called, once.
 
     201 means that it is stored durably. After a 503 it may have been stored
     as well: repeat the request with the same Idempotency-Key to find out.
     """
     when = body.when()
-    definition = body.definition
-    timer = services.new_timer(definition, when.delay, when.due_at)
-    created = TimerCreated(id=timer.id, time_left=when.time_left)
-    status = 201
-    asked = request_key(request, when.time_left)
-    if body.key or definition.labels or asked:
+    timer = services.new_timer(body.definition, when.delay, when.due_at)
+    status, timer_id, time_left = 201, timer.id, when.time_left
+    asked = request_key(request, time_left)
+    if body.key or body.labels or asked:
         answer = changes.create_named(NamedTimer(timer, body.key, asked))
         if isinstance(answer, Repeated):
-            status = 200
-            created = TimerCreated(
-                id=answer.timer_id, time_left=answer.time_left
-            )
+            status, timer_id = 200, answer.timer_id
+            time_left = answer.time_left
     else:
         services.create_timer(timer)
-    response["Location"] = f"/timer/{created.id}"
-    return Status(status, created)
+    # Written here, since Ninja takes a tenth of the request to do it.
+    created = {"id": str(timer_id), "time_left": time_left}
+    response.content = json.dumps(created).encode()
+    response.status_code = status
+    response["Location"] = f"/timer/{timer_id}"
+    return response
 
 
 @router.get(

@@ -1,7 +1,6 @@
 """When a timer fires: the fields that say it."""
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -23,20 +22,14 @@ from apps.timers.api.fields import whole_number, wrong
 _PAST = timedelta(minutes=5)
 
 
-def _or_none(check: Callable[[Any], int]) -> Callable[[Any], int | None]:
-    return lambda value: None if value is None else check(value)
-
+_amount, _window = whole_number(), whole_number(1, 86_400)
 
 # The bounds stand next to the type, else the API's document has them wrong.
-Amount = Annotated[
-    Annotated[int, Field(ge=0, strict=True)] | None,
-    BeforeValidator(_or_none(whole_number())),
-]
+Amount = Annotated[int, Field(ge=0, strict=True)] | None
 Window = Annotated[
     Annotated[int, Field(ge=1, le=86_400, strict=True)] | None,
-    BeforeValidator(_or_none(whole_number(1, 86_400))),
+    BeforeValidator(lambda value: None if value is None else _window(value)),
 ]
-
 
 _ABSENT, _GIVEN = {"type": "null"}, {"type": "integer"}
 _AMOUNTS = ("hours", "minutes", "seconds")
@@ -146,16 +139,18 @@ class TimesIn(BaseModel):
             return None
         return not_too_far(moment(value, info.data.get("timezone")))
 
-    @field_validator("hours", "minutes", "seconds")
+    @field_validator("hours", "minutes", "seconds", mode="before")
     @classmethod
-    def _one_way(cls, value: int | None, info: ValidationInfo) -> int | None:
-        fire_at = info.data.get("fire_at")
-        if value is not None and fire_at is not None:
+    def _one_way(cls, value: Any, info: ValidationInfo) -> int | None:
+        fire_at = info.data.get("fire_at", "is not valid")
+        if value is None:
+            if fire_at is None and cls.needs_time:
+                raise wrong("is required, unless there is a fire_at")
+            return None
+        amount = _amount(value)
+        if isinstance(fire_at, datetime):
             raise wrong("stands beside fire_at; give one of the two")
-        is_missing = value is None and info.data.get("fire_at", "") is None
-        if is_missing and cls.needs_time:
-            raise wrong("is required, unless there is a fire_at")
-        return value
+        return amount
 
     @model_validator(mode="after")
     def _fits(self) -> "TimesIn":
@@ -165,15 +160,8 @@ class TimesIn(BaseModel):
                 "is for a fire_at without an offset; there is none",
                 {"fields": ["timezone"]},
             )
-        missing = [name for name in _AMOUNTS if getattr(self, name) is None]
-        if missing and (len(missing) < 3 or self.window is not None) and (
-            self.fire_at is None
-        ):
-            raise PydanticCustomError(
-                "missing_time",
-                "is required, unless there is a fire_at",
-                {"fields": missing},
-            )
+        if self.fire_at is None and not self.needs_time:
+            self._check_whole_time()
         most = settings.MAX_TIMER_DAYS
         if self.total_seconds > most * 86_400:
             raise PydanticCustomError(
@@ -183,6 +171,15 @@ class TimesIn(BaseModel):
                 {"most": most, "fields": list(_AMOUNTS)},
             )
         return self
+
+    def _check_whole_time(self) -> None:
+        missing = [name for name in _AMOUNTS if getattr(self, name) is None]
+        if missing and (len(missing) < 3 or self.window is not None):
+            raise PydanticCustomError(
+                "missing_time",
+                "is required, unless there is a fire_at",
+                {"fields": missing},
+            )
 
     @property
     def has_time(self) -> bool:

@@ -20,8 +20,9 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
 from apps.timers.scheduling import publishing
-from apps.timers.storage import claiming, queueing
-from apps.timers.storage.records import Claim, DueMessage, Early
+from apps.timers.scheduling.holding import HOLD
+from apps.timers.storage import claiming
+from apps.timers.storage.records import Claim, DueMessage, Early, Held
 from apps.webhooks.target import InvalidURL, parse_target
 
 #: Rungs that are missing or too short send many timers early, over and over.
@@ -57,6 +58,9 @@ def fire(timer_id: UUID) -> None:
     if isinstance(claim, Early):
         _send_back(timer_id, claim)
         return
+    if isinstance(claim, Held):
+        HOLD.failed()
+        return
     decision = _try(claim, asked_at)
     if decision is not None:
         claims.end(claim, decision)
@@ -69,24 +73,10 @@ def _send_back(timer_id: UUID, early: Early) -> None:
     """
     timer = DueMessage(timer_id, time.monotonic() + early.wait)
     if early.moved:
-        claims.until_done(lambda: _send_on(timer))
+        claims.until_done(lambda: publishing.send_on(timer))
         return
     _EARLY.failed(timer=timer_id, early_s=round(early.wait, 3))
     claims.until_done(lambda: publishing.send_back(timer))
-
-
-def _send_on(timer: DueMessage) -> None:
-    """Publish anew, for its new time, a timer that a caller has moved.
-
-    Nothing is published if another message is on its way, or if it is far.
-    """
-    if settings.RABBITMQ_URL:
-        is_wanted = queueing.take_back(timer.id)
-    else:
-        horizon = queueing.HORIZON.total_seconds()
-        is_wanted = timer.at - time.monotonic() < horizon
-    if is_wanted:
-        publishing.publish([timer])
 
 
 def _try(claim: Claim, asked_at: float) -> Decision | None:

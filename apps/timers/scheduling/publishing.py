@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from uuid import UUID
 
+from django.conf import settings
 from dramatiq import Message
 
 from apps.broker.interface import ON_TIME, OVERDUE, get_broker
-from apps.core.batching import BackgroundWriter
+from apps.core.batching import BackgroundWriter, GroupCommit
 from apps.core.outages import PUBLISHING, TROUBLES
 from apps.core.processes import PerProcess
+from apps.monitoring.metrics.catalogue import PUBLISH_FAILURES
 from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import DueMessage
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 MOST_WAITING = 20_000
 #: Of these, the most that may wait because of one request for many.
 MOST_AT_ONCE = 1_000
+#: How long a worker waits for a timer to be sent on, in seconds.
+_PATIENCE = 5.0
 #: How long they are still published when the process ends, in seconds.
 _LAST_PUBLISHING = 3.0
 #: The names of the actors, each of which has a queue of its own.
@@ -92,8 +96,33 @@ def send_back(timer: DueMessage) -> None:
         publish([timer])
 
 
+def send_on(timer: DueMessage) -> None:
+    """Publish anew, for its new time, a timer that a caller has moved.
+
+    Nothing is published if another message is on its way, or if it is far.
+    Raises TimeoutError if that takes too long.
+    """
+    _moved.submit(timer, timeout=_PATIENCE)
+
+
+def _send_on(timers: Sequence[DueMessage]) -> list[None]:
+    moved = {timer.id: timer for timer in timers}
+    if settings.RABBITMQ_URL:
+        wanted = queueing.take_back(list(moved))
+    else:
+        latest = time.monotonic() + queueing.HORIZON.total_seconds()
+        wanted = [each.id for each in moved.values() if each.at < latest]
+    publish([moved[timer_id] for timer_id in wanted])
+    return [None] * len(timers)
+
+
+#: Timers that are moved again and again have many messages that come early.
+_moved: GroupCommit[DueMessage, None] = GroupCommit(_send_on)
+
+
 def _unqueue(timer_ids: Sequence[UUID]) -> None:
     """Store that timers are queued no more, if possible; never raise."""
+    PUBLISH_FAILURES.add(len(timer_ids))
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         queueing.unqueue(timer_ids)

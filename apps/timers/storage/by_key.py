@@ -7,23 +7,23 @@ from uuid import UUID
 
 from apps.core.database import Connection, pool
 from apps.timers.storage import changing, naming, reading
-from apps.timers.storage.records import Change, NamedTimer, Stored
+from apps.timers.storage.records import (
+    Change,
+    ClockReading,
+    NamedTimer,
+    Stored,
+)
 from apps.timers.storage.rows import Row, named, read_clock
 
 #: What becomes of a timer that has the key and waits.
 IfExists = Literal["replace", "keep", "extend"]
 
-# A timer that is being called can't be changed. Another one takes its key.
-WAITING = """
-SELECT timer_key.key, timer.id, timer_key.latest_at
-FROM timer_key JOIN timer ON timer.id = timer_id
-WHERE timer_key.key = ANY(%(keys)b) AND fired_at IS NULL AND outcome IS NULL
+# Of the timers that could be changed, as CHANGE has it.
+SHOW = f"""
+SELECT {reading.SHOWN} FROM timer
+WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
   AND (sent_at IS NULL OR retries > 0)
-ORDER BY timer.id
-FOR UPDATE OF timer
 """
-
-SHOW = f"SELECT {reading.SHOWN} FROM timer WHERE id = ANY(%(ids)b)"
 
 KEEP_LATEST = """
 UPDATE timer_key SET latest_at = given.latest_at
@@ -51,77 +51,76 @@ def put(puts: Sequence[Put]) -> list[Stored]:
 
     Raises one of `aside.ROW_ERRORS` if a timer's row can't be written.
     """
-    done: list[tuple[Put, Row]] = []
+    rows: dict[UUID, Row] = {}
     with pool().connection() as connection:
         with connection.transaction():
-            naming.lock_keys(connection, [put.new for put in puts])
+            keys = naming.lock_keys(connection, [put.new for put in puts])
             for group in naming.rounds(puts, lambda put: [put.new.key]):
-                done += _put(connection, group)
+                rows |= _put(connection, group, keys)
         clock = read_clock(connection)
-    answers = {}
-    for put, row in done:
-        if "is_news" in row:
-            answers[id(put)] = changing.changed(row, clock)
-        elif "given_id" in row:
-            timer = put.new.timer
-            answers[id(put)] = naming.stored(row, timer, clock)
-        else:
-            shown = reading.stored_timer(row)
-            answers[id(put)] = Stored(shown, None, is_new=False)
-    return [answers[id(put)] for put in puts]
+    return [_stored(put, rows[put.new.timer.id], clock) for put in puts]
 
 
 def _put(
-    connection: Connection, puts: Sequence[Put]
-) -> list[tuple[Put, Row]]:
-    """Return each put of a group, whose keys differ, with what is stored.
+    connection: Connection, puts: Sequence[Put], keys: naming.Keys
+) -> dict[UUID, Row]:
+    """Return the rows of what the keys have now, by the ids of the new timers.
 
-    The keys are locked.
+    No two of the puts have one key. `keys` has their rows, which are locked,
+    and is kept up to date. A timer that is being called can't be changed:
+    another one takes its key.
     """
-    cursor = connection.execute(
-        WAITING, {"keys": [put.new.key for put in puts]}
-    )
-    waiting = {row["key"]: row for row in named(cursor)}
-    here = [put for put in puts if put.new.key in waiting]
-    new = [put for put in puts if put.new.key not in waiting]
-    rows: dict[UUID, Row] = {}
-    if kept := [p for p in here if p.if_exists == "keep"]:
-        ids = [waiting[put.new.key]["id"] for put in kept]
-        shown = named(connection.execute(SHOW, {"ids": ids}))
-        rows |= {row["id"]: row for row in shown}
-    if others := [p for p in here if p.if_exists != "keep"]:
-        changes = [_change(put, waiting[put.new.key]) for put in others]
-        rows |= changing.run(connection, changes)
-        _keep_latest(connection, others, waiting)
-    found = [(put, rows[waiting[put.new.key]["id"]]) for put in here]
+    kept = [
+        keys[put.new.key]["timer_id"] for put in puts
+        if put.if_exists == "keep"
+    ]
+    changes = [
+        _change(put, keys[put.new.key]) for put in puts
+        if put.if_exists != "keep"
+    ]
+    found: dict[UUID, Row] = {}
+    if kept:
+        cursor = connection.execute(SHOW, {"ids": kept})
+        found |= {row["id"]: row for row in named(cursor)}
+    if changes:
+        found |= changing.run(connection, changes)
+    rows = {
+        put.new.timer.id: found[holder]
+        for put in puts
+        if (holder := keys[put.new.key]["timer_id"]) in found
+    }
+    _keep_latest(connection, [p for p in puts if p.new.timer.id in rows], keys)
+    new = [put.new for put in puts if put.new.timer.id not in rows]
     if new:
-        made = naming.store(connection, [put.new for put in new])
-        found += [(put, made[put.new.timer.id]) for put in new]
-    return found
+        rows |= naming.store(connection, new)
+    for each in new:
+        keys[each.key] = {
+            "timer_id": each.timer.id, "latest_at": each.latest_at
+        }
+    return rows
 
 
-def _change(put: Put, found: Row) -> Change:
+def _change(put: Put, key: Row) -> Change:
     timer = put.new.timer
     if put.if_exists == "extend":
         return Change(
-            found["id"], "moved", delay=timer.delay, due_at=timer.due_at,
-            latest_at=found["latest_at"],
+            key["timer_id"], "moved", delay=timer.delay, due_at=timer.due_at,
+            latest_at=key["latest_at"],
         )
     return Change(
-        found["id"], "changed", delay=timer.delay, due_at=timer.due_at,
+        key["timer_id"], "changed", delay=timer.delay, due_at=timer.due_at,
         definition=timer.definition,
     )
 
 
 def _keep_latest(
-    connection: Connection, puts: Sequence[Put], found: dict[str, Row]
+    connection: Connection, puts: Sequence[Put], keys: naming.Keys
 ) -> None:
     """Replace the bounds of those that are replaced, where they differ."""
     wrong = [
         put.new for put in puts
         if put.if_exists == "replace"
-        and put.new.key is not None
-        and put.new.latest_at != found[put.new.key]["latest_at"]
+        and put.new.latest_at != keys[put.new.key]["latest_at"]
     ]
     if wrong:
         values = {
@@ -129,6 +128,17 @@ def _keep_latest(
             "latest_at": [each.latest_at for each in wrong],
         }
         connection.execute(KEEP_LATEST, values)
+    for each in wrong:
+        keys[each.key]["latest_at"] = each.latest_at
+
+
+def _stored(put: Put, row: Row, clock: ClockReading) -> Stored:
+    """Return what came of a put, from a row of CHANGE, CREATE or SHOW."""
+    if "is_news" in row:
+        return changing.changed(row, clock)
+    if "given_id" in row:
+        return naming.stored(row, put.new.timer, clock)
+    return Stored(reading.stored_timer(row), None, is_new=False)
 
 
 def holder(key: str) -> UUID | None:

@@ -13,7 +13,13 @@ from apps.core.database import pool
 from apps.timers.models import Outcome
 from apps.timers.storage import reading
 from apps.timers.storage.aside import each_for_itself, matched, set_aside
-from apps.timers.storage.records import Claim, ClaimRequest, Early, Mark
+from apps.timers.storage.queueing import unqueue
+from apps.timers.storage.records import (
+    ClaimAnswer,
+    ClaimRequest,
+    Held,
+    Mark,
+)
 from apps.timers.storage.rows import named, read_clock
 
 #: How long before its time a timer may be claimed; the worker waits out
@@ -26,10 +32,12 @@ LEASE = timedelta(seconds=20)
 # been lost. If a group has two requests for one free timer, the UPDATE takes
 # one of them. The clock is read once: the statement may wait for a lock, and
 # a timer that comes due meanwhile would be dropped, as not claimed and not
-# early.
+# early. A hold is looked for here, so that no process can overlook it. A claim
+# that was granted before may be repeated.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (
-    SELECT clock_timestamp() + %(lead)s AS within
+    SELECT clock_timestamp() + %(lead)s AS within,
+           EXISTS (SELECT FROM hold) AS held
 ),
 asked AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[])
@@ -40,7 +48,8 @@ free AS MATERIALIZED (
     FROM asked JOIN timer USING (id)
     WHERE outcome IS NULL
       AND (claim_token = asked.token
-           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock))
+           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock)
+              AND NOT (SELECT held FROM clock))
     ORDER BY timer.id
     FOR UPDATE OF timer
 ),
@@ -56,11 +65,13 @@ claimed AS (
     RETURNING {reading.CLAIMED}
 ),
 early AS (
-    SELECT token, next_at - clock_timestamp() AS wait,
-           arrives_at IS NOT NULL AS moved
+    SELECT token,
+           CASE WHEN next_at > (SELECT within FROM clock)
+                THEN next_at - clock_timestamp() END AS wait,
+           arrives_at IS NOT NULL AS moved, (SELECT held FROM clock) AS held
     FROM asked JOIN timer USING (id)
     WHERE fired_at IS NULL AND outcome IS NULL
-      AND next_at > (SELECT within FROM clock)
+      AND (next_at > (SELECT within FROM clock) OR (SELECT held FROM clock))
 )
 SELECT * FROM claimed FULL JOIN early USING (token)
 """
@@ -98,23 +109,21 @@ RETURNING token
 """
 
 
-def claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
+def claim(requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
     """Claim timers; the answers stand in the order of the requests.
 
-    None means that the timer is someone else's, has ended, or never was; or
-    that it ends here, since its row can't be used.
+    None also means that a timer ends here, since its row can't be used. Those
+    that are held are queued no more: dispatchers queue them after the hold.
     """
 
-    def bad(
-        request: ClaimRequest, error: Exception
-    ) -> list[Claim | Early | None]:
+    def bad(request: ClaimRequest, error: Exception) -> list[ClaimAnswer]:
         set_aside(request.id, error, token=request.token)
         return [None]
 
     return each_for_itself(_claim, requests, bad)
 
 
-def _claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
+def _claim(requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
     with pool().connection() as connection:
         rows = named(
             connection.execute(
@@ -128,8 +137,15 @@ def _claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
             )
         )
         clock = read_clock(connection)
-    answers = {row["token"]: reading.claim_answer(row, clock) for row in rows}
-    return [answers.get(request.token) for request in requests]
+    found = {row["token"]: reading.claim_answer(row, clock) for row in rows}
+    answers = [found.get(request.token) for request in requests]
+    held = [
+        request.id for request, answer in zip(requests, answers, strict=True)
+        if isinstance(answer, Held)
+    ]
+    if held:
+        unqueue(held)
+    return answers
 
 
 def renew(claims: Sequence[ClaimRequest]) -> list[bool]:

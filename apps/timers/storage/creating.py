@@ -14,13 +14,18 @@ from apps.webhooks.target import host_of
 
 #: The timers to store, as `columns` gives them.
 NEW = """
-    unnest(%(ids)b::uuid[], %(urls)b::text[], %(hosts)b::text[],
-           %(methods)b::text[], %(headers)b::jsonb[], %(bodies)b::bytea[],
-           %(retries)b::jsonb[], %(lateness)b::interval[],
-           %(delays)b::interval[], %(due_at)b::timestamptz[],
-           %(queued)b::boolean[], %(again)b::boolean[])
-    AS new (id, url, host, method, headers, body, retry, max_lateness, delay,
-            due_at, queued, at_least_once)
+    (SELECT unnest(%(ids)b::uuid[]) AS id,
+            unnest(%(urls)b::text[]) AS url,
+            unnest(%(hosts)b::text[]) AS host,
+            unnest(%(methods)b::text[]) AS method,
+            unnest(%(headers)b::jsonb[]) AS headers,
+            unnest(%(bodies)b::bytea[]) AS body,
+            unnest(%(retries)b::jsonb[]) AS retry,
+            unnest(%(lateness)b::interval[]) AS max_lateness,
+            unnest(%(delays)b::interval[]) AS delay,
+            unnest(%(due_at)b::timestamptz[]) AS due_at,
+            unnest(%(queued)b::boolean[]) AS queued,
+            unnest(%(again)b::boolean[]) AS at_least_once) AS new
 """
 
 CREATE = f"""

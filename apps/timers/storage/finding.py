@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 from apps.core.database import Connection, list_pool
 from apps.timers.storage import reading
 from apps.timers.storage.reading import STATUS
-from apps.timers.storage.records import StoredTimer, TimerFilter
-
-#: All statuses that a timer may have.
-STATUSES = (
-    "scheduled", "deferred", "retrying", "firing",
-    "delivered", "failed", "unknown", "missed", "cancelled",
+from apps.timers.storage.records import (
+    STATUSES,
+    StoredTimer,
+    TimerFilter,
 )
 
 #: A label that fewer timers have leads to them faster than their status does.

@@ -40,6 +40,7 @@ INSERT INTO timer_key (key, timer_id)
 SELECT * FROM unnest(%(keys)b::text[], %(ids)b::uuid[]) AS new (key, timer_id)
 ORDER BY key
 ON CONFLICT (key) DO UPDATE SET key = excluded.key
+RETURNING key, timer_id, latest_at
 """
 
 # A key is free once its timer has ended. A request whose key is remembered
@@ -105,12 +106,15 @@ SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
 """
 
-REQUESTS = """
-SELECT key, fingerprint, timer_id, time_left FROM request_key
-WHERE key = ANY(%(keys)b)
+REQUESTS = f"""
+SELECT key, fingerprint, timer_id, time_left,
+       created_at < clock_timestamp() - interval '{REMEMBERED}' AS is_old
+FROM request_key WHERE key = ANY(%(keys)b)
 """
 
 Answer = Stored | KeyTaken | Repeated
+#: Rows of `timer_key`, by their keys.
+Keys = dict[str | None, Row]
 
 
 def create(timers: Sequence[NamedTimer]) -> list[Answer]:
@@ -169,15 +173,18 @@ def _names(timer: NamedTimer) -> Iterator[tuple[str, str]]:
 
 def lock_keys(
     connection: Connection, timers: Sequence[NamedTimer]
-) -> None:
+) -> Keys:
     """Lock the keys' rows until the transaction ends; make what is missing.
 
     All of them at once, in their order: else two groups could deadlock.
+    Returns the rows by their keys. A timer in them may have ended.
     """
     given = {each.key: each.timer.id for each in timers if each.key}
-    if given:
-        values = {"keys": list(given), "ids": list(given.values())}
-        connection.execute(LOCK_KEYS, values)
+    if not given:
+        return {}
+    values = {"keys": list(given), "ids": list(given.values())}
+    rows = named(connection.execute(LOCK_KEYS, values))
+    return {row["key"]: row for row in rows}
 
 
 def store(
@@ -219,11 +226,13 @@ def _answer(
 ) -> Answer:
     if row["id"] is not None:
         return stored(row, timer.timer, clock)
-    asked = timer.request_key
-    if asked is not None and (earlier := requests.get(asked.key)):
+    asked, holder = timer.request_key, row["holder"]
+    earlier = requests.get(asked.key) if asked is not None else None
+    # Without a holder it was the earlier request that stood in the way.
+    if asked and earlier and not (holder and earlier["is_old"]):
         is_same = earlier["fingerprint"] == asked.fingerprint
         return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
-    return KeyTaken(row["holder"])
+    return KeyTaken(holder)
 
 
 def stored(row: Row, timer: NewTimer, clock: ClockReading) -> Stored:

@@ -90,6 +90,7 @@ UNQUEUE = """
 WITH unsent AS MATERIALIZED (
     SELECT id FROM timer
     WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+      AND queued_at IS NOT NULL
     ORDER BY id
     FOR UPDATE
 )
@@ -99,11 +100,18 @@ UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
 # Of the messages of a timer that was moved, one is sent back: the one that
 # comes at `arrives_at`, or up to a second before, since RabbitMQ may be early.
 # From then on another time counts. So one of them goes on, and the others end.
+# No index has `arrives_at`, so none is written.
 TAKE_BACK = """
-UPDATE timer SET queued_at = clock_timestamp(), arrives_at = next_at
-WHERE id = %(id)s AND fired_at IS NULL AND outcome IS NULL
-  AND queued_at IS NOT NULL
-  AND arrives_at <= clock_timestamp() + interval '1 s'
+WITH early AS MATERIALIZED (
+    SELECT id FROM timer
+    WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+      AND queued_at IS NOT NULL
+      AND arrives_at <= clock_timestamp() + interval '1 s'
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE timer SET arrives_at = next_at FROM early WHERE timer.id = early.id
+RETURNING timer.id
 """
 
 # Two halves, since each of the two partial indexes serves only one.
@@ -178,13 +186,18 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
     each_for_itself(run, timer_ids, bad_free)
 
 
-def take_back(timer_id: UUID) -> bool:
-    """Tell whether a moved timer's early message is the one to send back.
+def take_back(timer_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those moved timers whose early message is to be sent back.
 
-    If it is not, another message is on its way, or the timer is far.
+    Of the others another message is on its way, or they are far.
     """
-    with pool().connection() as connection:
-        return bool(connection.execute(TAKE_BACK, {"id": timer_id}).rowcount)
+
+    def run(some: Sequence[UUID]) -> list[UUID]:
+        with pool().connection() as connection:
+            rows = connection.execute(TAKE_BACK, {"ids": list(some)})
+            return [timer_id for (timer_id,) in rows]
+
+    return each_for_itself(run, timer_ids, bad_free)
 
 
 def count_near() -> tuple[int, int]:

@@ -4,10 +4,11 @@ An older version, or somebody's SQL, may have written a row. Reading it raises
 one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from psycopg.abc import Buffer
@@ -25,6 +26,7 @@ from apps.timers.storage.records import (
     ClockReading,
     Definition,
     Early,
+    Held,
     StoredTimer,
 )
 from apps.timers.storage.rows import Row, named
@@ -43,6 +45,17 @@ _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _REQUIRED = frozenset({"created_at", "due_at", "next_at", "at", "seen_at"})
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 
+
+def _getter(record: type[Any]) -> Callable[[Row], tuple[Any, ...]]:
+    """Return what gets a row's values for a record, in its fields' order.
+
+    All but those that have to be read or checked before.
+    """
+    made = {"clock", "request", "retry", "labels"}
+    names = [field.name for field in fields(record)]
+    return itemgetter(*(name for name in names if name not in made))
+
+
 #: What `claim` reads: the columns are named as the fields of a Claim.
 CLAIMED = """
     method, headers, body, retry, timer.id, claim_token AS token, url,
@@ -52,10 +65,8 @@ CLAIMED = """
     sent_at IS NOT NULL AS called, labels
 """
 
-#: The fields of a Claim that are columns as they are.
-_AS_IT_IS = {field.name for field in fields(Claim)} - {
-    "clock", "request", "retry", "labels",
-}
+#: The values of a Claim that are columns as they are.
+_claimed = _getter(Claim)
 
 #: A timer's status, of nine; an outcome that no version wrote is a failure.
 #: Indexes have this expression, so it reads no column that a mark changes.
@@ -81,12 +92,11 @@ SHOWN = f"""
     status_code, error, at_least_once, max_lateness, key, labels, version,
     attempts::bigint + claims AS attempts, {STATUS} AS status
 """
-_SHOWN_AS_IT_IS = {field.name for field in fields(StoredTimer)} - {
-    "retry", "labels",
-}
+#: The values of a StoredTimer that are columns as they are.
+_shown = _getter(StoredTimer)
 
 
-def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
+def claim_answer(row: Row, clock: ClockReading) -> Claim | Early | Held:
     """Return the answer to a claim.
 
     Raises ValueError for a claimed row that can't be called.
@@ -94,6 +104,8 @@ def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
     wait = row["wait"]
     if wait is not None:
         return Early(wait.total_seconds(), row["moved"])
+    if row["held"]:
+        return Held()
     return claim(row, clock)
 
 
@@ -103,13 +115,13 @@ def claim(row: Row, clock: ClockReading) -> Claim:
     if method not in METHODS:
         raise ValueError(f"method is {method[:20]!r}")
     granted = Claim(
-        clock=clock,
-        request=WebhookRequest(
+        clock,
+        WebhookRequest(
             method, _strings("headers", row["headers"]), row["body"]
         ),
-        retry=_policy(row["retry"]),
-        labels=_strings("labels", row["labels"]),
-        **{name: row[name] for name in _AS_IT_IS},
+        _policy(row["retry"]),
+        _strings("labels", row["labels"]),
+        *_claimed(row),
     )
     _check_counters(granted)
     return granted
@@ -178,9 +190,9 @@ def stored_timer(row: Row) -> StoredTimer:
     Raises ValueError for a row that can't be read.
     """
     timer = StoredTimer(
-        retry=_policy(row["retry"]),
-        labels=_strings("labels", row["labels"]),
-        **{name: row[name] for name in _SHOWN_AS_IT_IS},
+        _policy(row["retry"]),
+        _strings("labels", row["labels"]),
+        *_shown(row),
     )
     if timer.outcome is not None and timer.outcome not in _OUTCOMES:
         raise ValueError(f"outcome is {timer.outcome!r}")

@@ -4,11 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal, get_args
 from uuid import UUID
 
 from apps.timers.models import Outcome
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
+
+#: What a timer may be; `reading.STATUS` says which it is.
+Status = Literal[
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,7 @@ class Claim:
     clock: ClockReading
     request: WebhookRequest
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     token: UUID
     url: str
@@ -180,7 +189,6 @@ class Claim:
     claims: int
     retries: int
     called: bool
-    labels: Mapping[str, str] | None = None
 
     @property
     def attempt(self) -> int:
@@ -210,6 +218,15 @@ class Early:
 
     wait: float
     moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim refused since the operator holds all calls."""
+
+
+#: None: the timer is someone else's, has ended, or never was.
+ClaimAnswer = Claim | Early | Held | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +301,7 @@ class StoredTimer:
     """
 
     retry: RetryPolicy | None
+    labels: Mapping[str, str] | None
     id: UUID
     url: str
     method: str
@@ -300,10 +318,9 @@ class StoredTimer:
     at_least_once: bool
     max_lateness: timedelta | None
     key: str | None
-    labels: Mapping[str, str] | None
     version: int
     attempts: int
-    status: str
+    status: Status
 
     @property
     def waits(self) -> bool:

@@ -1,4 +1,4 @@
-"""Timers that are moved, put and fired now, with real processes."""
+"""Timers that are set, moved, put, replayed and fired now, for real."""
 
 import json
 import threading
@@ -16,18 +16,59 @@ from tests.support.service import Service
 from tests.support.timers import each_called_once, late_ms
 from tests.support.waiting import eventually
 
-#: Named here, since pytest-django looks for it before any test runs.
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("db_pool")]
-
 #: A moved timer is on time when its call is this late at most, in ms.
 ON_TIME = 1000.0
 
 
-@pytest.fixture(params=["stack", "standalone"])
-def service(request: pytest.FixtureRequest) -> Service:
-    """Return a running service, in each of its two shapes."""
-    found: Service = request.getfixturevalue(request.param)
-    return found
+in_the_stack = pytest.mark.parametrize(
+    "broker_url",
+    [pytest.param("stack", marks=pytest.mark.rabbitmq)],
+    indirect=True,
+)
+
+
+def sizes(usual: int, large: int) -> pytest.MarkDecorator:
+    """Run a test with a usual count, and with a large one if measuring."""
+    return pytest.mark.parametrize(
+        "count", [usual, pytest.param(large, marks=pytest.mark.load)]
+    )
+
+
+@pytest.mark.quiet
+def test_a_timer_fires_on_time_and_once(
+    service: Service, receiver: Receiver
+) -> None:
+    # Given a timer that is due in a second
+    timer_id = service.set_timer(1, receiver.url("/hook?a=%2f"))
+
+    # When its call has arrived and is recorded
+    eventually(lambda: service.timer(timer_id)["status"] == "delivered")
+
+    # Then it came once, on time, and says which timer it is
+    (call,) = receiver.calls
+    assert 0 <= call.late < 0.5
+    assert call.path == "/hook?a=%2f"
+    assert call.headers["webhook-id"] == call.payload["id"] == timer_id
+
+
+def test_what_failed_is_called_once_more_when_it_is_replayed(
+    service: Service, receiver: Receiver
+) -> None:
+    # Given a timer that failed
+    receiver.status = 500
+    timer_id = service.set_timer(0, receiver.url())
+    eventually(lambda: service.timer(timer_id)["status"] == "failed")
+
+    # When its receiver is mended, and it is replayed
+    receiver.status = 200
+    status, answer = service.request(
+        "POST", "/timers/replay", {"host": receiver.url("")[len("http://"):]}
+    )
+    assert (status, answer["replayed"]) == (202, 1)
+
+    # Then it is delivered by one more call
+    eventually(lambda: service.timer(timer_id)["status"] == "delivered")
+    assert receiver.counts() == {timer_id: 2}
 
 
 def move(service: Service, timer_id: str, seconds: float) -> Any:
@@ -80,26 +121,28 @@ def test_a_timer_fires_now(service: Service, receiver: Receiver) -> None:
     assert "ended" in answer["detail"] or "called" in answer["detail"]
 
 
+@sizes(300, 1000)
+@in_the_stack
 def test_moves_that_race_with_firing_are_told_what_came_of_them(
-    stack: Service, receiver: Receiver
+    service: Service, receiver: Receiver, count: int
 ) -> None:
-    # Given 300 timers, the first of which are moved a second before they
-    # fire, and the last of them two seconds after that
-    timers = sorted(stack.set_timers(300, 3, receiver.url()))
+    # Given timers, the first of which are moved a second before they fire,
+    # and the last of them two seconds after that
+    timers = sorted(service.set_timers(count, count // 100, receiver.url()))
     due = {
-        timer_id: datetime.fromisoformat(stack.timer(timer_id)["fire_at"])
+        timer_id: datetime.fromisoformat(service.timer(timer_id)["fire_at"])
         for timer_id in timers
     }
 
     def race(number: int) -> tuple[str, str | None]:
         timer_id = timers[number]
-        moment = due[timer_id].timestamp() - 1 + number / 100
+        moment = due[timer_id].timestamp() - 1 + 3 * number / count
         time.sleep(max(0.0, moment - time.time()))
-        answer = move(stack, timer_id, 2)
+        answer = move(service, timer_id, 2)
         return timer_id, answer.get("fire_at")
 
     with ThreadPoolExecutor(16) as pool:
-        moved = dict(pool.map(race, range(300)))
+        moved = dict(pool.map(race, range(count)))
 
     # Then each is called once: at the new time if the move was told to have
     # worked, else at the old one
@@ -116,14 +159,16 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
     assert {fire_at is None for fire_at in moved.values()} == {True, False}
 
 
+@sizes(300, 1000)
+@in_the_stack
 def test_many_puts_of_one_key_are_one_call_at_the_last_time(
-    stack: Service, receiver: Receiver
+    service: Service, receiver: Receiver, count: int
 ) -> None:
     # Given many threads that put one key at the same time, over and over
     answers: list[dict[str, Any]] = []
 
     def put(number: int) -> None:
-        status, answer = stack.request(
+        status, answer = service.request(
             "PUT", "/timer/by-key/one",
             {"hours": 0, "minutes": 0, "seconds": 3 + number % 3,
              "url": receiver.url(), "if_exists": "extend"},
@@ -132,11 +177,11 @@ def test_many_puts_of_one_key_are_one_call_at_the_last_time(
         answers.append(answer)
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(put, range(300)))
+        list(pool.map(put, range(count)))
 
     # Then there is one timer, called once, at the time it was last given
     assert len({answer["id"] for answer in answers}) == 1
-    last = stack.timer(answers[0]["id"])["fire_at"]
+    last = service.timer(answers[0]["id"])["fire_at"]
     each_called_once(receiver, {answers[0]["id"]}, within=12)
     (call,) = receiver.calls
     assert call.headers["timer-due-at"][:23] == last[:23]
@@ -159,13 +204,14 @@ def post_once(service: Service, receiver: Receiver, number: int) -> str:
         return str(json.loads(answer.read())["id"])
 
 
+@sizes(60, 500)
 def test_a_repeated_request_survives_a_kill_of_web(
-    make_service: Callable[..., Service], receiver: Receiver
+    make_service: Callable[..., Service], receiver: Receiver, count: int
 ) -> None:
     # Given pairs of requests, each with a key, while web is killed
     service = make_service()
     web = service.start_web()
-    ids: dict[int, set[str]] = {number: set() for number in range(60)}
+    ids: dict[int, set[str]] = {number: set() for number in range(count)}
     stop = threading.Event()
 
     def ask(number: int) -> None:
@@ -181,11 +227,11 @@ def test_a_repeated_request_survives_a_kill_of_web(
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(ask, number) for number in ids]
-        eventually(lambda: sum(map(len, ids.values())) > 10)
+        eventually(lambda: sum(map(len, ids.values())) > count / 6)
         web.kill()
         service.start_again(web)
         for each in running:
-            each.result(30)
+            each.result(60)
 
     # Then each pair is one timer
     assert {len(found) for found in ids.values()} == {1}

@@ -19,6 +19,7 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    retention,
     taking_over,
 )
 from apps.timers.storage.records import (
@@ -180,13 +181,22 @@ def statements(
             pkey,
         ),
         "look by key": (lambda: by_key.holder("a"), pkey),
-        "take back": (lambda: queueing.take_back(ids[0]), pkey),
+        "take back": (lambda: queueing.take_back(ids[:1]), pkey),
         "count": (queueing.count_near, unqueued | queued),
         "take over": (
             lambda: taking_over.take_over(limit=BATCH), {"timer_leased"} | pkey
         ),
         "take over, answered": (
             lambda: taking_over.answered(limit=BATCH), {"timer_leased"}
+        ),
+        "find what ended long ago": (
+            lambda: list(retention.remove(
+                Outcome.FAILED, timedelta(seconds=9_000)
+            )),
+            {"timer_by_status"},
+        ),
+        "remove": (
+            lambda: retention._remove(timedelta(seconds=9_000), ids), pkey
         ),
         "free what is stuck": (
             taking_over.free_stuck,

@@ -20,8 +20,8 @@ OURS = {
 
 def composed(**request: Any) -> tuple[dict[str, str], bytes]:
     claim = Claim(
-        ClockReading(DUE, 0.0), WebhookRequest(**request), None, uuid4(),
-        uuid4(), "http://receiver.example/", DUE, DUE, DUE, None,
+        ClockReading(DUE, 0.0), WebhookRequest(**request), None, None,
+        uuid4(), uuid4(), "http://receiver.example/", DUE, DUE, DUE, None,
         connect_failures=0, retry_until=None, attempts=0, claims=1,
         retries=0, called=False,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_nobody_sets_what_is_signed() -> None:
 def test_times_have_six_digits_of_a_second() -> None:
     """Also those of a whole second, for who reads them by position."""
     claim = Claim(
-        ClockReading(DUE, 0.0), WebhookRequest(), None, uuid4(), uuid4(),
+        ClockReading(DUE, 0.0), WebhookRequest(), None, None, uuid4(), uuid4(),
         "http://receiver.example/", DUE, DUE, DUE, None,
         connect_failures=0, retry_until=None, attempts=0, claims=1,
         retries=0, called=False,
