@@ -104,7 +104,7 @@ def readiness() -> Readiness:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return what this server's web processes count, for Prometheus.
 
-    Whoever may use the API may read it.
+    An API key needs the scope `metrics`.
     """
     text = generate_latest(all_numbers())
     return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -58,6 +58,7 @@ class Part:
             NUMBERS.give_sign, Pools(), *samplers,
         ]
         self._port = port
+        self._ended = threading.Event()
         try:
             if NUMBERS.share(role) > 0:
                 self._port = 0
@@ -66,12 +67,11 @@ class Part:
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     def _run(self) -> None:
-        never = threading.Event()
-        while True:
+        while not self._ended.is_set():
             self._sample()
             if self._port and listen(settings.METRICS_HOST, self._port):
                 self._port = 0
-            never.wait(INTERVAL)
+            self._ended.wait(INTERVAL)
 
     def _sample(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """What /metrics says is what the rows say."""
 
 import signal
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +12,16 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from django.test import Client
 
+from apps.broker.rabbitmq import LadderBroker
 from apps.core.database import connect, pool
 from apps.monitoring.metrics import exposition, stored
+from apps.timers.scheduling import publishing
+from apps.timers.storage.records import DueMessage
 from deploy import commands
 from tests.support.metrics import parsed, scrape
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
+from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
 from tests.support.rows import fill, new_timers
 from tests.support.service import Process, Service
@@ -66,19 +71,24 @@ def count(condition: str) -> int:
     return int(found)
 
 
-def start_web(service: Service, processes: int) -> Process:
-    """Start web processes that share a port; wait until all answer."""
-    command = commands.web("127.0.0.1", service.port, processes)[1:]
-    web = service.start("web", *command)
+def answered(port: int) -> Counter[str]:
+    """Return the numbers, none if nobody answers."""
+    try:
+        return scrape(port)
+    except OSError:
+        return Counter()
 
-    def all_answer() -> bool:
-        try:
-            return scrape(service.port)["timers_processes"] == processes
-        except OSError:
-            return False
 
-    eventually(all_answer, within=30)
-    return web
+def begin_web(service: Service) -> Process:
+    """Start two web processes that share a port."""
+    command = commands.web("127.0.0.1", service.port, 2)[1:]
+    return service.start("web", *command)
+
+
+def wait_for_web(service: Service) -> None:
+    eventually(
+        lambda: answered(service.port)["timers_processes"] == 2, within=30
+    )
 
 
 def set_many(service: Service, count: int, **timer: Any) -> list[str]:
@@ -104,8 +114,9 @@ def test_the_numbers_are_those_of_the_rows(
         METRICS_PORT=str(free_port()), WEBHOOK_CONNECT_RETRY_SECONDS="0"
     )
     port = int(service.env["METRICS_PORT"])
-    start_web(service, 2)
+    begin_web(service)
     worker = service.start_worker(processes=2)
+    wait_for_web(service)
     failing, holding = Receiver(), Receiver()
     failing.status = 500
     holding.gate.clear()
@@ -159,7 +170,8 @@ def test_web_processes_behind_one_port_give_one_sum(
 ) -> None:
     # Given two processes, both of which have set timers
     service = make_service()
-    web = start_web(service, 2)
+    web = begin_web(service)
+    wait_for_web(service)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(
             lambda _: service.set_timer(3600, receiver.url()), range(60)
@@ -255,6 +267,18 @@ def test_the_oldest_transaction() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
+def test_the_oldest_row() -> None:
+    with connect() as connection:
+        found = connection.execute(
+            "SELECT age(datfrozenxid) FROM pg_database"
+            " WHERE datname = current_database()"
+        ).fetchone()
+    assert found is not None
+    age = told()["timers_postgres_oldest_row_transactions"]
+    assert found[0] <= age < found[0] + 1_000_000
+
+
+@pytest.mark.usefixtures("fresh")
 def test_without_postgres_the_other_numbers_are_told(
     postgres: PostgresSwitch,
 ) -> None:
@@ -276,3 +300,60 @@ def test_postgres_is_not_asked_each_time() -> None:
     new_timers(3, 3600)
 
     assert told()["timers_sleeping"] == before
+
+
+def listening(process: Process) -> set[tuple[str, int]]:
+    """Return the addresses that a process and its children listen on."""
+    head = psutil.Process(process.pid)
+    return {
+        (each.laddr.ip, each.laddr.port)
+        for one in (head, *head.children(recursive=True))
+        for each in one.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.mark.rabbitmq
+def test_a_dispatcher_tells_of_its_passes(
+    make_service: Callable[..., Service],
+    shared_vhost: tuple[str, Management],
+    receiver: Receiver,
+) -> None:
+    # Given a dispatcher, and timers that are overdue
+    service = make_service(shared_vhost[0])
+    port = free_port()
+    new_timers(3, -10, url=receiver.url())
+    dispatcher = service.start_dispatcher(METRICS_PORT=str(port))
+    eventually(lambda: count("queued_at IS NOT NULL") == 3)
+
+    # Then it says that it does its work
+    eventually(lambda: answered(port)["timers_pool_connections timers"])
+    found = answered(port)
+    assert listening(dispatcher) == {("127.0.0.1", port)}
+    assert found["timers_processes"] == 1
+    assert found["timers_passes_total good"] >= 1
+    age = time.time() - found["timers_last_good_pass_timestamp_seconds"]
+    assert 0 <= age < 20
+
+    # When it is stopped, Then nobody listens there
+    assert dispatcher.stop() == 0
+    assert answered(port) == Counter()
+
+
+@pytest.mark.rabbitmq
+def test_what_rabbitmq_does_not_take_is_counted(
+    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = told()["timers_publish_failures_total"]
+    failure = RuntimeError("not confirmed")
+    monkeypatch.setattr(
+        ladder, "enqueue_many", lambda messages: [None, failure]
+    )
+
+    sent = publishing.publish([
+        DueMessage(timer, time.monotonic())
+        for timer in new_timers(2, queued=True)
+    ])
+
+    assert sent == 1
+    assert told()["timers_publish_failures_total"] == before + 1

@@ -236,7 +236,8 @@ def test_the_api_document_says_what_is_true() -> None:
     document = get("/api/openapi.json").json()
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "200", "201", "400", "403", "408", "409", "413", "414", "422", "503",
+        "200", "201", "400", "401", "403", "408", "409", "413", "414", "422",
+        "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]
