@@ -2,14 +2,15 @@
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from apps.core.answers import cut, error_response
+from apps.dashboard.now import now
 from config.api import api
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/docs")),
+    path("", now),  # before Ninja's own view of the root
     path("", api.urls),
+    path("", include("apps.dashboard.urls")),
     path("", include("apps.inbox.urls")),
 ]
 

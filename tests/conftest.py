@@ -82,7 +82,16 @@ def transactional_db(
 
 
 @pytest.fixture
-def db_pool(transactional_db: None) -> Iterator[None]:
-    """Let a test use the timers' own pool, on an empty table."""
+def db_pool(transactional_db: None) -> None:
+    """Let a test use the timers' own pool, on an empty table.
+
+    It stays open for other tests: to open it costs more than most of them.
+    """
+
+
+@pytest.fixture
+def new_pool(transactional_db: None) -> Iterator[None]:
+    """Let a test open the timers' own pool, on an empty table."""
+    close_pool()
     yield
     close_pool()

@@ -21,9 +21,7 @@ SCOPES = {
 #: The id of the account `default`, which a migration makes.
 DEFAULT_ACCOUNT = 1
 
-_OPEN = frozenset(
-    {"/", "/livez", "/readyz", "/api/docs", "/api/openapi.json"}
-)
+_OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

@@ -12,8 +12,9 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.decorators import decorator_from_middleware
 
+from apps.dashboard.health import health
 from apps.dashboard.viewer import viewer
-from apps.timers.services import StoreUnavailable
+from apps.timers.services import ListTooSlow, StoreUnavailable
 
 View = Callable[..., HttpResponseBase]
 
@@ -42,6 +43,12 @@ def page(view: View) -> View:
             )
             response["Retry-After"] = "1"
             return response
+        except ListTooSlow:
+            return failure(
+                request, 503, "That takes too long",
+                "Postgres did not find the timers in time. Load the page"
+                " again, or ask for fewer of them.",
+            )
 
     return _with_policy(shown)
 
@@ -68,10 +75,12 @@ def show(
 
 def _frame(request: HttpRequest) -> Mapping[str, Any]:
     """Return what the templates of all pages use."""
+    viewed_by = viewer(request)
     return {
+        "health": health(viewed_by.account),
         "version": settings.VERSION,
         "has_inbox": bool(settings.INBOX),
         "path": request.path,
-        "viewer": viewer(request),
+        "viewer": viewed_by,
         "now": timezone.now(),
     }

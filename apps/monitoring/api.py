@@ -68,6 +68,12 @@ def livez(request: HttpRequest) -> Alive:
 )
 def readyz(request: HttpRequest) -> Status[Readiness]:
     """Ask Postgres and RabbitMQ; 503 only when Postgres can't serve."""
+    found = readiness()
+    return Status(503 if found.status == "unready" else 200, found)
+
+
+def readiness() -> Readiness:
+    """Return whether requests can be served, and what is wrong if not."""
     rabbitmq = _rabbitmq()
     found = Readiness(postgres="ok", rabbitmq=rabbitmq)
     try:
@@ -77,10 +83,9 @@ def readyz(request: HttpRequest) -> Status[Readiness]:
         found.postgres = "away"
     if found.postgres != "ok":
         found.status = "unready"
-        return Status(503, found)
-    if rabbitmq == "away" or found.troubles:
+    elif rabbitmq == "away" or found.troubles:
         found.status = "degraded"
-    return Status(200, found)
+    return found
 
 
 @router.get(
@@ -99,7 +104,7 @@ def readyz(request: HttpRequest) -> Status[Readiness]:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return what this server's web processes count, for Prometheus.
 
-    Where API keys are required, it takes one with the scope `metrics`.
+    An API key needs the scope `metrics`.
     """
     text = generate_latest(all_numbers())
     return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)

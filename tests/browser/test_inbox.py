@@ -1,13 +1,12 @@
 """From a running service to a fired timer that is seen in the browser."""
 
 import json
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.test_docs import watch
+from tests.support.pages import assert_good_to_use, new_page, open_page
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -18,41 +17,8 @@ SCRIPT = "<script>document.title = 'hacked'</script>\"'&<b>"
 RIGHT_TO_LEFT = "\u202eשלום عالم\u202c"
 
 
-def new_page(browser: Browser, **options: Any) -> Page:
-    """Return an empty page that waits for at most 15 s."""
-    page = browser.new_page(**options)
-    page.set_default_timeout(15_000)
-    expect.set_options(timeout=15_000)
-    return page
-
-
-def open_page(
-    browser: Browser, service: Service, path: str, **options: Any
-) -> Page:
-    """Open a page of the service."""
-    page = new_page(browser, **options)
-    page.goto(f"http://127.0.0.1:{service.port}{path}")
-    return page
-
-
 def calls(page: Page) -> Locator:
     return page.locator("details.call")
-
-
-def assert_accessible(page: Page) -> None:
-    """Assert that axe-core finds nothing serious."""
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (each["id"], [node["html"] for node in each["nodes"]])
-        for each in found if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
-
-
-def assert_fits(page: Page) -> None:
-    """Assert that nothing of the page is beyond the window's right side."""
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= page.evaluate("window.innerWidth")
 
 
 def test_a_timer_set_with_the_mouse_is_seen_to_fire(
@@ -64,7 +30,6 @@ def test_a_timer_set_with_the_mouse_is_seen_to_fire(
     page.goto(f"http://127.0.0.1:{pages.port}/inbox")
     expect(page.get_by_role("heading", level=1)).to_have_text("Inbox hello")
     expect(page.get_by_text("No call has come yet")).to_be_visible()
-    assert_accessible(page)
 
     # When a timer is set by a click
     page.get_by_label("in seconds").fill("1")
@@ -87,11 +52,7 @@ def test_a_timer_set_with_the_mouse_is_seen_to_fire(
     expect(calls(page)).to_have_count(2)
 
     # And so it is on a phone, and in the dark
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": 360, "height": 740})
-        assert_fits(page)
-        assert_accessible(page)
+    assert_good_to_use(page)
 
 
 def test_the_keyboard_does_as_well(browser: Browser, pages: Service) -> None:

@@ -233,10 +233,17 @@ def test_a_day_goes_and_nothing_grows(settings: Settings) -> None:
         vacuum()
         show(f"day {day}, {done.removed:,} gone", sizes(), base)
     last = sizes()
+    began = time.monotonic()
     with connect() as connection:
         connection.execute("REINDEX INDEX CONCURRENTLY timer_pkey")
-    show("its primary key made anew", sizes(), base)
-    assert sum(last.values()) < 1.05 * sum(base.values())
+    show(f"after {time.monotonic() - began:.1f} s of REINDEX", sizes(), base)
+
+    # But for the pages of the primary key that have a sleeper, and what the
+    # new sleepers need
+    others = base.keys() - {"timer_pkey", "timer_unqueued"}
+    assert sum(map(last.__getitem__, others)) < 1.05 * sum(
+        map(base.__getitem__, others)
+    )
 
 
 def beside() -> None:

@@ -74,7 +74,9 @@ SELECT CASE WHEN counted.far < %(most)s THEN counted.far
        (SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0)
         FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
-          AND backend_type = 'client backend') AS oldest_transaction
+          AND backend_type = 'client backend') AS oldest_transaction,
+       (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid))
+        FROM pg_database WHERE datname = current_database()) AS oldest_row
 FROM counted
 """
 
@@ -99,6 +101,11 @@ _NAMES = {
     "oldest_transaction": (
         "timers_postgres_oldest_transaction_seconds",
         "Age of the oldest open transaction of this database; 0 if none.",
+    ),
+    "oldest_row": (
+        "timers_postgres_oldest_row_transactions",
+        "Transactions since the oldest row that is not frozen; they end at 2.1"
+        " billion.",
     ),
 }
 #: What is told besides: whether the others are known.

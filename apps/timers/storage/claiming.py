@@ -4,19 +4,24 @@
 Rows are locked in the order of their ids: two groups that lock in opposite
 orders deadlock. Every UPDATE re-checks, under its lock, the state that it is
 for.
+
+The SELECT around an array of ids hides its length from Postgres. Otherwise it
+plans anew for each small group, which takes longer than the rest.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from apps.core.database import pool
 from apps.timers.models import Outcome
-from apps.timers.storage import reading
+from apps.timers.storage import holding, reading
 from apps.timers.storage.aside import each_for_itself, matched, set_aside
 from apps.timers.storage.queueing import unqueue
 from apps.timers.storage.records import (
     ClaimAnswer,
     ClaimRequest,
+    Early,
     Held,
     Mark,
 )
@@ -32,15 +37,15 @@ LEASE = timedelta(seconds=20)
 # been lost. If a group has two requests for one free timer, the UPDATE takes
 # one of them. The clock is read once: the statement may wait for a lock, and
 # a timer that comes due meanwhile would be dropped, as not claimed and not
-# early. A hold is looked for here, so that no process can overlook it. A claim
-# that was granted before may be repeated.
+# early. During a hold nothing counts as due, and what is due is early, by a
+# wait that is over.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (
-    SELECT clock_timestamp() + %(lead)s AS within,
-           EXISTS (SELECT FROM hold) AS held
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM hold)
+                THEN clock_timestamp() + %(lead)s END AS within
 ),
 asked AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[])
+    SELECT * FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
          AS asked (id, token)
 ),
 free AS MATERIALIZED (
@@ -48,14 +53,13 @@ free AS MATERIALIZED (
     FROM asked JOIN timer USING (id)
     WHERE outcome IS NULL
       AND (claim_token = asked.token
-           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock)
-              AND NOT (SELECT held FROM clock))
+           OR fired_at IS NULL AND next_at <= (SELECT within FROM clock))
     ORDER BY timer.id
     FOR UPDATE OF timer
 ),
 claimed AS (
     UPDATE timer
-    SET fired_at = greatest(next_at, clock_timestamp()),
+    SET fired_at = coalesce(fired_at, greatest(next_at, clock_timestamp())),
         claim_token = free.token,
         leased_until = clock_timestamp() + %(lease)s,
         claims = claims
@@ -65,13 +69,11 @@ claimed AS (
     RETURNING {reading.CLAIMED}
 ),
 early AS (
-    SELECT token,
-           CASE WHEN next_at > (SELECT within FROM clock)
-                THEN next_at - clock_timestamp() END AS wait,
-           arrives_at IS NOT NULL AS moved, (SELECT held FROM clock) AS held
+    SELECT token, next_at - clock_timestamp() AS wait,
+           arrives_at IS NOT NULL AS moved
     FROM asked JOIN timer USING (id)
     WHERE fired_at IS NULL AND outcome IS NULL
-      AND (next_at > (SELECT within FROM clock) OR (SELECT held FROM clock))
+      AND next_at > coalesce((SELECT within FROM clock), '-infinity')
 )
 SELECT * FROM claimed FULL JOIN early USING (token)
 """
@@ -79,7 +81,8 @@ SELECT * FROM claimed FULL JOIN early USING (token)
 RENEW = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[]) AS given (timer_id, token)
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
+         AS given (timer_id, token)
     JOIN timer ON timer.id = timer_id AND claim_token = token
     WHERE timer.outcome IS NULL
     ORDER BY timer.id
@@ -93,7 +96,7 @@ RETURNING token
 MARK_SENT = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token, given.sent_at, given.status_code
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[],
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
                 %(sent_at)b::timestamptz[], %(status_code)b::smallint[])
          AS given (timer_id, token, sent_at, status_code)
     JOIN timer ON timer.id = timer_id AND claim_token = token
@@ -137,15 +140,26 @@ def _claim(requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
             )
         )
         clock = read_clock(connection)
-    found = {row["token"]: reading.claim_answer(row, clock) for row in rows}
-    answers = [found.get(request.token) for request in requests]
-    held = [
-        request.id for request, answer in zip(requests, answers, strict=True)
-        if isinstance(answer, Held)
-    ]
-    if held:
-        unqueue(held)
-    return answers
+        answers: dict[UUID, ClaimAnswer] = {
+            row["token"]: reading.claim_answer(row, clock) for row in rows
+        }
+        due = [
+            request for request in requests
+            if _is_due(answers.get(request.token))
+        ]
+        is_held = bool(due) and holding.read(connection) is not None
+    if is_held:
+        answers |= {request.token: Held() for request in due}
+        unqueue([request.id for request in due])
+    return [answers.get(request.token) for request in requests]
+
+
+def _is_due(answer: ClaimAnswer) -> bool:
+    """Tell whether a timer counts as early although it is due.
+
+    It is held, or came due while the statement waited for a lock.
+    """
+    return isinstance(answer, Early) and answer.wait <= LEAD.total_seconds()
 
 
 def renew(claims: Sequence[ClaimRequest]) -> list[bool]:

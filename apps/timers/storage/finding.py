@@ -73,6 +73,20 @@ def find(of: TimerFilter, *, limit: int) -> list[StoredTimer]:
         )
 
 
+def count(connection: Connection, of: TimerFilter, most: int) -> int:
+    """Return how many timers there are of a set without labels, up to `most`.
+
+    Raises psycopg.errors.QueryCanceled when that would take too long.
+    """
+    scans = " UNION ALL ".join(
+        _scan(part, of, "ASC") for part in _parts(of)
+    )
+    query = f"SELECT count(*) FROM ({scans} LIMIT %(limit)s) AS found"
+    row = connection.execute(query, _values(of) | {"limit": most}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def statement(
     connection: Connection, of: TimerFilter, limit: int
 ) -> tuple[str, dict[str, Any]]:

@@ -90,11 +90,11 @@ UNQUEUE = """
 WITH unsent AS MATERIALIZED (
     SELECT id FROM timer
     WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
-      AND queued_at IS NOT NULL
     ORDER BY id
     FOR UPDATE
 )
-UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
+UPDATE timer SET queued_at = NULL FROM unsent
+WHERE timer.id = unsent.id AND queued_at IS NOT NULL
 """
 
 # Of the messages of a timer that was moved, one is sent back: the one that

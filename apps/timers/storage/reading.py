@@ -26,7 +26,6 @@ from apps.timers.storage.records import (
     ClockReading,
     Definition,
     Early,
-    Held,
     StoredTimer,
 )
 from apps.timers.storage.rows import Row, named
@@ -96,7 +95,7 @@ SHOWN = f"""
 _shown = _getter(StoredTimer)
 
 
-def claim_answer(row: Row, clock: ClockReading) -> Claim | Early | Held:
+def claim_answer(row: Row, clock: ClockReading) -> Claim | Early:
     """Return the answer to a claim.
 
     Raises ValueError for a claimed row that can't be called.
@@ -104,8 +103,6 @@ def claim_answer(row: Row, clock: ClockReading) -> Claim | Early | Held:
     wait = row["wait"]
     if wait is not None:
         return Early(wait.total_seconds(), row["moved"])
-    if row["held"]:
-        return Held()
     return claim(row, clock)
 
 

@@ -1,11 +1,12 @@
 """Removing timers that ended long ago, and all that is kept about them.
 
 No column says when a timer ended, so nothing pays for one. To some seconds it
-ended when it was last claimed; if it was cancelled, an event has the moment;
-if neither happened (its row could not be used), it was due then. A walk reads
-the ended timers of a status in the order of an index that lists need anyway:
-who ended long ago was due long ago. Timers that were cancelled long before
-they were due are found by their events (docs/decisions/0029-retention.md).
+ended when it was last claimed; if it was cancelled or reconciled unclaimed, an
+event has the moment; if neither happened (its row could not be used), it was
+due then. A walk reads the ended timers of a status in the order of an index
+that lists need anyway: who ended long ago was due long ago. Timers that were
+cancelled long before they were due are found by their events
+(docs/decisions/0029-retention.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +31,12 @@ _MOST_ROWS = 5_000
 _ENDED_AT = """
     coalesce(fired_at,
              (SELECT at FROM event
-              WHERE timer_id = timer.id AND what = 'cancelled' LIMIT 1),
+              WHERE timer_id = timer.id
+                AND what IN ('cancelled', 'reconciled') LIMIT 1),
              next_at)
 """
+# While calls are held, somebody may be looking at what a backup had.
+_NOT_HELD = "NOT EXISTS (SELECT FROM hold)"
 #: About how many rows a timer has: changes, attempts and itself.
 _ROWS = "version::bigint + attempts + claims"
 
@@ -47,6 +51,7 @@ def _find(status: str) -> str:
       AND due_at < now() - %(term)s
       AND (due_at, id) > (%(moment)s::timestamptz, %(id)s)
       AND id <> ALL(%(skipped)b::uuid[])
+      AND {_NOT_HELD}
     ORDER BY due_at, id LIMIT {BATCH}
     """
 
@@ -58,6 +63,7 @@ FROM event
 WHERE what = 'cancelled' AND at < now() - %(term)s
   AND (at, timer_id) > (%(moment)s::timestamptz, %(id)s)
   AND timer_id <> ALL(%(skipped)b::uuid[])
+  AND {_NOT_HELD}
 ORDER BY at, timer_id LIMIT {BATCH}
 """
 
@@ -100,13 +106,16 @@ held AS (
 labelled AS (
     DELETE FROM timer_label WHERE ctid = ANY(ARRAY(
         SELECT found.ctid
-        FROM gone CROSS JOIN LATERAL jsonb_each_text(
-            CASE WHEN jsonb_typeof(labels) = 'object' THEN labels END
-        ) AS label
+        FROM (
+            SELECT id, labels, due_at FROM gone
+            WHERE jsonb_typeof(labels) = 'object'
+            OFFSET 0
+        ) AS named
+        CROSS JOIN LATERAL jsonb_each_text(labels) AS label
         CROSS JOIN LATERAL (
             SELECT ctid FROM timer_label
             WHERE name = label.key AND value = label.value
-              AND due_at = gone.due_at AND timer_id = gone.id
+              AND timer_label.due_at = named.due_at AND timer_id = named.id
             OFFSET 0
         ) AS found
     ))

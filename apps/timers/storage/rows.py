@@ -1,9 +1,10 @@
 """What statements return: rows by the names of their columns, and a clock."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from psycopg import Cursor
+from psycopg.rows import dict_row
 
 from apps.core.database import Connection
 from apps.timers.storage.records import ClockReading
@@ -14,8 +15,9 @@ Row = dict[str, Any]
 
 def named(cursor: Cursor[tuple[Any, ...]]) -> list[Row]:
     """Return all rows that a statement has returned."""
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    rows = cast(Cursor[Row], cursor)
+    rows.row_factory = dict_row
+    return rows.fetchall()
 
 
 def read_clock(connection: Connection) -> ClockReading:

@@ -71,11 +71,16 @@ def test_a_key_with_the_scope_is_let_through(method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/livez", "/readyz", "/api/docs", "/api/openapi.json", "/"]
+    "path", ["/livez", "/readyz", "/api/docs", "/api/openapi.json"]
 )
 def test_probes_and_documents_need_no_key(path: str) -> None:
     for key in (None, "tsk_wrong"):
         assert ask("GET", path, key=key).status_code in (200, 302)
+
+
+@pytest.mark.parametrize("path", ["/", "/timers/list", "/static", "/nothing"])
+def test_pages_need_a_key(path: str) -> None:
+    refused(ask("GET", path), 401, "Bearer")
 
 
 def test_a_webhook_to_an_inbox_needs_no_key(settings: Settings) -> None:
@@ -131,7 +136,9 @@ def test_the_scheme_may_have_any_case(scheme: str) -> None:
     assert answer.status_code == 200
 
 
-def test_a_key_ends_at_its_moment() -> None:
+def test_a_key_ends_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given that what is read of a key counts for long
+    monkeypatch.setattr(verifying, "LIFETIME", 60)
     moment = datetime.now(UTC) + timedelta(seconds=0.5)
     key = services.create_key(DEFAULT_ACCOUNT, ["read"], moment)
     assert ask("GET", "/timers", key=key).status_code == 200

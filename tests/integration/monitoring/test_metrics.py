@@ -267,6 +267,18 @@ def test_the_oldest_transaction() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
+def test_the_oldest_row() -> None:
+    with connect() as connection:
+        found = connection.execute(
+            "SELECT age(datfrozenxid) FROM pg_database"
+            " WHERE datname = current_database()"
+        ).fetchone()
+    assert found is not None
+    age = told()["timers_postgres_oldest_row_transactions"]
+    assert found[0] <= age < found[0] + 1_000_000
+
+
+@pytest.mark.usefixtures("fresh")
 def test_without_postgres_the_other_numbers_are_told(
     postgres: PostgresSwitch,
 ) -> None:

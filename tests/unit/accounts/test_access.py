@@ -16,7 +16,7 @@ OPEN = {("GET", "/livez"), ("GET", "/readyz")}
 @pytest.mark.parametrize(
     ("method", "path", "scope"),
     [
-        ("GET", "/", None),
+        ("GET", "/", "read"),
         ("GET", "/livez", None),
         ("GET", "/readyz", None),
         ("GET", "/api/docs", None),

@@ -42,3 +42,21 @@ document.addEventListener("htmx:afterSettle", writeAll);
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden) event.preventDefault();
 });
+
+// A part that has not changed is answered by 304, and stays as it is.
+document.addEventListener("htmx:configRequest", (event) => {
+  const tag = event.target.dataset.tag;
+  if (tag) event.detail.headers["If-None-Match"] = tag;
+});
+
+let answeredAt = new Date();
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, xhr } = event.detail;
+  const isStale = xhr.status < 200 || xhr.status >= 400;
+  const tag = xhr.getResponseHeader("ETag");
+  if (!isStale) answeredAt = new Date();
+  if (!isStale && tag) elt.dataset.tag = tag;
+  const stale = document.getElementById("stale");
+  stale.hidden = !isStale;
+  stale.querySelector("span").textContent = `at ${answeredAt.toLocaleTimeString()}`;
+});

@@ -117,6 +117,7 @@ def test_a_timer_is_replayed_only_while_its_key_is_free() -> None:
     assert send(f"/timer/{lost}/replay").status_code == 202
     assert look("/timer/by-key/k").json()["id"] == str(lost)
 
+
 def test_of_two_timers_with_one_key_one_is_replayed() -> None:
     # Given two timers that had a key one after the other, and gave up
     ids = []

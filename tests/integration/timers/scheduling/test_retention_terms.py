@@ -10,7 +10,9 @@ from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage import (
     by_key,
     changing,
+    holding,
     naming,
+    reconciling,
     recording,
     retention,
 )
@@ -30,6 +32,7 @@ from tests.support.ended import (
 from tests.support.rows import (
     change,
     claimed,
+    database_clock,
     given_up,
     new_timer,
     new_timers,
@@ -108,6 +111,19 @@ def test_what_could_not_be_claimed_counts_from_when_it_was_due() -> None:
     assert removed() == 1
 
 
+def test_what_was_reconciled_counts_from_then() -> None:
+    timer_id = new_timer(-200 * 86_400)
+    execute("UPDATE timer SET created_at = due_at - interval '1 day'")
+    holding.hold("restored")
+    reconciling.end(database_clock())
+    holding.release()
+    pass_days(89)
+    assert removed() == 0
+    assert kept() == {timer_id}
+    pass_days(2)
+    assert removed() == 1
+
+
 # --- what stays ------------------------------------------------------------
 
 
@@ -124,6 +140,16 @@ def test_what_has_not_ended_stays_among_what_has() -> None:
     pass_days(365)
     assert removed() == len(ended)
     assert kept() == stays
+
+
+def test_nothing_is_removed_while_calls_are_held() -> None:
+    timers = {make() for make in ENDED.values()}
+    pass_days(9_999)
+    holding.hold("restored")
+    assert removed() == 0
+    assert kept() == timers
+    holding.release()
+    assert removed() == len(timers)
 
 
 @pytest.mark.parametrize("outcome", GAVE_UP)

@@ -70,6 +70,15 @@ def test_a_repeated_claim_with_the_same_token_succeeds_again() -> None:
     assert claim(timer_id) is None
 
 
+def test_a_repeated_claim_keeps_the_time_of_the_first() -> None:
+    # Whether a request left in this claim is read off that time
+    timer_id, token = new_timer(), uuid4()
+    claimed(timer_id, token)
+    fired_at = row(timer_id)["fired_at"]
+    claimed(timer_id, token)
+    assert row(timer_id)["fired_at"] == fired_at
+
+
 def test_a_repeated_claim_succeeds_beside_another_wish() -> None:
     timer_id, token = new_timer(), uuid4()
     claimed(timer_id, token)
