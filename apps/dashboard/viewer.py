@@ -18,4 +18,4 @@ class Viewer:
 def viewer(request: HttpRequest) -> Viewer:
     """Return who has sent a request."""
     caller = caller_of(request)
-    return Viewer(caller.account, writes="write" in caller.scopes)
+    return Viewer(caller.account, "write" in caller.scopes)

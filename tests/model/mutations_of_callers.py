@@ -90,11 +90,11 @@ MUTATIONS_OF_CALLERS = {
     ),
     "of two puts in a group, one comes first": _by_key(
         "put",
-        ("naming.rounds(puts, lambda put: [put.new.key])", "[puts]"),
+        ("naming.rounds(puts, lambda put: [put.new.name])", "[puts]"),
     ),
     "of two puts in a group, the other sees what the one stored": _by_key(
         "_put",
-        ("keys[each.key] = {'timer_id': each.timer.id,"
+        ("keys[each.name] = {'timer_id': each.timer.id,"
          " 'latest_at': each.latest_at}", "pass"),
     ),
     "a timer that is being called is not kept": _by_key(
@@ -153,7 +153,7 @@ MUTATIONS_OF_CALLERS = {
         "REPLAY", ("AND id NOT IN (SELECT id FROM without_key)", ""),
     ),
     "a replay takes a key that is free": _changing(
-        "REPLAY", ("WHERE holder.outcome IS NULL", ""),
+        "REPLAY", ("AND holder.outcome IS NULL", ""),
     ),
     "of two with one key, one is replayed": _changing(
         "REPLAY",
