@@ -24,7 +24,8 @@ MANY = 10_000
 
 # These conditions are those of the indexes, word for word.
 _WAITS = "fired_at IS NULL AND outcome IS NULL"
-#: That of timer_account_status. Only SQL by hand makes what fires without a lease.
+#: That of timer_account_status. Only SQL by hand makes what fires without a
+#: lease.
 _ENDED_OR_PUT_OFF = """
     (outcome IS NOT NULL
      OR fired_at IS NULL
