@@ -6,11 +6,11 @@ import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 import pytest
 
+from apps.timers.models import Timer
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.timers import each_called_once, late_ms
@@ -130,8 +130,7 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
     # and the last of them two seconds after that
     timers = sorted(service.set_timers(count, count // 100, receiver.url()))
     due = {
-        timer_id: datetime.fromisoformat(service.timer(timer_id)["fire_at"])
-        for timer_id in timers
+        str(each.id): each.due_at for each in Timer.objects.all()
     }
 
     def race(number: int) -> tuple[str, str | None]:
@@ -152,7 +151,9 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
         for call in receiver.calls
     }
     told = {
-        timer_id: (fire_at or due[timer_id].isoformat())[:23]
+        timer_id: (
+            fire_at or due[timer_id].isoformat(timespec="milliseconds")
+        )[:23]
         for timer_id, fire_at in moved.items()
     }
     assert called == told
