@@ -252,11 +252,11 @@ def test_the_api_document_says_what_is_true() -> None:
     }
     look_up = document["paths"]["/timer/{timer_uuid}"]["get"]
     assert set(look_up["responses"]) == {
-        "200", "400", "404", "414", "422", "503",
+        "200", "400", "401", "403", "404", "414", "422", "503",
     }
     cancel = document["paths"]["/timer/{timer_uuid}"]["delete"]
     assert set(cancel["responses"]) == {
-        "204", "400", "403", "404", "409", "412", "414", "422", "503",
+        "204", "400", "401", "403", "404", "409", "412", "414", "422", "503",
     }
 
 
