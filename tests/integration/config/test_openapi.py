@@ -10,7 +10,7 @@ from config.api import api
 from tests.support.service import Service
 
 # The test database is made only for tests that say that they need it.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 

@@ -136,6 +136,16 @@ def test_children_end_when_the_supervisor_is_killed(
         assert notes("SIG")[-1] == "server SIGTERM"
 
 
+def is_tether(process: psutil.Process) -> bool:
+    """Tell whether a process is a tether that runs."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return (
+            process.status() != psutil.STATUS_ZOMBIE
+            and "tether.py" in " ".join(process.cmdline())
+        )
+    return False
+
+
 def test_a_tether_that_was_killed_is_replaced(
     supervise: Supervise, wait_until: WaitUntil, all_gone: AllGone,
     notes: Callable[[str], list[str]],
@@ -145,11 +155,7 @@ def test_a_tether_that_was_killed_is_replaced(
     head = psutil.Process(process.pid)
 
     def tethers() -> list[psutil.Process]:
-        return [
-            child for child in head.children()
-            if child.status() != psutil.STATUS_ZOMBIE
-            and "tether.py" in " ".join(child.cmdline())
-        ]
+        return [child for child in head.children() if is_tether(child)]
 
     [old] = tethers()
     old.kill()

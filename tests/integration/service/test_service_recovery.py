@@ -68,7 +68,7 @@ def test_timers_that_pass_while_everything_is_stopped_fire_at_its_start(
 
     # And so are those whose time passes after everything was killed, even if
     # nobody recovers them
-    timers = service.set_timers(50, 3, receiver.url())
+    timers = service.set_timers(50, 5, receiver.url())
     service.kill()
     wait_until_overdue(receiver)
     service.start_all()

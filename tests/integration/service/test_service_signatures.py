@@ -22,7 +22,7 @@ from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
 
 # Whichever of them are run, there is a database, and it is left empty.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "receivers.md"
 

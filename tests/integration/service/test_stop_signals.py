@@ -17,7 +17,7 @@ from tests.support.timers import store_timers, value_of
 from tests.support.waiting import eventually
 
 # The test database is made only for tests that say that they need it.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 
 def stop_everyone(process: Process) -> None:

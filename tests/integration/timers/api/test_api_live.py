@@ -10,7 +10,7 @@ import pytest
 from tests.support.service import Service
 
 # The test database is made only for tests that say that they need it.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 GOOD = json.dumps(
     {"hours": 0, "minutes": 0, "seconds": 60, "url": "https://example.com/"}

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from apps.core.database import close_pool, connect, list_pool
-from apps.timers.storage import finding
+from apps.core.database import Connection, close_pool, connect, list_pool
+from apps.timers.storage import finding, overview
 from apps.timers.storage.records import STATUSES, TimerFilter
 from tests.support.accounts import OWNER
 
@@ -138,9 +138,16 @@ def plan(of: TimerFilter, account: int) -> dict[str, Any]:
         query, values = finding.statement(
             connection, account, of, LIMIT + 1
         )
-        row = connection.execute(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values
-        ).fetchone()
+        return explained(connection, query, values)
+
+
+def explained(
+    connection: Connection, query: str, values: dict[str, Any]
+) -> dict[str, Any]:
+    """Run a query, and return what Postgres did and how long it took."""
+    row = connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values
+    ).fetchone()
     assert row is not None
     found: dict[str, Any] = row[0][0]
     return found
@@ -164,11 +171,15 @@ def scans(of: dict[str, Any]) -> tuple[set[str], float]:
     return {n["Node Type"] for n in found}, read
 
 
-@pytest.mark.parametrize("account", [OWNER, FEW])
+@pytest.mark.parametrize(
+    ("account", "next_ones"),
+    [(OWNER, overview.NEXT), (FEW, overview.NEXT_OF_FEW)],
+    ids=["many", "few"],
+)
 def test_a_list_reads_no_more_than_its_page(
-    middle: UUID, account: int
+    middle: UUID, account: int, next_ones: str
 ) -> None:
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for name, of in LISTS.items():
         for page in (
             of,
@@ -179,4 +190,13 @@ def test_a_list_reads_no_more_than_its_page(
             kinds, read = scans(plan(page, account))
             if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
+    # And what the page Now reads costs as much as it shows and counts.
+    with list_pool().connection() as connection:
+        for query in (next_ones, overview.COUNTS):
+            values = {
+                "account": account, "limit": 20, "most": overview.MOST,
+            }
+            kinds, read = scans(explained(connection, query, values))
+            if any("Seq" in kind for kind in kinds) or read > MOST_READ:
+                wrong.append((query, values, kinds, read))
     assert not wrong
