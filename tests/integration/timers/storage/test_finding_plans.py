@@ -190,13 +190,14 @@ def test_a_list_reads_no_more_than_its_page(
             kinds, read = scans(plan(page, account))
             if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
-    # And what the page Now reads costs as much as it shows and counts.
+    # And what the page Now reads costs as much as it shows and counts. Of the
+    # 2,000 that come within a minute, Postgres may read all to count 1,000.
     with list_pool().connection() as connection:
         for query in (next_ones, overview.COUNTS):
             values = {
                 "account": account, "limit": 20, "most": overview.MOST,
             }
             kinds, read = scans(explained(connection, query, values))
-            if any("Seq" in kind for kind in kinds) or read > MOST_READ:
+            if any("Seq" in kind for kind in kinds) or read > 2 * MOST_READ:
                 wrong.append((query, values, kinds, read))
     assert not wrong
