@@ -2,12 +2,12 @@
 # needs by itself; a second start finds it there.
 #
 #   PYTHON=python3.12   the Python to make the environment with
-#   ARGS="-k ladder"    options for pytest, or for the benchmark
+#   ARGS="-k ladder"    options for pytest, manage.py or the benchmark
 #   PORT, DATA_DIR, ... the service's own settings, as variables or arguments
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stack test chaos bench scaling lint lock clean
+.PHONY: help run stack manage test chaos bench scaling lint lock clean
 
 # Keep another project's modules out of this environment.
 unexport PYTHONHOME
@@ -28,6 +28,10 @@ run: ## the service on this machine, with a PostgreSQL of its own
 stack: ## the same with RabbitMQ: web, worker and dispatcher
 	@$(VENV) standalone stack
 	@exec $(PY) -m deploy.local stack
+
+manage: ## manage.py for what runs; ARGS="api_keys list"
+	@$(VENV) standalone
+	@exec $(PY) -m deploy.local manage $(ARGS)
 
 test: ## the whole test suite, with the servers it needs
 	@$(VENV) dev

@@ -18,6 +18,8 @@ from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 from ninja.parser import Parser
 
+from apps.accounts.api import add_errors_to as add_account_errors_to
+from apps.accounts.api import router as account
 from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
 from apps.core.sentences import Names, field_errors
 from apps.monitoring.api import router as monitoring
@@ -136,8 +138,10 @@ api.add_router("", timers_by_key)
 api.add_router("", timers)
 api.add_router("", many_timers)
 api.add_router("", explained)
+api.add_router("", account)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
+add_account_errors_to(api)
 
 
 @api.exception_handler(ValidationError)

@@ -8,17 +8,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
+from apps.accounts.access import needed_scope
 from apps.timers.api.schemas import ErrorOut
 
 _ERROR = f"#/components/schemas/{ErrorOut.__name__}"
 _NULL = {"type": "null"}
-_SAFE = frozenset({"get", "head", "options"})
+_SCHEME = "apiKey"
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key: `tsk_<prefix>_<secret>`.",
+}
 #: What each error means, unless an operation has a description of its own.
 _MEANINGS = {
     "400": "The body is not JSON, or the Host header is not allowed.",
-    "403": "A web page of another site sent the request.",
+    "401": "An API key is needed, or the one that was sent is not valid.",
+    "403": "The API key has not the scope that is needed, or a web page of"
+    " another site sent the request.",
     "404": "There is no such timer.",
     "408": "The body did not arrive whole, or took too long.",
     "409": "What the timer is now, or another timer, does not allow it.",
@@ -40,6 +49,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             _complete(path, method, operation)
     components = found["components"]
+    components["securitySchemes"] = {_SCHEME: _KEY}
     components["responses"] = {
         _name(status): _answer(meaning)
         for status, meaning in _MEANINGS.items()
@@ -60,6 +70,10 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     for status in _common(path, method, operation):
         answers.setdefault(status, _reference(status))
     operation["responses"] = dict(sorted(answers.items()))
+    if scope := needed_scope(method.upper(), path):
+        operation["security"] = [{_SCHEME: [scope]}]
+        if not settings.REQUIRE_API_KEY:
+            operation["security"].append({})
 
 
 def _common(
@@ -69,8 +83,8 @@ def _common(
     yield from ("400", "414", "422")
     if path != "/livez":  # which is answered also when all others wait
         yield "503"
-    if method not in _SAFE:
-        yield "403"
+    if needed_scope(method.upper(), path):
+        yield from ("401", "403")
     if "requestBody" in operation:
         yield from ("408", "413")
 

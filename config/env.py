@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -44,9 +44,9 @@ def whole(name: str, default: int, *, least: int, most: int) -> int:
     return value
 
 
-def flag(name: str) -> bool:
-    """Return whether the variable is switched on; off when unset."""
-    raw = text(name, "0").lower()
+def flag(name: str, *, default: bool = False) -> bool:
+    """Return whether the variable is switched on; the default when unset."""
+    raw = text(name, str(default)).lower()
     if raw not in {"0", "1", "true", "false", "yes", "no", "on", "off"}:
         raise ImproperlyConfigured(f"{name}={raw!r} must be 1 or 0.")
     return raw in {"1", "true", "yes", "on"}
@@ -59,6 +59,18 @@ def choice(name: str, *allowed: str) -> str:
         raise ImproperlyConfigured(
             f"{name}={value!r} must be one of: {', '.join(allowed)}."
         )
+    return value
+
+
+def address(name: str, default: str) -> str:
+    """Return the variable if it is an IP address; the default when unset."""
+    value = text(name, default)
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name}={value!r} must be an IP address, such as 127.0.0.1."
+        ) from None
     return value
 
 

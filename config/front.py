@@ -13,17 +13,19 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from apps.core import uploads
+from apps.core import uploads, waits
+from config.request_id import chosen
 from config.slow_clients import LIMIT, SlowClients
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-#: Threads of a web process: one for each request whose body is read, or that
-#: waits for its turn.
-THREADS = 1024
-#: Requests that may have a thread. The other threads are for /livez.
-PLACES = THREADS - 64
+#: Requests that may have a thread: their bodies are read, or they wait for
+#: their turn.
+PLACES = 960
+#: Threads of a web process: also for requests that have left their places to
+#: wait, and for /livez.
+THREADS = PLACES + waits.MOST + 64
 #: Requests that are in Django at once. They may share a commit.
 AT_ONCE = 64
 #: Uploads at once, which are in Django while their bodies come.
@@ -51,6 +53,7 @@ class Front:
         self._places = _tokens(PLACES)
         self._turns = _tokens(AT_ONCE)
         self._uploads = _tokens(UPLOADS)
+        self._waits = _tokens(waits.MOST)
 
     def __call__(
         self, environ: dict[str, Any], start_response: "StartResponse"
@@ -60,17 +63,19 @@ class Front:
             return self._answer(environ, start_response)
         if not _taken(self._places):
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 "Too many requests are under way; try again.",
             )
         if _operation(environ) == uploads.OPERATION:
             return self._upload(environ, start_response)
+        if environ["PATH_INFO"].startswith(waits.PREFIX):
+            seat = _Seat(self._places, self._waits)
+            steps = self._wait(seat, environ, start_response)
+            next(steps)
+            return steps if seat.is_long else list(steps)
         try:
             if not self._read_body(environ):
-                return _refuse(
-                    start_response, "408 Request Timeout",
-                    "The body did not arrive whole.",
-                )
+                return _too_slow(environ, start_response)
             self._turns.get()
             try:
                 return self._answer(environ, start_response)
@@ -89,7 +94,7 @@ class Front:
         if not _taken(self._uploads):
             self._places.put(None)
             return _refuse(
-                start_response, "503 Service Unavailable",
+                environ, start_response, "503 Service Unavailable",
                 f"{UPLOADS} requests for many timers are under way; try again"
                 " when one of them has ended.",
             )
@@ -102,7 +107,38 @@ class Front:
             raise
         finally:
             self._uploads.put(None)
-        return self._pieces(answer)
+        return self._until_sent(answer)
+
+    def _until_sent(self, answer: Iterable[bytes]) -> Iterator[bytes]:
+        try:
+            yield from self._pieces(answer)
+        finally:
+            self._places.put(None)
+
+    def _wait(
+        self,
+        seat: "_Seat",
+        environ: dict[str, Any],
+        start_response: "StartResponse",
+    ) -> Iterator[bytes]:
+        """Answer a request that may leave its place, and wait.
+
+        The first piece is empty, and comes once the answer is known. The end
+        of the pieces, or of their iterator, frees the seat.
+        """
+        try:
+            if not self._read_body(environ):
+                yield b""
+                yield from _too_slow(environ, start_response)
+                return
+            seat.take(self._turns)
+            environ[waits.LEAVE] = seat.leave
+            answer = self._application(environ, start_response)
+            seat.is_long = getattr(answer, "streaming", False)
+            yield b""
+            yield from self._pieces(answer)
+        finally:
+            seat.free()
 
     def _upload_of(self, environ: dict[str, Any]) -> uploads.Upload:
         read = partial(self._slow.read, dict(environ))
@@ -121,7 +157,6 @@ class Front:
         finally:
             if hasattr(answer, "close"):
                 answer.close()
-            self._places.put(None)
 
     def _read_body(self, environ: dict[str, Any]) -> bool:
         """Put the body into the environment; return whether it came whole."""
@@ -155,6 +190,39 @@ class Front:
                 answer.close()
 
 
+class _Seat:
+    """What a request holds: its place and its turn, or that it waits.
+
+    is_long  whether its answer has no end that is known, and comes in pieces
+    """
+
+    is_long = False
+
+    def __init__(
+        self, places: SimpleQueue[None], waits: SimpleQueue[None]
+    ) -> None:
+        self._waits = waits
+        self._held = [places]
+
+    def take(self, tokens: SimpleQueue[None]) -> None:
+        """Hold one more; wait until there is one."""
+        tokens.get()
+        self._held.append(tokens)
+
+    def leave(self) -> bool:
+        """Wait from now on; False if as many do as may."""
+        if not _taken(self._waits):
+            return False
+        self.free()
+        self._held.append(self._waits)
+        return True
+
+    def free(self) -> None:
+        """Give back all that is held."""
+        while self._held:
+            self._held.pop().put(None)
+
+
 def _operation(environ: dict[str, Any]) -> tuple[str, str]:
     return environ["REQUEST_METHOD"], environ["PATH_INFO"]
 
@@ -180,8 +248,20 @@ def _taken(tokens: SimpleQueue[None]) -> bool:
     return True
 
 
+def _too_slow(
+    environ: dict[str, Any], start_response: "StartResponse"
+) -> list[bytes]:
+    return _refuse(
+        environ, start_response, "408 Request Timeout",
+        "The body did not arrive whole.",
+    )
+
+
 def _refuse(
-    start_response: "StartResponse", status: str, detail: str
+    environ: dict[str, Any],
+    start_response: "StartResponse",
+    status: str,
+    detail: str,
 ) -> list[bytes]:
     body = json.dumps({"detail": detail, "errors": []}).encode()
     start_response(
@@ -191,6 +271,7 @@ def _refuse(
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
             ("Retry-After", "1"),
+            ("X-Request-Id", chosen(environ.get("HTTP_X_REQUEST_ID"))),
         ],
     )
     return [body]

@@ -11,6 +11,8 @@ import os
 import re
 from datetime import UTC, datetime
 
+from config.request_id import CURRENT
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
 }
@@ -20,12 +22,15 @@ _NOT_BARE = re.compile(r"""[\s"=\\\x00-\x1f\x7f-\x9f]""")
 
 
 def _details(record: logging.LogRecord) -> dict[str, object]:
-    """Return what the caller put in `extra`."""
-    return {
+    """Return what the caller put in `extra`, and which request it is about."""
+    details = {
         key: value
         for key, value in vars(record).items()
         if key not in _STANDARD
     }
+    if (request_id := CURRENT.get()) is not None:
+        details["request_id"] = request_id
+    return details
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -100,6 +105,12 @@ class Seldom(logging.Filter):
 def not_503(record: logging.LogRecord) -> bool:
     """Return False for a 503: an outage is logged once, not per request."""
     return getattr(record, "status_code", None) != 503
+
+
+def unasked(record: logging.LogRecord) -> bool:
+    """Return False for a 500 that an inbox was told to answer."""
+    is_500 = getattr(record, "status_code", None) == 500
+    return record.exc_info is not None or not is_500
 
 
 class TextLine(logging.Formatter):

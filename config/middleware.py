@@ -1,5 +1,7 @@
 """Checks each request before its endpoint, and completes its answer."""
 
+import logging
+import time
 from collections.abc import Callable
 
 from django.conf import settings
@@ -8,8 +10,12 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from apps.core import uploads
 from apps.core.answers import cut, error_response
+from config.request_id import CURRENT, chosen
 
-_PROBES = frozenset({"/livez", "/readyz"})
+logger = logging.getLogger(__name__)
+
+#: Who asks for these uses the addresses of single processes.
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 #: Methods that change nothing (RFC 9110, section 9.2.1).
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -25,9 +31,9 @@ class RequestGuard:
     """Refuses requests that must not be read, and hosts that are not ours.
 
     The check of the Host header keeps a web page whose name was pointed at
-    this server from driving it. Probes are exempt: they use addresses of
-    their own. The check of the origin stops a page of another site: its forms
-    need no permission to be posted here.
+    this server from driving it. Probes and /metrics are exempt: who asks for
+    them uses addresses of their own. The check of the origin stops a page of
+    another site: its forms need no permission to be posted here.
     """
 
     def __init__(
@@ -39,6 +45,19 @@ class RequestGuard:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request, or refuse it unread."""
+        began = time.monotonic()
+        request_id = chosen(request.META.get("HTTP_X_REQUEST_ID"))
+        token = CURRENT.set(request_id)
+        try:
+            response = self._answer(request)
+            response["X-Request-Id"] = request_id
+            if logger.isEnabledFor(logging.DEBUG):
+                _log(request, response.status_code, began)
+        finally:
+            CURRENT.reset(token)
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
@@ -87,6 +106,19 @@ class RequestGuard:
         if host is not None and len(self._accepted) < _MOST_HOSTS:
             self._accepted.add(host)
         return None
+
+
+def _log(request: HttpRequest, status: int, began: float) -> None:
+    took = time.monotonic() - began
+    logger.debug(
+        "request",
+        extra={
+            "method": request.META["REQUEST_METHOD"],
+            "path": cut(request.path, 200),
+            "status": status,
+            "took_ms": round(took * 1000, 1),
+        },
+    )
 
 
 def _wrong_length(request: HttpRequest) -> HttpResponse | None:

@@ -4,10 +4,11 @@ docs/configuration.md describes each variable.
 """
 
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 
 from config import env
-from config.logs import not_503
+from config.logs import not_503, unasked
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -19,14 +20,29 @@ SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
+# Where clients reach the API. `deploy.commands web` listens on all addresses.
+API_ADDRESS = env.address("API_ADDRESS", "::")
+# Whether each request needs a key. If only this machine reaches the API, none
+# is needed, unless this says otherwise.
+REQUIRE_API_KEY = env.flag(
+    "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
+)
 
 INSTALLED_APPS = [
+    "django.contrib.staticfiles",
     "ninja",
     "apps.broker",
+    "apps.accounts",
     "apps.timers",
     "apps.monitoring",
+    "apps.dashboard",
+    "apps.inbox",
 ]
-MIDDLEWARE = ["config.middleware.RequestGuard"]
+MIDDLEWARE = [
+    "config.middleware.RequestGuard",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.accounts.access.ApiKeys",
+]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
@@ -36,6 +52,20 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
+# Files are served as they lie in the applications: nothing is collected.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+# For pages; other answers have a stricter policy (config/middleware.py).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "object-src": ["'none'"],
+    }
+}
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -72,6 +102,12 @@ RABBITMQ_QUEUE_TYPE = env.choice("RABBITMQ_QUEUE_TYPE", "classic", "quorum")
 
 # --- Timers --------------------------------------------------------------
 MAX_TIMER_DAYS = env.whole("MAX_TIMER_DAYS", 365, least=1, most=36_500)
+# How long timers are kept once they have ended; 0: for ever. The second one is
+# for those that are failed or unknown.
+RETENTION_DAYS = env.whole("RETENTION_DAYS", 30, least=0, most=36_500)
+RETENTION_FAILED_DAYS = env.whole(
+    "RETENTION_FAILED_DAYS", 90, least=0, most=36_500
+)
 
 # --- Worker --------------------------------------------------------------
 WORKER_THREADS = env.whole("WORKER_THREADS", 64, least=1, most=1024)
@@ -93,6 +129,14 @@ WEBHOOK_CONNECT_RETRY_SECONDS = env.whole(
 )
 WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 
+# --- Metrics of workers and dispatchers; port 0: none --------------------
+METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
+METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
+
+# --- Inbox ---------------------------------------------------------------
+# The address under which workers reach web, whose inbox is on then.
+INBOX = env.text("INBOX").rstrip("/")
+
 # --- Logs ----------------------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", "debug", "warning").upper()
@@ -105,6 +149,10 @@ LOGGING = {
         "not 503": {
             "()": "django.utils.log.CallbackFilter",
             "callback": not_503,
+        },
+        "unasked": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": unasked,
         },
     },
     "handlers": {
@@ -120,12 +168,15 @@ LOGGING = {
     },
     "loggers": {
         "apps": {"level": LOG_LEVEL},
+        "config": {"level": LOG_LEVEL},
         # Dramatiq logs each message at DEBUG and its threads at INFO. pika
         # logs ten lines about one lost connection.
         "dramatiq": {"level": "WARNING"},
         "dramatiq.MainProcess": {"level": "INFO"},
         "pika": {"level": "CRITICAL"},
-        "django.request": {"level": "ERROR", "filters": ["not 503"]},
+        "django.request": {
+            "level": "ERROR", "filters": ["not 503", "unasked"],
+        },
         # It logs each attempt to connect. One such line is useful: the
         # service itself knows only that no connection came.
         "psycopg.pool": {"filters": ["seldom"]},

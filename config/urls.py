@@ -1,25 +1,17 @@
-"""URLs: the API, its documents' assets, and the way to them."""
+"""URLs: the API, and the pages."""
 
-from pathlib import Path
-
-import ninja
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
-from django.views.generic import RedirectView
-from django.views.static import serve
+from django.urls import include, path
 
 from apps.core.answers import cut, error_response
+from apps.dashboard.now import now
 from config.api import api
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/docs")),
+    path("", now),  # before Ninja's own view of the root
     path("", api.urls),
-    # Swagger UI, as it comes with Django Ninja, with DEBUG off as well.
-    path(
-        "static/ninja/<path:path>",
-        serve,
-        {"document_root": Path(ninja.__file__).parent / "static" / "ninja"},
-    ),
+    path("", include("apps.dashboard.urls")),
+    path("", include("apps.inbox.urls")),
 ]
 
 

@@ -11,6 +11,7 @@ from django.db.backends.signals import connection_created
 
 from apps.broker.interface import get_broker
 from apps.core.processes import allow_files, end_with_parent, stop_once
+from apps.monitoring.metrics import process as metrics
 from config.front import Front
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -21,6 +22,7 @@ application = Front(
     get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 )
 end_with_parent()
+metrics.start_web()
 
 
 def _look_after_connections(**_: object) -> None:

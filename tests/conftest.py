@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
 from apps.core.database import close_pool
@@ -16,11 +17,13 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 def pytest_configure() -> None:
-    """Let tests' processes heed Ctrl-C.
+    """Let tests use the API without keys, and their processes heed Ctrl-C.
 
     A shell has what it starts in the background ignore it, and whatever
     that starts.
     """
+    # Only tests of keys need keys.
+    settings.API_ADDRESS, settings.REQUIRE_API_KEY = "127.0.0.1", False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -79,7 +82,16 @@ def transactional_db(
 
 
 @pytest.fixture
-def db_pool(transactional_db: None) -> Iterator[None]:
-    """Let a test use the timers' own pool, on an empty table."""
+def db_pool(transactional_db: None) -> None:
+    """Let a test use the timers' own pool, on an empty table.
+
+    It stays open for other tests: to open it costs more than most of them.
+    """
+
+
+@pytest.fixture
+def new_pool(transactional_db: None) -> Iterator[None]:
+    """Let a test open the timers' own pool, on an empty table."""
+    close_pool()
     yield
     close_pool()

@@ -33,6 +33,11 @@ class PerProcess(Generic[T]):
                 self._made.append(self._make())
             return self._made[0]
 
+    def made(self) -> T | None:
+        """Return the thing if it was made."""
+        with self._lock:
+            return self._made[0] if self._made else None
+
     def forget(self) -> T | None:
         """Return the thing if it was made; the next call makes another."""
         with self._lock:

@@ -70,7 +70,7 @@ class Health:
         return Sign(age, "; ".join(sorted({*lasting, *also})) or None)
 
 
-def _directory() -> Path:
+def own_directory() -> Path:
     """Return the directory of this user's heartbeats, per data directory."""
     given = os.environ.get("DATA_DIR", "").strip()
     if given:
@@ -79,7 +79,7 @@ def _directory() -> Path:
 
 
 @contextlib.contextmanager
-def _opened(directory: Path) -> Iterator[int]:
+def opened_directory(directory: Path) -> Iterator[int]:
     """Open the directory; OSError unless it is ours, and ours alone.
 
     In another account's directory, a dead process could look well, or our
@@ -110,9 +110,9 @@ def _opened(directory: Path) -> Iterator[int]:
 def beat(role: str, sign: Sign = Sign()) -> None:
     """Note how this process is; never raises, whatever the disk says."""
     try:
-        directory = _directory()
+        directory = own_directory()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened(directory) as opened:
+        with opened_directory(directory) as opened:
             _write(opened, f"{role}.{os.getpid()}", sign)
     except OSError as error:
         _UNWRITTEN.failed(error=str(error))
@@ -155,10 +155,10 @@ def illness(role: str) -> str | None:
     Files of processes that are gone are removed on the way.
     """
     try:
-        directory = _directory()
+        directory = own_directory()
         if not os.path.lexists(directory):
             return f"no {role} runs here{_why_not(directory)}"
-        with _opened(directory) as opened:
+        with opened_directory(directory) as opened:
             found = [
                 _look(opened, role, pid) for pid in _pids(opened, role)
             ]

@@ -139,6 +139,11 @@ class Notices:
             self._stopping.wait(1.0)
 
 
+def seen(connection: Connection) -> list[Row]:
+    """Return the rows of all workers and dispatchers, by role and name."""
+    return [Row(*each) for each in connection.execute(_READ).fetchall()]
+
+
 def troubles(
     connection: Connection, roles: Collection[str], *, known: str | None
 ) -> list[str]:
@@ -148,12 +153,11 @@ def troubles(
     `database.UNAVAILABLE` when Postgres is away.
     """
     try:
-        found = connection.execute(_READ).fetchall()
+        rows = seen(connection)
     except psycopg.errors.UndefinedTable:
         return ["nobody can say how they are: run `manage.py migrate`"]
     except psycopg.ProgrammingError as error:
         return [f"nobody can say how they are: {describe(error)}"]
-    rows = [Row(*each) for each in found]
     news = [row for row in rows if row.trouble is None or row.trouble != known]
     wrong = judge(news, roles)
     absent = {*roles} - {row.role for row in rows}

@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from apps.core.outages import POSTGRES
+from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.changes import RequestKeyReused
+from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import reaching_postgres
 from apps.timers.storage import bulk, changing
@@ -26,18 +29,26 @@ def create_chunk(
     A chunk that was stored before has the same answers again. Raises
     RequestKeyReused or StoreUnavailable.
     """
+    stored = 0
+
+    def counted(answers: Sequence[Answer]) -> bytes:
+        nonlocal stored
+        stored = sum(isinstance(answer, datetime) for answer in answers)
+        return render(answers)
+
     with reaching_postgres():
         if chunk is not None and (found := _earlier(chunk)) is not None:
             return found
         timers = _queued(timers)
         try:
-            text, due = bulk.create(timers, chunk, render)
+            text, due = bulk.create(timers, chunk, counted)
         except bulk.StoredMeanwhile:
             assert chunk is not None
             found = _earlier(chunk)
             assert found is not None
             return found
     POSTGRES.worked()
+    CREATED.add(stored)
     if due:
         publish_later(*due)
     logger.debug("timers set", extra={"timers": len(timers)})
@@ -52,6 +63,7 @@ def cancel(timer_ids: Sequence[UUID]) -> set[UUID]:
     """
     with reaching_postgres():
         cancelled = changing.cancel_many(timer_ids)
+    ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled
 

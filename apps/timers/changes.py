@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.core.batching import GroupCommit
 from apps.core.outages import POSTGRES
+from apps.monitoring.metrics.catalogue import CREATED
 from apps.timers.scheduling.publishing import publish_later
 from apps.timers.services import (
     Versions,
@@ -148,6 +149,8 @@ def _why(timer: StoredTimer) -> str:
 
 def _published(stored: Stored) -> Stored:
     """Hand a near timer to the publisher, if it needs a message."""
+    if stored.is_new:
+        CREATED.add()
     if stored.publish_at is not None:
         publish_later(DueMessage(stored.timer.id, stored.publish_at))
     return stored

@@ -229,9 +229,10 @@ class RequestKey(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        """Written in the same statement as the timer."""
+        """Written in the same statement as the timer; removed in order."""
 
         db_table = "request_key"
+        indexes = (models.Index("created_at", name="request_key_created"),)
 
     def __str__(self) -> str:
         return f"request {self.key} made {self.timer_id}"
@@ -257,6 +258,7 @@ class RequestChunk(models.Model):
         """Written in the same transaction as the timers."""
 
         db_table = "request_chunk"
+        indexes = (models.Index("created_at", name="request_chunk_created"),)
 
     def __str__(self) -> str:
         return f"chunk {self.number} of request {self.key}"
@@ -267,7 +269,7 @@ class Event(models.Model):
 
     timer_id = models.UUIDField()
     at = models.DateTimeField()
-    #: moved, changed, fired, cancelled or replayed.
+    #: moved, changed, fired, cancelled, replayed or reconciled.
     what = models.TextField()
     #: `due_at` before and after, if the timer was moved.
     old_at = models.DateTimeField(null=True)
@@ -277,10 +279,36 @@ class Event(models.Model):
         """Written in the same statement as the change; read in order."""
 
         db_table = "event"
-        indexes = (models.Index("timer_id", "id", name="event_timer"),)
+        indexes = (
+            models.Index("timer_id", "id", name="event_timer"),
+            # What was cancelled long ago, however late it was due.
+            models.Index(
+                "at",
+                "timer_id",
+                name="event_cancelled",
+                condition=Q(what="cancelled"),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.what} {self.timer_id} at {self.at}"
+
+
+class Hold(models.Model):
+    """The operator's hold: while its one row is there, nothing is claimed."""
+
+    #: Always 1.
+    id = models.SmallIntegerField(primary_key=True)
+    since = models.DateTimeField()
+    reason = models.TextField(null=True)
+
+    class Meta:
+        """Each claim looks whether there is a row."""
+
+        db_table = "hold"
+
+    def __str__(self) -> str:
+        return f"hold since {self.since}"
 
 
 class Attempt(models.Model):

@@ -13,6 +13,7 @@ from django.conf import settings
 from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy
 from apps.core.outages import POSTGRES
+from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.scheduling.publishing import publish_later
 from apps.timers.storage import (
@@ -89,6 +90,7 @@ def create_timer(timer: NewTimer) -> UUID:
     with reaching_postgres():
         due = _creates.submit(timer, timeout=_PATIENCE)
     POSTGRES.worked()
+    CREATED.add()
     logger.debug(
         "timer set",
         extra={
@@ -123,6 +125,7 @@ def cancel_timer(timer_id: UUID, versions: Versions = None) -> bool:
     with reaching_postgres():
         version = wanted_version(timer_id, versions)
         if changing.cancel(timer_id, version):
+            ENDED.add(of=Outcome.CANCELLED)
             logger.info("timer cancelled", extra={"timer": timer_id})
             return True
         timer = looking.get(timer_id)

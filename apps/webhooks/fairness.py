@@ -65,6 +65,8 @@ class Destinations:
         self._half = (slots + 1) // 2
         self._clock = clock
         self._patience = patience
+        #: How many of the destinations hang.
+        self._open = 0
         self._change = threading.Condition(threading.Lock())
         self._calling: dict[Origin, Destination] = {}
         self._idle: OrderedDict[Origin, Destination] = OrderedDict()
@@ -131,11 +133,17 @@ class Destinations:
         """
         with self._change:
             destination = self._calling[origin]
+            was_open = destination.is_open
             destination.leave(self._clock(), hung)
+            self._open += destination.is_open - was_open
             self._free += 1
             if not destination.starts:
                 self._keep(self._calling.pop(origin))
             self._change.notify_all()
+
+    def count_open(self) -> int:
+        """Return how many of the destinations that are remembered hang."""
+        return self._open
 
     def _find(self, origin: Origin) -> Destination:
         return (
@@ -260,4 +268,5 @@ class Destinations:
         """
         self._idle[destination.origin] = destination
         if len(self._idle) > _MOST_IDLE:
-            self._idle.popitem(last=False)
+            _, forgotten = self._idle.popitem(last=False)
+            self._open -= forgotten.is_open

@@ -1,9 +1,12 @@
-"""usage: python -m deploy.local run|stack|test [pytest's arguments]."""
+"""usage: python -m deploy.local run|stack|test|manage [ARGUMENTS].
+
+The arguments are pytest's, or those of `manage.py`.
+"""
 
 import os
 import sys
 
-from deploy.local import stack, testing
+from deploy.local import manage, stack, testing
 from deploy.local.processes import LocalError
 
 
@@ -12,6 +15,8 @@ def main(args: list[str]) -> int:
     try:
         if args[:1] == ["test"]:
             return testing.run(args[1:], os.environ)
+        if args[:1] == ["manage"]:
+            manage.run(args[1:], os.environ)
         if args in (["run"], ["stack"]):
             return stack.run(args[0], os.environ)
     except LocalError as error:

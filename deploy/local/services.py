@@ -62,16 +62,23 @@ def environment(
         "DATABASE_URL": database_url,
         "RABBITMQ_URL": rabbitmq_url,
         "DATA_DIR": str(options.data_dir),
+        "API_ADDRESS": HOST,
         "WORKER_PROCESSES": str(options.worker_processes),
         "WORKER_THREADS": str(options.worker_threads),
         **commands.ENVIRONMENT,
     }
     env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
+    env.setdefault("INBOX", address(options))
     if not env.get("SECRET_KEY"):
         env["SECRET_KEY"] = secret(options.data_dir / "secret-key")
     if options.secret_file:
         env["WEBHOOK_SECRET"] = secret(options.secret_file, new_secret)
     return env
+
+
+def address(options: Options) -> str:
+    """Return the URL of the service."""
+    return f"http://{HOST}:{options.port}"
 
 
 def migration(env: Mapping[str, str]) -> Service:
@@ -87,6 +94,7 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     """
     worker = commands.worker(options.worker_processes, options.worker_threads)
     web = commands.web(HOST, options.port, options.web_workers)
+    envs = {"dispatcher": _with_next_port(env)}
     found = {"worker": worker, "dispatcher": commands.DISPATCHER, "web": web}
     if options.shape == "run":
         del found["dispatcher"]
@@ -95,11 +103,22 @@ def application(options: Options, env: Mapping[str, str]) -> list[Service]:
     )
     return [
         *(
-            Service(name, command, env, directory=ROOT)
+            Service(name, command, envs.get(name, env), directory=ROOT)
             for name, command in found.items()
         ),
         recovery,
     ]
+
+
+def _with_next_port(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the port after the worker's METRICS_PORT.
+
+    A wrong port stays as it is: the process says so.
+    """
+    port = env.get("METRICS_PORT", "").strip()
+    if not port.isdecimal() or int(port) == 0:
+        return dict(env)
+    return {**env, "METRICS_PORT": str(int(port) + 1)}
 
 
 def _number(
@@ -113,20 +132,20 @@ def _number(
 
 def welcome(options: Options, management: str | None) -> str:
     """Return what to show once the service answers."""
-    address = f"http://{HOST}:{options.port}"
+    here = address(options)
     signed_with = options.secret_file or "WEBHOOK_SECRET"
     lines = [
         "",
-        f"  The timer service answers on {address}",
+        f"  The timer service answers on {here}",
         "",
-        "  Set a timer of five seconds:",
-        f"    curl {address}/timer -H 'content-type: application/json' \\",
+        "  See a timer fire: open this page, and press “Set a timer”:",
+        f"    {here}/inbox/hello",
+        "  or set one of five seconds by a program; its call comes there:",
+        f"    curl {here}/timer -H 'content-type: application/json' \\",
         '      -d \'{"hours": 0, "minutes": 0, "seconds": 5,'
-        ' "url": "http://127.0.0.1:8080/"}\'',
-        "  and, in another terminal, see it arrive:",
-        "    python3 deploy/receiver.py",
+        f' "url": "{here}/inbox/hello"}}\'',
         "",
-        f"  API documentation: {address}/api/docs",
+        f"  API documentation: {here}/api/docs",
         *([management] if management else []),
         f"  Webhooks are signed with the secret in {signed_with}",
         f"  Data: {options.data_dir}",

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 from collections.abc import Mapping
 
-from deploy.local import services
+from deploy.local import manage, services
 from deploy.local.data import can_bind, end_leftovers, locked
 from deploy.local.needs import missing
 from deploy.local.output import Output, to_terminal
@@ -30,6 +30,7 @@ def run(shape: str, environ: Mapping[str, str]) -> int:
         end_leftovers(options.data_dir)
         with (
             contextlib.suppress(Stopping),
+            manage.forgetting(options.data_dir),
             Supervisor(output, kept=[lock]) as supervisor,
         ):
             _start(supervisor, output, options, environ)
@@ -70,6 +71,7 @@ def _start(
             f"RabbitMQ (all it holds is in Postgres too; to let it begin "
             f"anew, remove {options.data_dir / 'rabbitmq'})",
         )
+    manage.note(options, env)
     for service in services.application(options, env):
         supervisor.start(service)
     supervisor.wait_for(lambda: _answers(options.port), 120, "the service")

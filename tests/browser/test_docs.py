@@ -36,24 +36,27 @@ def watch(page: Page) -> tuple[list[str], list[str]]:
     return requests, complaints
 
 
-def try_it_out(page: Page, body: str) -> None:
-    """Open POST /timer, and execute it with a body."""
+def open_operation(page: Page) -> None:
+    """Open POST /timer, to be tried out."""
     operation = page.locator("#operations-timers-create_timer")
-    if "is-open" not in (operation.get_attribute("class") or ""):
-        operation.locator(".opblock-summary-control").click()
+    operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()
+
+
+def execute(page: Page, body: str) -> None:
+    """Execute POST /timer with a body."""
+    operation = page.locator("#operations-timers-create_timer")
     operation.locator("textarea.body-param__text").fill(body)
     operation.get_by_role("button", name="Execute").click()
 
 
-def test_a_timer_set_from_the_page_fires(
+def test_a_timer_set_from_the_page_fires_and_a_mistake_is_explained(
     service: Service, page: Page, receiver: Receiver
 ) -> None:
     # Given the page, opened at the service's own address
     requests, complaints = watch(page)
-    page.goto(f"http://127.0.0.1:{service.port}/")
+    page.goto(f"http://127.0.0.1:{service.port}/api/docs")
     expect(page).to_have_title("Timer service")
-    assert urlsplit(page.url).path == "/api/docs"
 
     # Then it lists what the service does
     for path in ("/timer", "/livez", "/readyz"):
@@ -71,7 +74,8 @@ def test_a_timer_set_from_the_page_fires(
 
     # When a timer is set from it
     body = {"hours": 0, "minutes": 0, "seconds": 1, "url": receiver.url()}
-    try_it_out(page, json.dumps(body))
+    open_operation(page)
+    execute(page, json.dumps(body))
     answer = page.locator(".live-responses-table")
     expect(answer.locator("tr.response")).to_contain_text("201")
     expect(answer).to_contain_text('"time_left": 1')
@@ -86,12 +90,7 @@ def test_a_timer_set_from_the_page_fires(
     assert any(url.endswith("swagger-ui-bundle.js") for url in requests)
     assert complaints == []
 
-
-def test_a_mistake_is_explained_on_the_page(
-    service: Service, page: Page
-) -> None:
-    page.goto(f"http://127.0.0.1:{service.port}/api/docs")
-    try_it_out(page, '{"hours": "1", "minutes": 0, "seconds": 0}')
-    answer = page.locator(".live-responses-table")
+    # When a mistake is made, then the page explains it
+    execute(page, '{"hours": "1", "minutes": 0, "seconds": 0}')
     expect(answer.locator("tr.response")).to_contain_text("422")
     expect(answer).to_contain_text("must be a whole number, 0 or more")

@@ -99,12 +99,35 @@ def make_service(
         service.kill()
 
 
-@pytest.fixture
-def standalone(make_service: Callable[..., Service]) -> Service:
-    """Return a running standalone service: web and worker."""
-    service = make_service()
+@pytest.fixture(
+    scope="module",
+    params=["standalone", pytest.param("stack", marks=pytest.mark.rabbitmq)],
+)
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Return a URL for each shape of the service: standalone has none."""
+    if request.param == "standalone":
+        return ""
+    url: str = request.getfixturevalue("module_vhost")[0]
+    return url
+
+
+@pytest.fixture(scope="module")
+def module_service(
+    django_db_setup: None,
+    broker_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """Run a service of each shape for a module's tests."""
+    service = Service(tmp_path_factory.mktemp("service"), broker_url)
     service.start_all()
-    return service
+    yield service
+    service.kill()
+
+
+@pytest.fixture
+def service(module_service: Service, db_pool: None) -> Service:
+    """Return the module's running service, on an empty table."""
+    return module_service
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ model's clock.
 from dataclasses import replace
 from uuid import UUID
 
-from apps.timers.models import Outcome
+from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage import claiming, taking_over
 from apps.timers.storage.records import (
     Claim,
@@ -26,6 +26,8 @@ from tests.model.postgres import Row, maybe_seconds, seconds
 _LEASE = claiming.LEASE.total_seconds()
 _LEAD = claiming.LEAD.total_seconds()
 _SETTLE = taking_over.SETTLE.total_seconds()
+#: A timer that was tried so often is not replayed.
+MOST_ATTEMPTS = 4
 
 
 class Checker:
@@ -33,12 +35,18 @@ class Checker:
 
     def __init__(self) -> None:
         self.lives: dict[UUID, Life] = {}
+        #: Whether the operator holds all calls.
+        self.held = False
+        #: How often it has looked at the rows.
+        self.looks = 0
         self._rows: dict[UUID, Row] = {}
         self._away_since = self._settled = 0.0
 
-    def created(self, timer: NewTimer, now: float) -> None:
+    def created(self, timer: NewTimer, now: float) -> Life:
         """Follow a timer from now on."""
-        self.lives[timer.id] = Life.of(timer, now)
+        life = self.lives[timer.id] = Life.of(timer, now)
+        life.open_at = self.looks
+        return life
 
     def returned(self, away_since: float, now: float) -> None:
         """Note that Postgres is back: what it kept waiting comes first."""
@@ -48,6 +56,7 @@ class Checker:
         """Check for one claim at a time, and not before its time."""
         life = self.lives[claim.id]
         if life.holder is None:
+            must(not self.held, "a timer was claimed during a hold")
             life.claimed()
         else:
             must(
@@ -57,9 +66,9 @@ class Checker:
         must(not life.cancelled, "a cancelled timer was claimed")
         must(now >= life.not_before - _LEAD - TICK, "claimed too early")
         must(claim.attempt == life.claims, "a try was numbered wrongly")
-        grant = life.grants.get(claim.token) or Grant(
-            claim.token, life.terms[claim.attempt]
-        )
+        grant = life.grants.get(claim.token)
+        if grant is None or grant.over:
+            grant = Grant(claim.token, life.terms[claim.attempt])
         life.grants[claim.token] = grant
         grant.lease_end = now + _LEASE
         life.holder = claim.token
@@ -82,7 +91,8 @@ class Checker:
         if isinstance(answer, Claim):
             grant.terms = life.terms[answer.attempt]
             came_at = seconds(answer.clock.database)
-            grant.late = life.latest is not None and came_at > life.latest
+            latest = grant.terms.latest
+            grant.late = latest is not None and came_at > latest
 
     def renewed(self, request: ClaimRequest, kept: bool, now: float) -> None:
         """Check that the claim that is renewed holds its timer."""
@@ -91,9 +101,10 @@ class Checker:
             grant = self.lives[request.id].grants[request.token]
             grant.lease_end = now + _LEASE
 
-    def begun(self, life: Life, grant: Grant, now: float) -> None:
+    def begun(self, grant: Grant, now: float) -> None:
         """Check that a call begins in time, by its worker's clock."""
-        must(life.latest is None or now <= life.latest, "begun too late")
+        latest = grant.terms.latest
+        must(latest is None or now <= latest, "begun too late")
 
     def sending(
         self, life: Life, grant: Grant, now: float, known: float
@@ -157,15 +168,26 @@ class Checker:
 
     def cancelled(self, timer_id: UUID) -> None:
         """Note that the creator was promised that there is no call."""
-        self._free(timer_id, "cancelled").cancelled = True
+        self.changed(timer_id, "cancelled").cancelled = True
 
-    def moved(self, timer_id: UUID, due: float) -> None:
+    def moved(self, timer_id: UUID, due: float, now: float) -> None:
         """Note that the creator was promised a call at another time."""
-        life = self._free(timer_id, "moved")
-        must(not self.has_ended(timer_id), "moved after its end")
-        life.not_before = due
-        life.latest = None if life.lateness is None else due + life.lateness
-        life.failures, life.retry_until = 0, None
+        self.changed(timer_id, "moved").move(due, now)
+
+    def changed(self, timer_id: UUID, what: str) -> Life:
+        """Check that a timer could be changed, and return it."""
+        must(not self.has_ended(timer_id), f"{what} after its end")
+        return self._free(timer_id, what)
+
+    def replayed(self, timer_id: UUID, now: float) -> None:
+        """Check that a timer had given up; it begins anew."""
+        must(self.gave_up(timer_id), "replayed, although it had not given up")
+        life = self.lives[timer_id]
+        must(life.claims < MOST_ATTEMPTS, "replayed too often")
+        opened = self._rows[timer_id] | {"outcome": None}
+        self._rows = self._rows | {timer_id: opened}
+        life.replayed_at = self.looks
+        life.replay(now)
 
     def _free(self, timer_id: UUID, what: str) -> Life:
         """Return a timer that nobody may be calling."""
@@ -178,19 +200,15 @@ class Checker:
         return life
 
     def has_ended(self, timer_id: UUID) -> bool:
-        """Tell whether a timer had an outcome when last observed."""
+        """Tell whether a timer is known to have an outcome."""
         row = self._rows.get(timer_id)
-        return row is not None and row["outcome"] is not None
+        has_outcome = row is not None and row["outcome"] is not None
+        return has_outcome or self.lives[timer_id].cancelled
 
-    def not_cancelled(self, timer_id: UUID) -> None:
-        """Check that of a cancel, or a move, and a claim one wins."""
-        life = self.lives[timer_id]
-        must(
-            life.holder is not None
-            or self.has_ended(timer_id)
-            or (life.sent and not life.retries),
-            "neither claimed nor cancelled, or moved",
-        )
+    def gave_up(self, timer_id: UUID) -> bool:
+        """Tell whether a timer had given up when last observed."""
+        row = self._rows.get(timer_id)
+        return row is not None and row["outcome"] in GAVE_UP
 
     def taken_over(
         self, timer_id: UUID, outcome: Outcome | None, now: float
@@ -237,6 +255,7 @@ class Checker:
 
     def observed(self, rows: dict[UUID, Row]) -> None:
         """Look at what Postgres says after each step."""
+        self.looks += 1
         for timer_id, row in rows.items():
             old = self._rows.get(timer_id)
             life = self.lives[timer_id]
@@ -250,9 +269,26 @@ class Checker:
                 "what was not tried counts as an attempt",
             )
         self._rows = rows
+        for life in self.lives.values():
+            if self.is_closed(life):
+                life.closed_at = self.looks
+            if self.is_open(life):
+                life.open_at = self.looks
+            if not self.gave_up(life.id):
+                life.not_given_up_at = self.looks
+
+    def is_closed(self, life: Life) -> bool:
+        """Tell whether it is right to refuse to change a timer."""
+        return life.is_called or self.has_ended(life.id)
+
+    def is_open(self, life: Life) -> bool:
+        """Tell whether it is right to change it."""
+        return not (life.is_known_called or self.has_ended(life.id))
 
     def _in_time(self, grant: Grant, now: float) -> bool:
         """Tell whether nobody can have taken the claim over by now."""
+        if grant.over:
+            return False
         if grant.lease_end >= self._away_since and now <= self._settled:
             return True
         return now <= grant.lease_end

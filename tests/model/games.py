@@ -4,6 +4,7 @@ By the guard that keeps each from breaking a promise; the number is how
 often a timer is opened again. See `scheduler` for what the moves do.
 """
 
+from tests.model.games_of_callers import GAMES_OF_CALLERS
 from tests.model.scheduler import Move
 
 _ONCE: Move = ("create", 0, 0)
@@ -36,8 +37,20 @@ _ANSWERED: list[Move] = [
 ]
 
 GAMES: dict[str, tuple[int, list[Move]]] = {
+    "a claim looks for a hold": (
+        1, [_ONCE, ("hold", 0, 0), ("deliver", 0, 1)],
+    ),
     "a claim repeated with its token succeeds": (
         1, [_ONCE, ("deliver", 0, 1), ("stumble", 0, 0), ("work", 0, 5)],
+    ),
+    # Its first message to Postgres arrives when its worker has an answer.
+    "a claim repeated with its token keeps its time": (
+        1,
+        [
+            _RETRIED, ("deliver", 0, 0), ("stumble", 0, 0), ("work", 0, 4),
+            ("work", 3, 0), ("advance", 2, 0), ("arrive_late", 0, 0),
+            ("lapse", 4, 1),
+        ],
     ),
     "a cancel looks at the mark": (
         1, [*_MARKED_AND_LOST, ("cancel", 0, 0)],
@@ -206,4 +219,5 @@ GAMES: dict[str, tuple[int, list[Move]]] = {
     ),
     "a worker looks at last whether it is too late": (1, _SLOW_TO_CONNECT),
     "a worker says at once that it was too late": (1, _SLOW_TO_CONNECT),
+    **{guard: (1, game) for guard, game in GAMES_OF_CALLERS.items()},
 }

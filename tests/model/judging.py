@@ -20,8 +20,9 @@ def check_postponement(
     """Check that a timer is tried again as it may be, and within bounds."""
     at = now + item.delay.total_seconds()
     must(at > now, "postponed into the past")
+    latest = grant.terms.latest
     must(
-        life.latest is None or at <= life.latest + TICK,
+        latest is None or at <= latest + TICK,
         "postponed beyond its latest time",
     )
     if item.retries == grant.terms.retries:
@@ -45,7 +46,8 @@ def _check_patience(
     at, wait = now + item.delay.total_seconds(), _unsent_wait(grant)
     if until is not None and not _is_busy(grant):
         must(at <= until + TICK, "postponed beyond the end of all tries")
-    cut = life.latest is not None and now + wait > life.latest - _MARGIN
+    latest = grant.terms.latest
+    cut = latest is not None and now + wait > latest - _MARGIN
     must(cut or at >= now + wait - TICK, "tried again too soon")
 
 
@@ -75,7 +77,7 @@ def _check_retry(
 
 def check_report(life: Life, grant: Grant, report: Report, now: float) -> None:
     """Check that a timer's end is true, and not too early."""
-    result = grant.result
+    result, latest = grant.result, grant.terms.latest
     code = result.status_code if result else None
     must(
         (report.outcome is Outcome.DELIVERED) == (code == 200),
@@ -83,10 +85,10 @@ def check_report(life: Life, grant: Grant, report: Report, now: float) -> None:
     )
     if report.outcome is Outcome.MISSED:
         must(
-            life.latest is not None and now > life.latest - _MARGIN - TICK,
+            latest is not None and now > latest - _MARGIN - TICK,
             "missed too early",
         )
-    elif report.outcome is Outcome.FAILED and life.latest is None:
+    elif report.outcome is Outcome.FAILED and latest is None:
         _check_giving_up(life, grant, code, now)
 
 

@@ -40,6 +40,7 @@ class Terms:
     retries: int
     failures: int
     retry_until: float | None
+    latest: float | None
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Grant:
     answered: bool = False
     recorded: bool = False
     postponed: bool = False
+    #: Its timer was replayed since.
+    over: bool = False
 
     @property
     def sent(self) -> bool:
@@ -97,8 +100,22 @@ class Life:
     again: bool
     retry: RetryPolicy | None
     not_before: float
+    due: float
     lateness: float | None = None
     latest: float | None = None
+    #: Its caller's own name for it, and whether it still goes by it.
+    key: str | None = None
+    has_key: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    #: One more with each change.
+    version: int = 1
+    #: The latest of the checker's looks at which it could not be changed, at
+    #: which it could, and at which it had not given up; and the one before
+    #: its replay.
+    closed_at: int = -1
+    open_at: int = -1
+    not_given_up_at: int = -1
+    replayed_at: int = -1
     grants: dict[UUID, Grant] = field(default_factory=dict)
     #: The token of the claim that holds it now.
     holder: UUID | None = None
@@ -122,7 +139,8 @@ class Life:
         """Return a life that begins now."""
         due = now + timer.delay.total_seconds()
         asked = timer.definition
-        life = cls(timer.id, asked.at_least_once, asked.retry, due)
+        life = cls(timer.id, asked.at_least_once, asked.retry, due, due)
+        life.labels = dict(asked.labels or {})
         if asked.max_lateness is not None:
             life.lateness = asked.max_lateness.total_seconds()
             life.latest = due + life.lateness
@@ -131,7 +149,8 @@ class Life:
     @property
     def sent(self) -> list[Grant]:
         """Return the claims within which a request has left."""
-        return [grant for grant in self.grants.values() if grant.sent]
+        grants = self.grants.values()
+        return [grant for grant in grants if grant.sent and not grant.over]
 
     @property
     def open(self) -> list[Grant]:
@@ -139,9 +158,35 @@ class Life:
         return [grant for grant in self.sent if not grant.postponed]
 
     @property
+    def is_called(self) -> bool:
+        """Whether it is being called, or may have been received."""
+        return self.holder is not None or bool(self.sent and not self.retries)
+
+    @property
+    def is_known_called(self) -> bool:
+        """Whether Postgres knows that."""
+        marked = any(grant.marked for grant in self.open)
+        return self.holder is not None or (marked and not self.retries)
+
+    @property
     def known_sent(self) -> bool:
         """Whether Postgres was told in time that a request left."""
         return any(grant.marked or grant.postponed for grant in self.sent)
+
+    def move(self, due: float, now: float) -> None:
+        """Note that it is due at another time."""
+        self.due, self.not_before = due, max(due, now)
+        self.latest = None if self.lateness is None else due + self.lateness
+        self.failures, self.retry_until = 0, None
+
+    def replay(self, now: float) -> None:
+        """Note that it begins anew, due now; its numbers go on."""
+        for grant in self.grants.values():
+            grant.over = True
+        self.holder, self.not_before = None, now
+        self.latest = None if self.lateness is None else now + self.lateness
+        self.reopenings = self.retries = self.failures = 0
+        self.retry_until = None
 
     def claimed(self) -> None:
         """Note that a claim holds the timer that none has held."""
@@ -152,6 +197,7 @@ class Life:
             self.retries,
             self.failures,
             self.retry_until,
+            self.latest,
         )
 
     def keep(self, grant: Grant, attempt: Attempt | None) -> None:
@@ -162,5 +208,7 @@ class Life:
 
     def presume(self, grant: Grant) -> None:
         """Note that the worker of the latest try has died."""
-        presumed = Try(grant, self.not_before, False, grant.marked)
+        # A claim that was granted again by a late message has sent nothing.
+        marked = grant.marked and not grant.postponed
+        presumed = Try(grant, self.not_before, False, marked)
         self.tries.setdefault(self.claims, presumed)

@@ -1,16 +1,5 @@
 """Guards of storage and of fire, and how to take each away."""
 
-import ast
-import inspect
-import re
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
-from unittest import mock
-
 from apps.timers import decisions
 from apps.timers.firing import call, claims, fire
 from apps.timers.scheduling import dispatcher
@@ -21,48 +10,10 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
+from tests.model.mutation import Mutation
+from tests.model.mutations_of_callers import MUTATIONS_OF_CALLERS
 
 _STORAGE = (changing, claiming, queueing, recording, taking_over)
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """Text of a module's SQL or function, and what takes its place.
-
-    Neither depends on line breaks or indents; of a function it is what
-    `ast.unparse` makes of it.
-    """
-
-    module: ModuleType
-    name: str
-    changes: tuple[tuple[str, str], ...]
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Run without the guard."""
-        *outer, name = self.name.split(".")
-        owner: Any = self.module
-        for each in outer:
-            owner = getattr(owner, each)
-        found = getattr(owner, name)
-        if isinstance(found, str):
-            found = self._changed(found)
-        else:
-            source = ast.parse(textwrap.dedent(inspect.getsource(found)))
-            scope: dict[str, Any] = {}
-            # Its globals stay the module's own, with what is patched there.
-            text = self._changed(ast.unparse(source))
-            exec(text, vars(self.module), scope)
-            found = scope[name]
-        with mock.patch.object(owner, name, found):
-            yield
-
-    def _changed(self, text: str) -> str:
-        for old, new in self.changes:
-            pattern = r"\s+".join(map(re.escape, old.split()))
-            text, count = re.subn(pattern, new, text)
-            assert count, f"{old!r} is not in {self.name}"
-        return text
 
 
 def _sql(name: str, *changes: tuple[str, str]) -> Mutation:
@@ -102,8 +53,15 @@ MUTATIONS = {
     "a claim looks at the time": _sql(
         "CLAIM", ("AND next_at <= (SELECT within FROM clock)", ""),
     ),
+    "a claim looks for a hold": _sql(
+        "CLAIM", ("WHEN NOT EXISTS (SELECT FROM hold)", "WHEN true"),
+    ),
     "a claim repeated with its token succeeds": _sql(
         "CLAIM", ("claim_token = asked.token OR ", ""),
+    ),
+    "a claim repeated with its token keeps its time": _sql(
+        "CLAIM", ("coalesce(fired_at, greatest(next_at, clock_timestamp()))",
+                  "greatest(next_at, clock_timestamp())"),
     ),
     "a record matches the token": _sql("RECORD", (_TOKEN, "")),
     "a mark looks at the outcome": _sql("MARK_SENT", (_OUTCOME, "")),
@@ -313,4 +271,5 @@ MUTATIONS = {
     "a worker gives its slot back": _call(
         "make", ("destinations().leave(self._origin, hung=hung)", "pass"),
     ),
+    **MUTATIONS_OF_CALLERS,
 }

@@ -4,19 +4,20 @@ The store's SQL runs unchanged: a schema before `pg_catalog` in the search
 path has the clock's functions by the same names.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 
 from apps.core.database import Connection, connection_arguments
+from tests.model.task import BLOCKED, Task
 
 Row = dict[str, Any]
+Cursor = psycopg.Cursor[tuple[Any, ...]]
 EPOCH = datetime(2040, 1, 1, tzinfo=UTC)
 
 _SCHEMA = """
@@ -31,6 +32,21 @@ CREATE FUNCTION still.pg_postmaster_start_time() RETURNS timestamptz
     STABLE LANGUAGE sql
     AS $$ SELECT current_setting('still.started')::timestamptz $$;
 """
+# A game's statements are run thousands of times.
+_SETTINGS = """
+SET search_path = still, pg_catalog, public;
+SET timezone = UTC;
+SET jit = off;
+SET plan_cache_mode = force_generic_plan;
+SET synchronous_commit = off;
+"""
+_EMPTY = "".join(
+    f"DELETE FROM {table};"
+    for table in (
+        "timer", "attempt", "event", "timer_key", "timer_label",
+        "request_key", "hold",
+    )
+)
 
 
 def moment(seconds: float) -> datetime:
@@ -49,57 +65,95 @@ def maybe_seconds(of: datetime | None) -> float | None:
 
 
 class Postgres:
-    """One connection, in one transaction for each game.
+    """Workers and dispatchers share one connection, callers have others.
 
     It takes the place of the store's pool.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, main: Connection, callers: Sequence[Connection],
+                 watch: Connection) -> None:
+        self._main = main
+        #: The connections of callers.
+        self.callers = callers
+        self._watch = watch
+        #: Lets callers go on that hold locks; None if there are no callers.
+        self.let_go_on: Callable[[], None] | None = None
         #: Whether something may have been written since the last look.
         self.touched = True
+        self._rows: dict[UUID, Row] | None = None
+        self._clock = {"now": "", "started": ""}
+        #: What the connections take for the time.
+        self._told: dict[Connection, list[str]] = {}
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend the connection, as psycopg's pool does."""
-        self.touched = True
-        yield self._connection
+    def connection(self) -> Iterator["Postgres"]:
+        """Lend the shared connection, as psycopg's pool does."""
+        yield self
+
+    def execute(
+        self, query: LiteralString, values: Mapping[str, Any] | None = None
+    ) -> Cursor:
+        """Run a statement; if it waits for callers, they go on."""
+        self.tell_time(self._main)
+        if self.let_go_on is None:
+            self.written()
+            return self._main.execute(query, values)
+        answers: list[Cursor] = []
+        task = Task(
+            lambda: answers.append(self._main.execute(query, values)),
+            lambda: self.is_blocked(self._main),
+        )
+        task.start()
+        while task.request is BLOCKED:
+            if self.let_go_on is not None:
+                self.let_go_on()
+            task.settle()
+        self.written()
+        return answers[0]
+
+    def written(self) -> None:
+        """Note that something may have been written."""
+        self.touched, self._rows = True, None
+
+    def is_blocked(self, connection: Connection) -> bool:
+        """Tell whether a connection's statement waits for a lock."""
+        row = self._watch.execute(
+            "SELECT cardinality(pg_blocking_pids(%s)) > 0",
+            [connection.info.backend_pid],
+        ).fetchone()
+        return row is not None and bool(row[0])
 
     def begin(self) -> None:
         """Start with empty tables, at the clock's beginning."""
-        self._connection.execute("BEGIN")
-        self._empty()
+        self._main.execute(_EMPTY)
+        self.written()
         self.set_clock("now", 0)
         self.set_clock("started", -3600)
-        self.touched = True
-
-    def end(self) -> None:
-        """Forget everything.
-
-        psycopg would forget its prepared statements at a ROLLBACK.
-        """
-        status = self._connection.info.transaction_status
-        if status == TransactionStatus.INERROR:
-            self._connection.execute("ROLLBACK")
-            return
-        self._empty()
-        self._connection.execute("COMMIT")
-
-    def _empty(self) -> None:
-        self._connection.execute("DELETE FROM timer")
-        self._connection.execute("DELETE FROM attempt")
-        self._connection.execute("DELETE FROM event")
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""
-        self._connection.execute(
-            "SELECT set_config(%s, %s, false)",
-            [f"still.{name}", moment(time).isoformat()],
-        )
+        self._clock[name] = moment(time).isoformat()
+
+    def tell_time(self, connection: Connection) -> None:
+        """Tell a connection what time it is, unless it knows."""
+        times = list(self._clock.values())
+        if self._told.get(connection) != times:
+            connection.execute(
+                "SELECT set_config('still.now', %s, false),"
+                " set_config('still.started', %s, false)",
+                times,
+            )
+            self._told[connection] = times
+
+    def forget_time(self, connection: Connection) -> None:
+        """Note that a connection has rolled back, and its time with that."""
+        self._told.pop(connection, None)
 
     def rows(self) -> dict[UUID, Row]:
         """Return all timers."""
-        return {row["id"]: row for row in self._all("timer")}
+        if self._rows is None:
+            self._rows = {row["id"]: row for row in self._all("timer")}
+        return self._rows
 
     def attempts(self) -> dict[UUID, list[Row]]:
         """Return all timers' attempts."""
@@ -108,25 +162,36 @@ class Postgres:
             found.setdefault(row["timer_id"], []).append(row)
         return found
 
+    def events(self) -> list[Row]:
+        """Return all events, in their order."""
+        return self._read("SELECT * FROM event ORDER BY id")
+
     def _all(self, table: LiteralString) -> list[Row]:
-        cursor = self._connection.cursor(row_factory=dict_row)
-        return cursor.execute(f"SELECT * FROM {table}").fetchall()
+        return self._read(f"SELECT * FROM {table}")
+
+    def _read(self, query: LiteralString) -> list[Row]:
+        cursor = self._watch.cursor(row_factory=dict_row)
+        return cursor.execute(query).fetchall()
 
 
 @contextmanager
 def still_postgres() -> Iterator[Postgres]:
     """Connect to the test's database, with a clock that stands still."""
-    connection: psycopg.Connection[TupleRow] = psycopg.connect(
-        **connection_arguments(), autocommit=True
-    )
-    with connection:
-        connection.execute(_SCHEMA)
-        connection.execute("SET search_path = still, pg_catalog, public")
-        connection.execute("SET timezone = UTC")
-        connection.execute("SET jit = off")
-        # A game's statements are run thousands of times.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
-        yield Postgres(connection)
-    # Other tests may have ended that session meanwhile.
-    with psycopg.connect(**connection_arguments(), autocommit=True) as other:
+    with ExitStack() as stack:
+        first, *others = [stack.enter_context(_connect()) for _ in range(4)]
+        first.execute(_SCHEMA)
+        for connection in (first, *others):
+            connection.execute(_SETTINGS)
+        *callers, watch = others
+        postgres = Postgres(first, callers, watch)
+        yield postgres
+    # Other tests may have ended those sessions meanwhile.
+    with _connect() as other:
+        other.execute(_EMPTY)
         other.execute("DROP SCHEMA still CASCADE")
+
+
+def _connect() -> Connection:
+    return psycopg.connect(
+        **connection_arguments(), autocommit=True, prepare_threshold=1
+    )

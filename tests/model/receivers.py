@@ -114,7 +114,7 @@ class Receivers:
         except TooLate:
             grant.late = True
             return _failure(FailureKind.aborted)
-        world.checker.begun(life, grant, world.known())
+        world.checker.begun(grant, world.known())
         world.ask(("send",))
         if world.monotonic() >= deadline:
             return _failure(FailureKind.aborted)

@@ -6,7 +6,6 @@ move that has nothing to act upon gives way to one that has.
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import uuid_utils.compat
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage.records import Definition, NewTimer
 from apps.webhooks.retry import RetryPolicy
+from tests.model.asking import Asking, pick
 from tests.model.drain import drain
 from tests.model.life import Broken, Violation
 from tests.model.postgres import Postgres
@@ -28,15 +28,14 @@ _WEIGHTS = {
     "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
     "write_group": 2, "arrive_late": 3, "take_marks": 3, "write_marks": 3,
     "advance": 3, "lapse": 4, "dispatch": 3, "create": 1, "cancel": 2,
-    "move": 3,
+    "move": 2, "fire_now": 1, "patch": 2, "post": 3, "put": 3, "replay": 2,
+    "go_on": 5, "pass_day": 1, "hold": 1, "release": 2,
     "suspend": 1, "restart_postgres": 1, "cut_off": 1, "stall": 1,
     "wipe_rabbitmq": 1,
 }
 _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
 _DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
-#: How far a timer is moved from now.
-_MOVES = [0.0, 0.0, 0.31, 9.0, 31.0, 90.0]
 _DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
 #: Of the timers with these delays; the margin at the end counts.
 _LATENESS = [None, timedelta(seconds=5), timedelta(seconds=40)] + [None] * 3
@@ -83,26 +82,11 @@ def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
         world.close()
 
 
-def _pick(choices: list[Any], number: int) -> Any:
-    return choices[number % len(choices)]
-
-
-class Scheduler:
+class Scheduler(Asking):
     """One method for each move."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
 
     def _busy(self) -> list[Worker]:
         return [w for w in self._world.workers if w.request is not None]
-
-    def _open(self) -> list[UUID]:
-        """Return the timers without an outcome, else all."""
-        return self._unended() or self._world.timers
-
-    def _unended(self) -> list[UUID]:
-        ended = self._world.checker.has_ended
-        return [t for t in self._world.timers if not ended(t)]
 
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
@@ -127,8 +111,8 @@ class Scheduler:
         if how and not self._unended():
             self.create(which, how)
         timers = self._world.timers if how == 0 else self._open()
-        worker = _pick(idle, how)
-        self._world.deliver(worker, _pick(timers, which), True)
+        worker = pick(idle, how)
+        self._world.deliver(worker, pick(timers, which), True)
         return self._go_on(worker, _STEPS[how] - 1, prompt=which > 2)
 
     def work(self, which: int, how: int) -> None:
@@ -136,7 +120,7 @@ class Scheduler:
         busy = self._busy()
         if not busy:
             return self.deliver(which, how)
-        worker = _pick(busy, which)
+        worker = pick(busy, which)
         return self._go_on(worker, _STEPS[how], prompt=which > 2)
 
     def _go_on(self, worker: Worker, steps: int, *, prompt: bool) -> None:
@@ -153,17 +137,17 @@ class Scheduler:
     def stumble(self, which: int, how: int) -> None:
         """Lose a write, its answer, a connection, the receiver's answer."""
         if busy := self._busy():
-            self._world.step(_pick(busy, which), how)
+            self._world.step(pick(busy, which), how)
 
     def fail(self, which: int, how: int) -> None:
         """Have a receiver answer badly, or not at all, when it is time."""
-        timer = _pick(self._open(), which)
+        timer = pick(self._open(), which)
         wait = self._world.checker.lives[timer].not_before - self._world.now
         if 0 < wait <= _PATIENT:
             self._world.advance(wait)
         self.deliver(which, max(1, how))
         if busy := self._busy():
-            worker = _pick(busy, which)
+            worker = pick(busy, which)
             while worker.request not in (None, ("answer",)):
                 self._go_on(worker, 1, prompt=which > 2)
             if worker.request:
@@ -172,25 +156,25 @@ class Scheduler:
 
     def defer(self, which: int, how: int) -> None:
         """Have a destination take no call now."""
-        self._world.receivers.deferral = _pick(DEFERRALS, how)
+        self._world.receivers.deferral = pick(DEFERRALS, how)
         self.deliver(which, how)
 
     def write_group(self, which: int, how: int) -> None:
         """Have writes of several workers go together."""
         if groups := self._world.groups():
-            self._world.execute(_pick(groups, which))
+            self._world.execute(pick(groups, which))
 
     def arrive_late(self, which: int, how: int) -> None:
         """Have a write arrive that its client has given up."""
         if late := self._world.late:
-            write = _pick(late, which)
+            write = pick(late, which)
             late.remove(write)
             self._world.execute([write])
 
     def take_marks(self, which: int, how: int) -> None:
         """Have a writer of marks begin to write."""
         if writers := [w for w in self._world.workers if w.marks]:
-            writer = _pick(writers, which)
+            writer = pick(writers, which)
             writer.flying += writer.marks.values()
             writer.marks.clear()
 
@@ -198,12 +182,12 @@ class Scheduler:
         """Have it be done, or fail."""
         self.take_marks(which, how)
         if writers := [w for w in self._world.workers if w.flying]:
-            self._world.write_marks(_pick(writers, which), well=how > 0)
+            self._world.write_marks(pick(writers, which), well=how > 0)
 
     def crash(self, which: int, how: int) -> None:
         """Kill a worker's process."""
         if busy := self._busy():
-            self._world.crash(_pick(busy, which))
+            self._world.crash(pick(busy, which))
 
     def advance(self, which: int, how: int) -> None:
         """Let time pass, while Postgres is away or nobody gets to run."""
@@ -219,13 +203,13 @@ class Scheduler:
         self._world.rabbitmq.busy = bool(which & 1)
         self._world.dispatch(_TROUBLES[how])
 
-    def cancel(self, which: int, how: int) -> None:
-        """Cancel a timer."""
-        self._world.cancel(_pick(self._open(), which))
+    def hold(self, which: int, how: int) -> None:
+        """Have the operator hold all calls."""
+        self._world.hold(lasts=True)
 
-    def move(self, which: int, how: int) -> None:
-        """Move a timer, or fire it now."""
-        self._world.move(_pick(self._open(), which), _MOVES[how])
+    def release(self, which: int, how: int) -> None:
+        """Have the operator let calls go on."""
+        self._world.hold(lasts=False)
 
     def suspend(self, which: int, how: int) -> None:
         """Suspend the workers' machine."""

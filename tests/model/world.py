@@ -7,55 +7,26 @@ receivers, clocks, threads) does what the scheduler says.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
 
 from apps.broker.middleware import LeaveUnacknowledged
-from apps.core.database import Connection
-from apps.timers import decisions
-from apps.timers.firing import call, claims, fire
+from apps.timers.firing import fire
 from apps.timers.models import Outcome
-from apps.timers.scheduling import dispatcher, publishing
-from apps.timers.storage import (
-    aside,
-    changing,
-    claiming,
-    creating,
-    looking,
-    queueing,
-    recording,
-    records,
-    rows,
-    taking_over,
-)
-from apps.timers.storage.records import (
-    Change,
-    Claim,
-    ClockReading,
-    DueMessage,
-    NewTimer,
-    Postponement,
-    Report,
-)
-from apps.webhooks import retry
+from apps.timers.scheduling import dispatcher
+from apps.timers.storage import claiming, creating, holding, recording
+from apps.timers.storage.records import Claim, ClockReading, Held, NewTimer
 from tests.model.checker import Checker
-from tests.model.judging import (
-    PATIENCE,
-    check_postponement,
-    check_report,
-)
-from tests.model.life import Grant, doubled, must
-from tests.model.postgres import Postgres, seconds
+from tests.model.life import must
+from tests.model.postgres import Postgres, moment, seconds
 from tests.model.rabbitmq import RabbitMQ
 from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
+from tests.model.stand_ins import stand_ins
 from tests.model.task import Killed, Task
+from tests.model.web import Web
 from tests.model.worker import Worker, Write
 
 #: What `claims` writes, and what with.
@@ -65,16 +36,6 @@ _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "_records": recording.record,
     "_postponements": recording.postpone,
 }
-
-
-class _Each:
-    """Stands in for WriteBehind."""
-
-    def __init__(self, flush: Callable[[Sequence[Any]], None]) -> None:
-        self._flush = flush
-
-    def add(self, item: Any) -> None:
-        self._flush([item])
 
 
 class World:
@@ -94,135 +55,43 @@ class World:
         self._suspended = 0.0
         self._cut_off_until = -1e9
         self._hold_up = 0.0
+        #: The process that runs.
         self.running = self.workers[0]
-        self._stack = ExitStack()
-        self._patch(most_reopenings)
         postgres.begin()
+        self.web = Web(self)
+        self._stack = ExitStack()
+        for module, name, value in stand_ins(self, most_reopenings):
+            self._stack.enter_context(mock.patch.object(module, name, value))
 
     def close(self) -> None:
-        """End all threads and forget the table."""
+        """End all threads."""
+        self.web.close()
         for worker in self.workers:
             self._kill(worker)
         self._stack.close()
-        self.postgres.end()
-
-    def _patch(self, most_reopenings: int) -> None:
-        clock = SimpleNamespace(monotonic=self.monotonic, sleep=self._sleep)
-        take_over = taking_over.take_over
-        replacements: list[tuple[Any, str, Any]] = [
-            *((module, "pool", lambda: self.postgres) for module in (
-                aside, changing, claiming, creating, looking, queueing,
-                taking_over,
-            )),
-            *((module, "time", clock) for module in (
-                fire, call, claims, records, publishing, creating, rows,
-                taking_over,
-            )),
-            *((module, "read_clock", self._read_clock) for module in (
-                claiming, creating, queueing, taking_over
-            )),
-            (taking_over, "MOST_REOPENINGS", most_reopenings),
-            (taking_over, "take_over", partial(self._take_over, take_over)),
-            (claims, "lease_clock", self._lease_clock),
-            (claims, "mark_writer", lambda: self.running),
-            (claims, "stopping", SimpleNamespace(wait=self._pause)),
-            (decisions, "backoff", partial(doubled, 1.0)),
-            (retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])),
-            (call, "client", lambda: self.receivers),
-            (call, "destinations", lambda: self.receivers),
-            (publishing, "get_broker", lambda: self.rabbitmq),
-            (dispatcher, "get_broker", lambda: self.rabbitmq),
-            (dispatcher, "POSTGRES", self),
-            (settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE),
-            (settings, "RABBITMQ_URL", "amqp://127.0.0.1/"),
-        ]
-        replacements += [
-            (claims, name, SimpleNamespace(submit=self._submitter(name)))
-            for name in ("_claims", "_renewals")
-        ]
-        # Whoever adds something writes it, if nobody else does.
-        replacements += [
-            (claims, "_records", _Each(claims._record)),
-            (claims, "_postponements", _Each(claims._postpone)),
-            (claims, "recording", SimpleNamespace(
-                record=self._writer("_records"),
-                postpone=self._writer("_postponements"),
-            )),
-            (dispatcher, "recording", SimpleNamespace(
-                record_for_the_dead=self._for_the_dead(
-                    "_records", recording.record_for_the_dead
-                ),
-                postpone=self._for_the_dead(
-                    "_postponements", recording.postpone
-                ),
-            )),
-        ]
-        for module, name, value in replacements:
-            self._stack.enter_context(mock.patch.object(module, name, value))
 
     # What the code under test sees.
 
-    def _lease_clock(self) -> float:
+    def monotonic(self) -> float:
+        """Return the time of the machine whose process runs."""
+        return self.lease_clock() - self._suspended
+
+    def lease_clock(self) -> float:
+        """Return its time on the clock that a suspension does not stop."""
         return self.now + self.running.skew
 
-    def monotonic(self) -> float:
-        return self.now + self.running.skew - self._suspended
-
     def ask(self, request: object) -> Any:
+        """Stop the worker that runs."""
         assert self.running.task is not None
         return self.running.task.ask(request)
 
-    def _sleep(self, duration: float) -> None:
-        if duration > 0:
-            self.ask(("sleep", self.now + duration))
-
-    def _pause(self, _: float) -> bool:
-        return bool(self.ask(("pause",)))
-
-    def _submitter(self, kind: str) -> Callable[..., Any]:
-        def submit(item: Any, *, timeout: float) -> Any:
-            if kind == "_claims":
-                self.running.token = item.token
-            return self.ask(Write(kind, item, self.running, self.now))
-
-        return submit
-
-    def _writer(self, kind: str) -> Callable[[Sequence[Any]], list[Any]]:
-        def write(items: Sequence[Any]) -> list[Any]:
-            (item,) = items
-            self._judged(item)
-            return [self.ask(Write(kind, item, self.running, self.now))]
-
-        return write
-
-    def _for_the_dead(
-        self, kind: str, run: Callable[[Sequence[Any]], list[bool]]
-    ) -> Callable[[Sequence[Any]], list[bool]]:
-        def write(items: Sequence[Any]) -> list[bool]:
-            answers = run(items)
-            for item, answer in zip(items, answers, strict=True):
-                grant = self.checker.answered_for(item, self.now)
-                self._check(item, grant, self.now)
-                self._tell(kind, item, answer)
-            return answers
-
-        return write
-
-    def _judged(self, decision: Report | Postponement) -> None:
-        grant = self.checker.lives[decision.id].grants[decision.token]
-        if grant.judged:
-            return  # the write is repeated
-        grant.judged = True
-        self._check(decision, grant, self.known())
-
-    def _check(
-        self, decision: Report | Postponement, grant: Grant, now: float
-    ) -> None:
-        life = self.checker.lives[decision.id]
-        if isinstance(decision, Report):
-            check_report(life, grant, decision, now)
-        else:
-            check_postponement(life, grant, decision, now)
+    def read_clock(self, connection: object) -> ClockReading:
+        """Read Postgres's clock; a stalled Postgres goes on by now."""
+        reading = ClockReading(moment(self.now), self.monotonic())
+        duration, self._hold_up = self._hold_up, 0.0
+        if duration:
+            self.cut_off(duration)
+        return reading
 
     def known(self) -> float:
         """Return the time, as the worker that runs knows it."""
@@ -330,13 +199,14 @@ class World:
         answers = _WRITES[writes[0].kind]([write.item for write in writes])
         for write, answer in zip(writes, answers, strict=True):
             write.done, write.answer = True, answer
-            self._tell(write.kind, write.item, answer)
+            self.tell(write.kind, write.item, answer)
 
-    def _tell(self, kind: str, item: Any, answer: Any) -> None:
+    def tell(self, kind: str, item: Any, answer: Any) -> None:
+        """Have the checker hear of a write and its answer."""
         if kind == "_claims":
             if isinstance(answer, Claim):
                 self.checker.granted(answer, self.now)
-            elif answer is None:
+            elif answer is None or isinstance(answer, Held):
                 self.checker.refused(item)
         elif kind == "_renewals":
             self.checker.renewed(item, answer, self.now)
@@ -379,6 +249,7 @@ class World:
         def die() -> None:
             raise Killed
 
+        #: The process that runs.
         self.running = self.workers[0]
         self.rabbitmq.refusing = {
             "": None, "refused": lambda: None, "dies": die,
@@ -391,23 +262,14 @@ class World:
         finally:
             self.rabbitmq.refusing = None
 
-    def cancel(self, timer_id: UUID) -> None:
-        """Cancel a timer, or be told that it can't be."""
-        if changing.cancel(timer_id):
-            self.checker.cancelled(timer_id)
-        else:
-            self.checker.not_cancelled(timer_id)
-
-    def move(self, timer_id: UUID, delay: float) -> None:
-        """Move a timer, or be told that it can't be moved."""
-        change = Change(timer_id, "moved", delay=timedelta(seconds=delay))
-        (stored,) = changing.change([change])
-        if stored is None:
-            self.checker.not_cancelled(timer_id)
-            return
-        self.checker.moved(timer_id, self.now + delay)
-        if stored.publish_at is not None:
-            publishing.publish([DueMessage(timer_id, stored.publish_at)])
+    def hold(self, *, lasts: bool) -> None:
+        """Hold all calls, or let them go on."""
+        with self.postgres.connection() as connection:
+            if lasts:
+                connection.execute(holding.HOLD, {"reason": None})
+            else:
+                connection.execute(holding.RELEASE)
+        self.checker.held = lasts
 
     def restart_postgres(self, duration: float) -> None:
         """Have Postgres away for a while, and started anew."""
@@ -431,13 +293,6 @@ class World:
         self._hold_up = duration
         dispatcher.take_over()
         self._hold_up = 0.0
-
-    def _read_clock(self, connection: Connection) -> ClockReading:
-        reading = rows.read_clock(connection)
-        duration, self._hold_up = self._hold_up, 0.0
-        if duration:
-            self.cut_off(duration)
-        return reading
 
     def _give_back(self, worker: Worker) -> None:
         if worker.holds_message and worker.timer is not None:
@@ -463,13 +318,14 @@ class World:
         life = self.checker.lives[worker.timer]
         grant = life.grants.get(worker.token)
         must(
-            grant is None or not grant.late or grant.judged,
+            grant is None or not grant.late or grant.judged or grant.over,
             "too late, and it was not said so",
         )
 
-    def _take_over(
+    def take_over(
         self, take_over: Callable[..., Any], **options: Any
     ) -> list[tuple[UUID, Outcome | None]]:
+        """Take over, as a dispatcher does, and have that checked."""
         ended: list[tuple[UUID, Outcome | None]] = take_over(**options)
         self._tries_ended |= bool(ended)
         for timer_id, outcome in ended:

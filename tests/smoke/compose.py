@@ -6,6 +6,7 @@ The images have been built. It needs Python alone, and leaves the services
 running: two web, three workers.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -56,6 +57,23 @@ def check_calls(timers: list[str]) -> None:
         fail(f"not each timer was called once: {calls()}")
 
 
+def check_keys() -> None:
+    """See that management commands run, beside the services."""
+    def manage(*command: str) -> str:
+        return compose("run", "--rm", "-T", "web", "python", "manage.py",
+                       *command)
+
+    key = manage("api_keys", "create", "--account", "default",
+                 "--scopes", "read").strip()
+    found = {
+        each["prefix"] for each in json.loads(
+            manage("api_keys", "list", "--json")
+        )
+    }
+    if key.split("_")[1] not in found:
+        fail(f"a key that was created is not listed: {found}")
+
+
 def main() -> None:
     """Run the smoke test."""
     api = Api(int(os.environ.get("PORT", "8000")))
@@ -63,6 +81,8 @@ def main() -> None:
     timers = [api.set_timer(2, URL)]
     check_calls(timers)
     say("a timer reached its receiver, once")
+    check_keys()
+    say("an API key was created and listed")
 
     timers += [api.set_timer(second, URL) for second in range(1, TIMERS + 1)]
     compose("kill", "--signal", "KILL", "worker")

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.timers.explain.answer import Explanation, explain
 from apps.timers.storage.explaining import Details, Event, History, Role
+from apps.timers.storage.holding import Hold
 from apps.timers.storage.records import Attempt, StoredTimer
 from apps.webhooks.retry import RetryPolicy
 
@@ -60,6 +61,7 @@ def told(
     events: tuple[Event, ...] = (),
     roles: dict[str, Role] | None = None,
     has_rabbitmq: bool = True,
+    hold: Hold | None = None,
     **details: Any,
 ) -> Explanation:
     """Explain a timer, so many seconds after its time."""
@@ -68,7 +70,7 @@ def told(
     }
     history = History(
         of or timer(), Details(at(now), **details), events, attempts,
-        well if roles is None else roles,
+        well if roles is None else roles, hold,
     )
     return explain(history, has_rabbitmq=has_rabbitmq)
 

@@ -78,14 +78,15 @@ class Management:
         with closing(pika.BlockingConnection(pika.URLParameters(url))) as link:
             channel = link.channel()
 
-            def is_unused(name: str) -> bool:
-                found = channel.queue_declare(name, passive=True)
-                return not found.method.consumer_count
+            def is_empty(name: str) -> bool:
+                found = channel.queue_declare(name, passive=True).method
+                if found.message_count:
+                    channel.queue_purge(name)
+                return not found.consumer_count and not found.message_count
 
             # Rungs come first, since their messages end in the others.
             for name in sorted(self.queues()):
-                eventually(partial(is_unused, name))
-                channel.queue_purge(name)
+                eventually(partial(is_empty, name))
 
     def connections(self) -> list[str]:
         """Return the names of the open connections."""

@@ -33,7 +33,7 @@ class _Server:
         self, service: Service, is_ready: Callable[[], bool]
     ) -> None:
         self._service = service
-        self._is_ready = is_ready
+        self.is_ready = is_ready
         self._tether = Tether()
         self._child: Child | None = None
 
@@ -49,6 +49,11 @@ class _Server:
 
     def start(self) -> None:
         """Start it unless it runs; wait until clients can log in."""
+        self.launch()
+        eventually(self.is_ready, within=60, every=0.05)
+
+    def launch(self) -> None:
+        """Start it unless it runs; don't wait."""
         if self._child is not None and not self._child.has_ended():
             return
         self.kill()
@@ -56,7 +61,6 @@ class _Server:
         output = Output(sys.stderr.buffer, as_json=False)
         self._child = Child(self._service, output)
         self._tether.hold(self._child)
-        eventually(self._is_ready, within=60, every=0.05)
 
     def stop(self) -> None:
         """Stop it in an orderly way."""
@@ -108,8 +112,8 @@ class OwnRabbitMQ(_Server):
         self.url = node.url
         self.management_url = node.management_url
         self._booted = directory / "rabbitmq" / "booted"
-        self._epmd = _Server(epmd, lambda: True)
-        self._epmd.start()
+        self.epmd = _Server(epmd, lambda: True)
+        self.epmd.start()
 
     def wipe(self) -> None:
         """SIGKILL it, and delete all of its data."""
@@ -124,7 +128,7 @@ class OwnRabbitMQ(_Server):
     def close(self) -> None:
         """Leave nothing running, its epmd included."""
         super().close()
-        self._epmd.close()
+        self.epmd.close()
 
 
 class SecondNode(_Server):

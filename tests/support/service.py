@@ -120,6 +120,7 @@ class Service:
             "DATABASE_URL": database_url(),
             "RABBITMQ_URL": rabbitmq_url,
             "DATA_DIR": str(directory),
+            "API_ADDRESS": "127.0.0.1",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "WEBHOOK_SECRET": SECRET,
             **commands.ENVIRONMENT,
@@ -157,14 +158,17 @@ class Service:
 
     def start_all(self, *, threads: int = 16) -> list[Process]:
         """Start web, worker and, with RabbitMQ, dispatcher, all at once."""
-        web = self._begin_web()
         worker = self._begin_worker(1, threads)
-        started = [web, worker]
+        web, *others = self.start_all_but_workers()
+        return [web, self._wait_for_worker(worker, 1), *others]
+
+    def start_all_but_workers(self) -> list[Process]:
+        """Start web and, with RabbitMQ, dispatcher, at once."""
+        started = [self._begin_web()]
         if self.env["RABBITMQ_URL"]:
             started.append(self._begin_dispatcher())
-            self._wait_for_dispatcher(started[2])
-        self._wait_for_worker(worker, 1)
-        self._wait_for_web(web)
+            self._wait_for_dispatcher(started[1])
+        self._wait_for_web(started[0])
         return started
 
     def _begin_web(self, port: int = 0, **env: str) -> Process:
@@ -216,12 +220,13 @@ class Service:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def kill(self) -> None:
-        """SIGKILL every process, all at once."""
-        for process in self.processes:
+    def kill(self, name: str = "") -> None:
+        """SIGKILL every process, or every one of that name, all at once."""
+        ended = [each for each in self.processes if name in ("", each.name)]
+        for process in ended:
             if process.is_running():
                 process.send_all(signal.SIGKILL)
-        for process in self.processes:
+        for process in ended:
             process.kill()
 
     def log(self) -> str:
@@ -236,14 +241,23 @@ class Service:
             return False
 
     def request(
-        self, method: str, path: str, body: object = None, *, port: int = 0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        port: int = 0,
+        key: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Send a request; return the status and the JSON answer."""
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key}"
         request = urllib.request.Request(
             f"http://{self.host}:{port or self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
+            headers=headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:

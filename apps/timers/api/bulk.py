@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from itertools import islice
 from typing import IO
 
@@ -146,7 +147,10 @@ def _stored(found: Iterable[Chunk], key: str | None) -> Iterator[bytes]:
             items = list(_read(chunk))
             if before is not None:
                 yield before.result()
-            before = storing.submit(_store, chunk, items, answers, key)
+            before = storing.submit(
+                # Its log lines are this request's as well.
+                copy_context().run, _store, chunk, items, answers, key
+            )
         if before is not None:
             yield before.result()
 

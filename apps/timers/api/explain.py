@@ -42,9 +42,9 @@ class HappenedOut(BaseModel):
 
     at: datetime
     what: str = Field(
-        description="set, moved, changed, fired now, replayed, cancelled;"
-        " queued, claimed, sent, put off; answered, no answer, not sent,"
-        " worker lost; left out."
+        description="set, moved, changed, fired now, replayed, cancelled,"
+        " reconciled; queued, claimed, sent, put off; answered, no answer, not"
+        " sent, worker lost; left out."
     )
     detail: str = Field(description="The same in sentences.")
 

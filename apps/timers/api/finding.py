@@ -29,11 +29,9 @@ from apps.timers.api.fields import (
 from apps.timers.api.schemas import (
     ErrorOut,
     TimerOut,
-    TimerStatus,
     timer_out,
 )
-from apps.timers.storage.finding import STATUSES
-from apps.timers.storage.records import TimerFilter
+from apps.timers.storage.records import STATUSES, Status, TimerFilter
 from apps.webhooks.target import InvalidURL, parse_target
 
 router = Router(tags=["timers"])
@@ -109,26 +107,14 @@ Label = Annotated[str, AfterValidator(_label)]
 KeyOrPrefix = Annotated[str, AfterValidator(_key)]
 
 
-class FilterIn(BaseModel):
-    """Which timers are meant: those that all filters let through."""
+class HostAndTimes(BaseModel):
+    """Which timers are meant, by their host and their `fire_at`."""
 
     host: Host | None = Field(
         default=None,
         description="The URL's host, with or without `:port`; an IPv6"
         " address in brackets; any spelling of it will do.",
         json_schema_extra={"example": "example.com"},
-    )
-    label: list[Label] = Field(
-        default=[],
-        max_length=MOST_LABELS,
-        description="A label's name and value, with a colon between them."
-        " Of several, all must match.",
-        json_schema_extra={"example": ["user:17"]},
-    )
-    key: KeyOrPrefix | None = Field(
-        default=None,
-        description="The whole key, or its beginning and `*`.",
-        json_schema_extra={"example": "order-*"},
     )
     since: Moment | None = Field(
         default=None,
@@ -141,6 +127,23 @@ class FilterIn(BaseModel):
         alias="to",
         description="`fire_at` is before it.",
         json_schema_extra={"example": "2026-02-01T12:00:00Z"},
+    )
+
+
+class FilterIn(HostAndTimes):
+    """Which timers are meant: those that all filters let through."""
+
+    label: list[Label] = Field(
+        default=[],
+        max_length=MOST_LABELS,
+        description="A label's name and value, with a colon between them."
+        " Of several, all must match.",
+        json_schema_extra={"example": ["user:17"]},
+    )
+    key: KeyOrPrefix | None = Field(
+        default=None,
+        description="The whole key, or its beginning and `*`.",
+        json_schema_extra={"example": "order-*"},
     )
 
     @model_validator(mode="after")
@@ -186,7 +189,7 @@ def _pair(label: str) -> tuple[str, str]:
 class TimersQuery(FilterIn):
     """Which timers to list, and which page of them."""
 
-    status: list[TimerStatus] = Field(
+    status: list[Status] = Field(
         default=[],
         max_length=len(STATUSES),
         description="Any of these. Left out: all.",

@@ -13,55 +13,14 @@ from pydantic import (
 )
 
 from apps.timers.api.fields import whole_number, wrong
-from apps.timers.api.finding import Host, Moment, host_and_port
+from apps.timers.api.finding import HostAndTimes, host_and_port
 from apps.timers.models import GAVE_UP
 from apps.timers.storage.records import Attempt, TimerFilter
 
 GaveUp = Literal["failed", "unknown", "missed"]
 
 
-class FailedIn(BaseModel):
-    """Which of the timers that gave up are meant."""
-
-    status: list[GaveUp] = Field(
-        default=["failed", "missed"],
-        min_length=1,
-        max_length=len(GAVE_UP),
-        description="An unknown one may have been received, and is meant"
-        " only if it is asked for.",
-    )
-    host: Host | None = Field(
-        default=None,
-        description="The URL's host, with or without `:port`; an IPv6"
-        " address in brackets; any spelling of it will do.",
-    )
-    since: Moment | None = Field(
-        default=None,
-        alias="from",
-        description="The earliest `fire_at`: ISO 8601, with an offset.",
-    )
-    until: Moment | None = Field(
-        default=None, alias="to", description="`fire_at` is before it."
-    )
-    after: UUID | None = Field(
-        default=None,
-        description="Goes on where an answer ended: its `next`.",
-    )
-
-    def timer_filter(self) -> TimerFilter:
-        """Return the filter that the store takes."""
-        host, port = host_and_port(self.host) if self.host else (None, None)
-        return TimerFilter(
-            self.status,
-            host,
-            port,
-            since=self.since,
-            until=self.until,
-            after=self.after,
-        )
-
-
-class ReplayIn(FailedIn):
+class ReplayIn(HostAndTimes):
     """Which of the timers that gave up to replay: some ids, or a filter."""
 
     model_config = ConfigDict(
@@ -79,6 +38,17 @@ class ReplayIn(FailedIn):
         max_length=1000,
         description="Instead of all other fields.",
     )
+    status: list[GaveUp] = Field(
+        default=["failed", "missed"],
+        min_length=1,
+        max_length=len(GAVE_UP),
+        description="An unknown one may have been received, and is meant"
+        " only if it is asked for.",
+    )
+    after: UUID | None = Field(
+        default=None,
+        description="Goes on where an answer ended: its `next`.",
+    )
     limit: Annotated[
         int,
         Field(ge=1, le=10_000, strict=True),
@@ -94,6 +64,18 @@ class ReplayIn(FailedIn):
         if all(value is None for value in narrowed):
             raise wrong("must have ids, or at least one of host, from and to")
         return self
+
+    def timer_filter(self) -> TimerFilter:
+        """Return the filter that the store takes."""
+        host, port = host_and_port(self.host) if self.host else (None, None)
+        return TimerFilter(
+            self.status,
+            host,
+            port,
+            since=self.since,
+            until=self.until,
+            after=self.after,
+        )
 
 
 class Replayed(BaseModel):

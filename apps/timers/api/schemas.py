@@ -1,7 +1,7 @@
 """What the API takes and gives about one timer."""
 
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,12 +13,7 @@ from apps.timers.api.definition import (
 )
 from apps.timers.api.fields import Key
 from apps.timers.api.times import TIME_SCHEMA, TimesIn
-from apps.timers.storage.records import StoredTimer
-
-TimerStatus = Literal[
-    "scheduled", "deferred", "retrying", "firing",
-    "delivered", "failed", "unknown", "missed", "cancelled",
-]
+from apps.timers.storage.records import Status, StoredTimer
 
 _ID = "01a21bd8-6054-705a-b288-d4e597a0b251"
 _EXAMPLE: dict[str, Any] = {
@@ -84,7 +79,7 @@ class TimerOut(BaseModel):
     time_left: int = Field(
         description="Whole seconds, rounded up; 0 exactly when expired."
     )
-    status: TimerStatus = Field(
+    status: Status = Field(
         description="scheduled: waiting. deferred: its host has as many"
         " calls as it may have at once, or answers none; see `error`."
         " retrying: tried, and will be again at `next_at`. firing: being"
@@ -154,7 +149,7 @@ def timer_out(timer: StoredTimer) -> TimerOut:
     return TimerOut(
         id=timer.id,
         time_left=timer.time_left,
-        status=cast(TimerStatus, timer.status),
+        status=timer.status,
         key=timer.key,
         labels=None if timer.labels is None else dict(timer.labels),
         url=timer.url,

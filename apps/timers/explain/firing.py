@@ -81,6 +81,8 @@ def _then(history: History) -> str:
     if _has_left(history) and not timer.at_least_once:
         return "the timer ends as unknown: the request is not sent again."
     if history.details.claims <= MOST_REOPENINGS:
+        if history.hold is not None:
+            return "the timer is called again after the operator's hold."
         return "the timer is called again at once."
     if timer.at_least_once and timer.sent_at is not None:
         return "the timer ends as unknown: it lost too many workers."

@@ -109,6 +109,11 @@ _CALLERS: dict[str, tuple[str, Callable[[Event], str]]] = {
     "replayed": (
         "replayed", lambda _: "It had given up, and was to be called again."
     ),
+    "reconciled": (
+        "reconciled",
+        lambda _: "After a restore the operator ended it: it may have been"
+        " called since the backup.",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from apps.timers.explain.reasons import ended_at, why_it_waits
 from apps.timers.explain.standing import Next, Standing
 from apps.timers.explain.words import kind_of, later, moment, often, span
 from apps.timers.storage.explaining import History
+from apps.timers.storage.holding import Hold
 from apps.timers.storage.queueing import (
     HORIZON,
     LOST_AFTER,
@@ -21,7 +22,9 @@ def standing(history: History, *, has_rabbitmq: bool) -> Standing:
     """Return how a waiting timer stands."""
     timer = history.timer
     late = history.details.now - timer.next_at
-    if late < timedelta(0):
+    if history.hold is not None:
+        said, then = _held(history, history.hold)
+    elif late < timedelta(0):
         said, then = _ahead(history, has_rabbitmq)
     elif late <= OVERDUE_AFTER:
         said = ["It is due: a worker takes it in this second."]
@@ -35,13 +38,32 @@ def standing(history: History, *, has_rabbitmq: bool) -> Standing:
     return Standing(sentences, then)
 
 
+# --- the operator holds all calls -------------------------------------------
+
+
+def _held(history: History, hold: Hold) -> tuple[list[str], Next]:
+    at, now = history.timer.next_at, history.details.now
+    why = f" ({hold.reason})" if hold.reason else ""
+    held = f"The operator has held all calls since {moment(hold.since)}{why}."
+    if at > now:
+        said = f"It is to be called{_again(history)} at {moment(at)}."
+        then = f"It is called{_again(history)}, unless calls are held then."
+    else:
+        said = f"Its time was {moment(at)}, {span(now - at)} ago."
+        then = f"It is called{_again(history)} soon after the hold."
+    return [said, held], Next(at, then)
+
+
+def _again(history: History) -> str:
+    return " again" if why_it_waits(history) else ""
+
+
 # --- its time is to come ----------------------------------------------------
 
 
 def _ahead(history: History, has_rabbitmq: bool) -> tuple[list[str], Next]:
-    timer = history.timer
+    timer, again = history.timer, _again(history)
     left = timer.next_at - history.details.now
-    again = " again" if why_it_waits(history) else ""
     said = f"It is called{again} at {moment(timer.next_at)}, in {span(left)}."
     where = _where(history) if has_rabbitmq else ["It waits in Postgres."]
     return [said, *where], Next(timer.next_at, f"It is called{again}.")

@@ -16,13 +16,14 @@ from apps.core.batching import BackgroundWriter, GroupCommit, WriteBehind
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES
 from apps.core.processes import PerProcess
-from apps.timers import decisions
+from apps.monitoring.metrics.catalogue import CLAIMS_LOST
+from apps.timers import counting, decisions
 from apps.timers.decisions import Decision
 from apps.timers.storage import claiming, recording
 from apps.timers.storage.records import (
     Claim,
+    ClaimAnswer,
     ClaimRequest,
-    Early,
     Mark,
     Postponement,
     Report,
@@ -53,9 +54,7 @@ _LAST_MARKS = 2.0
 # still then, and CLOCK_BOOTTIME does not. On macOS CLOCK_MONOTONIC does not.
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_claims: GroupCommit[ClaimRequest, Claim | Early | None] = GroupCommit(
-    claiming.claim
-)
+_claims: GroupCommit[ClaimRequest, ClaimAnswer] = GroupCommit(claiming.claim)
 _renewals: GroupCommit[ClaimRequest, bool] = GroupCommit(claiming.renew)
 
 
@@ -68,7 +67,7 @@ def lease_clock() -> float:
     return time.clock_gettime(_LEASE_CLOCK)
 
 
-def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
+def claim(timer_id: UUID) -> tuple[ClaimAnswer, float]:
     """Ask for a timer; return the answer and when it was asked for.
 
     The answer is None when this worker is not to call the timer. The time is
@@ -76,7 +75,7 @@ def claim(timer_id: UUID) -> tuple[Claim | Early | None, float]:
     """
     request = ClaimRequest(timer_id, uuid4())
 
-    def ask() -> tuple[Claim | Early | None, float]:
+    def ask() -> tuple[ClaimAnswer, float]:
         asked_at = lease_clock()
         return _claims.submit(request, timeout=_WRITE_TIMEOUT), asked_at
 
@@ -95,6 +94,7 @@ def renew(claim: Claim) -> float:
     except (*UNAVAILABLE, TimeoutError) as error:
         raise LeaseTooShort("the claim could not be renewed") from error
     if not is_renewed:
+        CLAIMS_LOST.add()
         raise LeaseTooShort("the claim was taken over")
     return asked_at
 
@@ -183,7 +183,10 @@ def _record(ended: Sequence[tuple[Claim, Report]]) -> None:
     written = _write(recording.record, ended)
     for (claim, report), is_written in zip(ended, written, strict=True):
         details = decisions.details(claim, report.attempt, report.error)
-        if not is_written:
+        if is_written:
+            counting.decided(report)
+        else:
+            CLAIMS_LOST.add()
             details["recorded"] = "no: the claim was taken over"
         logger.info(f"timer {report.outcome.value}", extra=details)
 
@@ -194,9 +197,11 @@ def _postpone(tried: Sequence[tuple[Claim, Postponement]]) -> None:
     for (claim, later), is_written in zip(tried, written, strict=True):
         details = decisions.details(claim, later.attempt, later.error)
         if is_written:
+            counting.decided(later)
             details["again_in_s"] = round(later.delay.total_seconds(), 1)
             logger.info("timer postponed", extra=details)
         else:
+            CLAIMS_LOST.add()
             logger.info(
                 "timer not postponed: the claim was taken over", extra=details
             )

@@ -20,8 +20,9 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import call, claims
 from apps.timers.scheduling import publishing
+from apps.timers.scheduling.holding import HOLD
 from apps.timers.storage import claiming
-from apps.timers.storage.records import Claim, DueMessage, Early
+from apps.timers.storage.records import Claim, DueMessage, Early, Held
 from apps.webhooks.target import InvalidURL, parse_target
 
 #: Rungs that are missing or too short send many timers early, over and over.
@@ -56,6 +57,9 @@ def fire(timer_id: UUID) -> None:
         return
     if isinstance(claim, Early):
         _send_back(timer_id, claim)
+        return
+    if isinstance(claim, Held):
+        HOLD.failed()
         return
     decision = _try(claim, asked_at)
     if decision is not None:

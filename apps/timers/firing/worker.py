@@ -14,10 +14,13 @@ from apps.core.database import close_pool
 from apps.core.outages import TROUBLES
 from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
+from apps.monitoring.metrics import process as metrics
+from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
 from apps.monitoring.processes import Notices
-from apps.timers.firing import claims
+from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
+from apps.timers.scheduling.retention import Retention
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +30,11 @@ _DRAIN = 20.0
 
 
 class WorkerLifecycle(dramatiq.Middleware):
-    """Starts the feeder in standalone; drains at the end."""
+    """Starts feeder and retention in standalone; drains at the end."""
 
     def __init__(self) -> None:
         self._feeder: Feeder | None = None
+        self._retention: Retention | None = None
         self._progress: Progress | None = None
         self._consuming: Consuming | None = None
         self._notices: Notices | None = None
@@ -40,7 +44,10 @@ class WorkerLifecycle(dramatiq.Middleware):
     def after_worker_boot(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
     ) -> None:
-        """Begin to show how the worker is and, in standalone, to feed it."""
+        """Begin to show how the worker is.
+
+        In standalone, also begin what dispatchers do elsewhere.
+        """
         end_with_parent()
         self._progress = Progress(worker)
         self._consuming = Consuming(
@@ -48,6 +55,8 @@ class WorkerLifecycle(dramatiq.Middleware):
         )
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
+            self._retention = Retention()
+        metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
         self._notices = Notices("worker", self.sign)
         logger.info("worker started", extra={"threads": worker.worker_threads})
@@ -93,6 +102,8 @@ class WorkerLifecycle(dramatiq.Middleware):
         self._stop_at = time.monotonic() + _DRAIN
         if self._feeder is not None:
             self._feeder.close()
+        if self._retention is not None:
+            self._retention.close()
         claims.stopping.set()
 
     def after_worker_shutdown(
@@ -112,3 +123,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         close_pool()
         self._stopping.set()
         logger.info("worker stopped")
+
+
+def _sample_circuits() -> None:
+    CIRCUITS_OPEN.set(call.destinations().count_open())

@@ -9,14 +9,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 
 from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.outages import POSTGRES, RABBITMQ_AWAY
-from apps.timers import decisions
+from apps.timers import counting, decisions
 from apps.timers.models import Outcome
+from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
 from apps.timers.scheduling.steps import Steps, without_end
 from apps.timers.storage import queueing, recording, taking_over
+from apps.timers.storage.holding import Hold
 from apps.timers.storage.records import DueMessage, Postponement, Report
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ class Pass:
     more: bool = False
     #: Nothing was queued: RabbitMQ is away.
     rabbitmq_away: bool = False
+    #: Nothing was queued: the operator holds all calls.
+    hold: Hold | None = None
     #: It was over before everything was done: the next pass begins at once.
     unfinished: bool = False
     #: The steps that failed, each with its error; the others were done.
@@ -70,7 +75,7 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
 
     Each step does one batch at least, even if others fail. Once `is_over()`,
     no step does another batch. Raises `database.UNAVAILABLE` when Postgres is
-    away. While RabbitMQ is away nothing is queued.
+    away. While RabbitMQ is away, or calls are held, nothing is queued.
     """
     done = Pass()
     steps = Steps("a step of the dispatcher failed; it does the others")
@@ -81,6 +86,9 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     depths = steps.run("asking RabbitMQ", _depths)
     if depths is None:
         done.rabbitmq_away = True
+        return done
+    done.hold = steps.run("looking for a hold", holding.current)
+    if done.hold is not None:
         return done
     _promote(done, steps, is_over, room=_ENOUGH - depths[1])
     idle = sum(depths) <= _NEARLY_EMPTY
@@ -174,6 +182,7 @@ def take_over(is_over: Callable[[], bool] = without_end) -> int:
 def _take_over_unanswered() -> int:
     ended = taking_over.take_over(limit=_BATCH)
     for timer_id, outcome in ended:
+        counting.taken_over(outcome)
         _log_taken_over(str(timer_id), outcome)
     return len(ended)
 
@@ -185,9 +194,10 @@ def _take_over_answered() -> int:
         for each in taking_over.answered(limit=_BATCH)
     ]
     if reports := [each for each in found if isinstance(each, Report)]:
-        recording.record_for_the_dead(reports)
+        done = recording.record_for_the_dead(reports)
+        counting.answered(compress(reports, done))
     if later := [each for each in found if isinstance(each, Postponement)]:
-        recording.postpone(later)
+        counting.answered(compress(later, recording.postpone(later)))
     for decision in found:
         assert decision.attempt is not None
         logger.warning(

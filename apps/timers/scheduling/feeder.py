@@ -14,7 +14,8 @@ from apps.broker.memory import MemoryBroker
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
 from apps.monitoring.heartbeat import Health, Sign
-from apps.timers.scheduling import dispatcher
+from apps.timers import counting
+from apps.timers.scheduling import dispatcher, holding
 from apps.timers.scheduling.publishing import outgoing
 from apps.timers.scheduling.steps import Steps, Turn
 from apps.timers.scheduling.wakeups import Wakeups
@@ -54,22 +55,28 @@ class Feeder:
     def run_once(self) -> int:
         """Feed what is near and what is overdue; return how many.
 
-        Each step is done even if others fail. Raises `database.UNAVAILABLE`
+        While calls are held, that is nothing. Each step is done even if
+        others fail. Raises `database.UNAVAILABLE`
         when Postgres is away.
         """
         steps = Steps("feeding failed; trying again")
         turn = Turn(self._stopping)
         steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
-        near = steps.run("feeding what is near", partial(self._due, False))
-        overdue = steps.run(
-            "feeding what is overdue", partial(self._due, True)
-        )
+        fed = 0
+        if steps.run("looking for a hold", holding.current) is None:
+            fed += steps.run(
+                "feeding what is near", partial(self._due, False)
+            ) or 0
+            fed += steps.run(
+                "feeding what is overdue", partial(self._due, True)
+            ) or 0
         steps.run("freeing what is stuck", taking_over.free_stuck)
+        counting.passed(is_good=not steps.failed)
         if steps.failed:
             self._health.bad()
         else:
             self._health.good()
-        return (near or 0) + (overdue or 0)
+        return fed
 
     def _due(self, overdue: bool) -> int:
         return self._feed(
@@ -103,8 +110,10 @@ class Feeder:
         except UNAVAILABLE as error:
             POSTGRES.failed(error=str(error).strip())
             self._health.bad(f"Postgres can't be reached: {describe(error)}")
+            counting.passed(is_good=False)
         except Exception as error:
             TROUBLES.note("the pass", "feeding failed; trying again", error)
             self._health.bad()
+            counting.passed(is_good=False)
         else:
             TROUBLES.worked("the pass")

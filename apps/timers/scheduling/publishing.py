@@ -17,6 +17,7 @@ from apps.broker.interface import ON_TIME, OVERDUE, get_broker
 from apps.core.batching import BackgroundWriter, GroupCommit
 from apps.core.outages import PUBLISHING, TROUBLES
 from apps.core.processes import PerProcess
+from apps.monitoring.metrics.catalogue import PUBLISH_FAILURES
 from apps.timers.storage import claiming, queueing
 from apps.timers.storage.records import DueMessage
 
@@ -121,6 +122,7 @@ _moved: GroupCommit[DueMessage, None] = GroupCommit(_send_on)
 
 def _unqueue(timer_ids: Sequence[UUID]) -> None:
     """Store that timers are queued no more, if possible; never raise."""
+    PUBLISH_FAILURES.add(len(timer_ids))
     PUBLISHING.failed(count=len(timer_ids), first=timer_ids[0])
     try:
         queueing.unqueue(timer_ids)

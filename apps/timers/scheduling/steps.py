@@ -62,7 +62,7 @@ class Steps:
         try:
             result = step()
         except Exception as error:
-            if _is_outage(error):
+            if is_outage(error):
                 raise
             TROUBLES.note(name, self._sentence, error)
             self.failed[name] = describe(error)
@@ -73,7 +73,8 @@ class Steps:
         return result
 
 
-def _is_outage(error: Exception) -> bool:
+def is_outage(error: Exception) -> bool:
+    """Tell whether an error says that Postgres is away."""
     return isinstance(error, UNAVAILABLE) and not isinstance(
         error, _ONE_STATEMENT
     )

@@ -16,6 +16,7 @@ import psycopg
 
 from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.outages import TROUBLES
+from apps.monitoring.metrics.catalogue import ENDED
 from apps.timers.models import Outcome
 from apps.timers.storage.records import (
     ClaimRequest,
@@ -53,6 +54,7 @@ SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
 WHERE id = %(id)s AND outcome IS NULL
   AND (claim_token = %(token)s::uuid
        OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
+RETURNING outcome
 """
 #: Statements that find their rows themselves leave out the `skipped` ones.
 _NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"
@@ -181,18 +183,19 @@ def set_aside(
     }
     try:
         with pool().connection() as connection:
-            done = bool(connection.execute(SET_ASIDE, values).rowcount)
+            done = connection.execute(SET_ASIDE, values).fetchone()
     except UNAVAILABLE:
         raise
     except ROW_ERRORS:
         skipped.add(timer_id, why)
         return False
-    if done:
+    if done is not None:
+        ENDED.add(of=done[0])
         logger.error(
             "timer set aside: its row can't be used",
             extra={"timer": timer_id, "error": why},
         )
-    return done
+    return done is not None
 
 
 def matched(

@@ -49,12 +49,13 @@ noted AS (
 SELECT id FROM cancelled
 """
 
-# A timer stays as it is if another one has its key by now.
+# A timer stays as it is if another one has its key by now. Of several with one
+# key, the latest is replayed.
 # The numbers of the attempts go on. From now on, a late record or mark belongs
 # to a lost claim: the token is gone.
 LOCK_KEYS = """
 SELECT FROM timer_key
-WHERE key IN (SELECT key FROM timer WHERE id = ANY(%(ids)b))
+WHERE key = ANY(ARRAY(SELECT key FROM timer WHERE id = ANY(%(ids)b)))
 ORDER BY key
 FOR UPDATE
 """
@@ -78,9 +79,14 @@ given_up AS MATERIALIZED (
     ORDER BY id
     FOR UPDATE
 ),
+chosen AS (
+    SELECT DISTINCT ON (key, CASE WHEN key IS NULL THEN id END) id, key
+    FROM given_up
+    ORDER BY key, CASE WHEN key IS NULL THEN id END, id DESC
+),
 holding AS (
-    UPDATE timer_key SET timer_id = given_up.id
-    FROM given_up WHERE timer_key.key = given_up.key
+    UPDATE timer_key SET timer_id = chosen.id
+    FROM chosen WHERE timer_key.key = chosen.key
 ),
 opened AS (
     UPDATE timer
@@ -90,7 +96,7 @@ opened AS (
         retries = 0, connect_failures = 0, retry_until = NULL,
         attempts = attempts + claims, claims = 0,
         next_at = now, replayed_at = now, version = version + 1
-    FROM clock, given_up WHERE timer.id = given_up.id
+    FROM clock, chosen WHERE timer.id = chosen.id
     RETURNING timer.id
 ),
 noted AS (

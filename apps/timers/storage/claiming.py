@@ -4,16 +4,27 @@
 Rows are locked in the order of their ids: two groups that lock in opposite
 orders deadlock. Every UPDATE re-checks, under its lock, the state that it is
 for.
+
+The SELECT around an array of ids hides its length from Postgres. Otherwise it
+plans anew for each small group, which takes longer than the rest.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from apps.core.database import pool
 from apps.timers.models import Outcome
-from apps.timers.storage import reading
+from apps.timers.storage import holding, reading
 from apps.timers.storage.aside import each_for_itself, matched, set_aside
-from apps.timers.storage.records import Claim, ClaimRequest, Early, Mark
+from apps.timers.storage.queueing import unqueue
+from apps.timers.storage.records import (
+    ClaimAnswer,
+    ClaimRequest,
+    Early,
+    Held,
+    Mark,
+)
 from apps.timers.storage.rows import named, read_clock
 
 #: How long before its time a timer may be claimed; the worker waits out
@@ -26,13 +37,15 @@ LEASE = timedelta(seconds=20)
 # been lost. If a group has two requests for one free timer, the UPDATE takes
 # one of them. The clock is read once: the statement may wait for a lock, and
 # a timer that comes due meanwhile would be dropped, as not claimed and not
-# early.
+# early. During a hold nothing counts as due, and what is due is early, by a
+# wait that is over.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (
-    SELECT clock_timestamp() + %(lead)s AS within
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM hold)
+                THEN clock_timestamp() + %(lead)s END AS within
 ),
 asked AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[])
+    SELECT * FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
          AS asked (id, token)
 ),
 free AS MATERIALIZED (
@@ -46,7 +59,7 @@ free AS MATERIALIZED (
 ),
 claimed AS (
     UPDATE timer
-    SET fired_at = greatest(next_at, clock_timestamp()),
+    SET fired_at = coalesce(fired_at, greatest(next_at, clock_timestamp())),
         claim_token = free.token,
         leased_until = clock_timestamp() + %(lease)s,
         claims = claims
@@ -60,7 +73,7 @@ early AS (
            arrives_at IS NOT NULL AS moved
     FROM asked JOIN timer USING (id)
     WHERE fired_at IS NULL AND outcome IS NULL
-      AND next_at > (SELECT within FROM clock)
+      AND next_at > coalesce((SELECT within FROM clock), '-infinity')
 )
 SELECT * FROM claimed FULL JOIN early USING (token)
 """
@@ -68,7 +81,8 @@ SELECT * FROM claimed FULL JOIN early USING (token)
 RENEW = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[]) AS given (timer_id, token)
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[])
+         AS given (timer_id, token)
     JOIN timer ON timer.id = timer_id AND claim_token = token
     WHERE timer.outcome IS NULL
     ORDER BY timer.id
@@ -82,7 +96,7 @@ RETURNING token
 MARK_SENT = """
 WITH given AS MATERIALIZED (
     SELECT timer.id, token, given.sent_at, given.status_code
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[],
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
                 %(sent_at)b::timestamptz[], %(status_code)b::smallint[])
          AS given (timer_id, token, sent_at, status_code)
     JOIN timer ON timer.id = timer_id AND claim_token = token
@@ -98,23 +112,21 @@ RETURNING token
 """
 
 
-def claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
+def claim(requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
     """Claim timers; the answers stand in the order of the requests.
 
-    None means that the timer is someone else's, has ended, or never was; or
-    that it ends here, since its row can't be used.
+    None also means that a timer ends here, since its row can't be used. Those
+    that are held are queued no more: dispatchers queue them after the hold.
     """
 
-    def bad(
-        request: ClaimRequest, error: Exception
-    ) -> list[Claim | Early | None]:
+    def bad(request: ClaimRequest, error: Exception) -> list[ClaimAnswer]:
         set_aside(request.id, error, token=request.token)
         return [None]
 
     return each_for_itself(_claim, requests, bad)
 
 
-def _claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
+def _claim(requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
     with pool().connection() as connection:
         rows = named(
             connection.execute(
@@ -128,8 +140,26 @@ def _claim(requests: Sequence[ClaimRequest]) -> list[Claim | Early | None]:
             )
         )
         clock = read_clock(connection)
-    answers = {row["token"]: reading.claim_answer(row, clock) for row in rows}
+        answers: dict[UUID, ClaimAnswer] = {
+            row["token"]: reading.claim_answer(row, clock) for row in rows
+        }
+        due = [
+            request for request in requests
+            if _is_due(answers.get(request.token))
+        ]
+        is_held = bool(due) and holding.read(connection) is not None
+    if is_held:
+        answers |= {request.token: Held() for request in due}
+        unqueue([request.id for request in due])
     return [answers.get(request.token) for request in requests]
+
+
+def _is_due(answer: ClaimAnswer) -> bool:
+    """Tell whether a timer counts as early although it is due.
+
+    It is held, or came due while the statement waited for a lock.
+    """
+    return isinstance(answer, Early) and answer.wait <= LEAD.total_seconds()
 
 
 def renew(claims: Sequence[ClaimRequest]) -> list[bool]:

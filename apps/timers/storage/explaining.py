@@ -7,7 +7,8 @@ from uuid import UUID
 
 from apps.core.database import pool
 from apps.monitoring.heartbeat import STALE_AFTER
-from apps.timers.storage import reading
+from apps.timers.storage import holding, reading
+from apps.timers.storage.holding import Hold
 from apps.timers.storage.looking import GET
 from apps.timers.storage.records import Attempt, StoredTimer
 
@@ -74,7 +75,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a caller did with a timer; see `models.Event`."""
+    """Something that was done with a timer; see `models.Event`."""
 
     id: int
     at: datetime
@@ -106,6 +107,7 @@ class History:
     events, attempts  in order; beyond twice MOST of them, the first and the
                       last MOST
     roles             by "worker" and "dispatcher"; those that have rows
+    hold              the operator's hold, if there is one
     """
 
     timer: StoredTimer
@@ -113,6 +115,7 @@ class History:
     events: Sequence[Event] = ()
     attempts: Sequence[Attempt] = ()
     roles: Mapping[str, Role] | None = None
+    hold: Hold | None = None
 
 
 def history(timer_id: UUID) -> History | None:
@@ -137,4 +140,5 @@ def history(timer_id: UUID) -> History | None:
             reading.records(Event, connection, EVENTS, values),
             reading.records(Attempt, connection, ATTEMPTS, values),
             {each.role: each for each in roles},
+            holding.read(connection),
         )

@@ -106,9 +106,10 @@ SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
 """
 
-REQUESTS = """
-SELECT key, fingerprint, timer_id, time_left FROM request_key
-WHERE key = ANY(%(keys)b)
+REQUESTS = f"""
+SELECT key, fingerprint, timer_id, time_left,
+       created_at < clock_timestamp() - interval '{REMEMBERED}' AS is_old
+FROM request_key WHERE key = ANY(%(keys)b)
 """
 
 Answer = Stored | KeyTaken | Repeated
@@ -225,11 +226,13 @@ def _answer(
 ) -> Answer:
     if row["id"] is not None:
         return stored(row, timer.timer, clock)
-    asked = timer.request_key
-    if asked is not None and (earlier := requests.get(asked.key)):
+    asked, holder = timer.request_key, row["holder"]
+    earlier = requests.get(asked.key) if asked is not None else None
+    # Without a holder it was the earlier request that stood in the way.
+    if asked and earlier and not (holder and earlier["is_old"]):
         is_same = earlier["fingerprint"] == asked.fingerprint
         return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
-    return KeyTaken(row["holder"])
+    return KeyTaken(holder)
 
 
 def stored(row: Row, timer: NewTimer, clock: ClockReading) -> Stored:

@@ -93,7 +93,8 @@ WITH unsent AS MATERIALIZED (
     ORDER BY id
     FOR UPDATE
 )
-UPDATE timer SET queued_at = NULL FROM unsent WHERE timer.id = unsent.id
+UPDATE timer SET queued_at = NULL FROM unsent
+WHERE timer.id = unsent.id AND queued_at IS NOT NULL
 """
 
 # Of the messages of a timer that was moved, one is sent back: the one that

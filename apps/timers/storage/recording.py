@@ -1,4 +1,7 @@
-"""What came of a claim: the timer's end, or when it is tried again."""
+"""What came of a claim: the timer's end, or when it is tried again.
+
+As in `claiming`, a SELECT around the ids lets Postgres keep its plan.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +28,8 @@ _KEEP_ATTEMPT = """
 RECORD = f"""
 WITH given AS MATERIALIZED (
     SELECT timer.id, given.*
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[], %(outcome)b::text[],
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
+                %(outcome)b::text[],
                 %(number)b::integer[], %(due_at)b::timestamptz[],
                 %(sent_at)b::timestamptz[], %(status_code)b::smallint[],
                 %(error)b::text[], %(duration)b::interval[],
@@ -59,7 +63,8 @@ SELECT token FROM held
 POSTPONE = f"""
 WITH given AS MATERIALIZED (
     SELECT timer.id, given.*
-    FROM unnest(%(ids)b::uuid[], %(tokens)b::uuid[], %(delay)b::interval[],
+    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
+                %(delay)b::interval[],
                 %(connect_failures)b::integer[],
                 %(retry_until)b::timestamptz[], %(retries)b::integer[],
                 %(number)b::integer[], %(due_at)b::timestamptz[],

@@ -4,11 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal, get_args
 from uuid import UUID
 
 from apps.timers.models import Outcome
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
+
+#: What a timer may be; `reading.STATUS` says which it is.
+Status = Literal[
+    "scheduled", "deferred", "retrying", "firing",
+    "delivered", "failed", "unknown", "missed", "cancelled",
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +221,15 @@ class Early:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A claim refused since the operator holds all calls."""
+
+
+#: None: the timer is someone else's, has ended, or never was.
+ClaimAnswer = Claim | Early | Held | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to call; `error` is the failure's kind and detail."""
 
@@ -303,7 +320,7 @@ class StoredTimer:
     key: str | None
     version: int
     attempts: int
-    status: str
+    status: Status
 
     @property
     def waits(self) -> bool:

@@ -42,10 +42,13 @@ ORDER BY leased_until LIMIT %(limit)s
 _LEFT_AT = "CASE WHEN sent_at >= fired_at THEN sent_at END"
 
 # Claims of dead workers that got an answer. Its status decides what follows.
+# What may be retried waits while calls are held: its time would move, and then
+# `reconciling` would not find it.
 ANSWERED = f"""
 SELECT answered, {_LEFT_AT} AS left_at, {reading.CLAIMED}
 FROM timer
 WHERE {_LEASE_ENDED} AND answered IS NOT NULL
+  AND (retry IS NULL OR NOT EXISTS (SELECT FROM hold))
 ORDER BY leased_until LIMIT %(limit)s
 """
 

@@ -21,11 +21,18 @@ from apps.monitoring import heartbeat, processes
 from apps.timers.firing import claims, worker
 from apps.timers.firing.worker import WorkerLifecycle
 from tests.support.ports import free_port
+from tests.support.rabbitmq import Management
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
 HANGS = "it takes no messages from timers: the thread that consumes it hangs"
+
+
+@pytest.fixture
+def vhost(shared_vhost: tuple[str, Management]) -> tuple[str, Management]:
+    """Return a virtual host that other tests have used."""
+    return shared_vhost
 
 
 class Consuming:

@@ -19,9 +19,16 @@ import pytest
 from dramatiq.errors import ConnectionClosed
 
 from tests.support.messages import message
+from tests.support.rabbitmq import Management
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
+
+
+@pytest.fixture
+def vhost(shared_vhost: tuple[str, Management]) -> tuple[str, Management]:
+    """Return a virtual host that other tests have used."""
+    return shared_vhost
 
 
 @contextmanager

@@ -3,12 +3,8 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis import Case
 
 from config.api import api
 from tests.support.service import Service
@@ -17,43 +13,36 @@ from tests.support.service import Service
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-schema = schemathesis.openapi.from_dict(
-    api.document, config=schemathesis.Config.from_path(CONFIG)
-)
-# It tries every bound of every field, and costs more than all others
-# together. The long run has it.
-schema.config.phases.coverage.enabled = False
 
 
 def test_the_document_is_the_one_that_is_served(web: Service) -> None:
     assert web.request("GET", "/api/openapi.json") == (200, api.document)
 
 
-@schema.parametrize()
-@settings(
-    max_examples=10,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            ("--phases", "examples,fuzzing", "--max-examples", "10"),
+            id="each operation",
+        ),
+        pytest.param(
+            ("--max-examples", "100", "--max-time", "120"),
+            marks=pytest.mark.chaos,
+            id="every bound of every field, and operations in turn",
+        ),
+    ],
 )
 def test_the_service_keeps_to_its_document(
-    case: "Case[Any]", web: Service
+    web: Service, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    case.call_and_validate(base_url=f"http://127.0.0.1:{web.port}")
-
-
-@pytest.mark.chaos
-def test_the_service_keeps_to_its_document_for_longer(
-    web: Service, tmp_path: Path
-) -> None:
-    # When schemathesis plays with all operations, one by one and in turn
+    # When schemathesis, which takes long to import, plays with operations
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli",
             "--config-file", str(CONFIG),
             "run", f"http://127.0.0.1:{web.port}/api/openapi.json",
-            "--max-time", "120", "--max-examples", "100", "--seed", "1",
+            "--seed", "1", *options,
         ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,

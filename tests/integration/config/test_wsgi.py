@@ -30,11 +30,11 @@ print(request(lambda: connection.cursor().execute("SELECT 1")))
 
 
 @pytest.mark.usefixtures("db")
-def test_django_closes_what_a_view_has_opened() -> None:
+def test_django_closes_what_a_view_has_opened(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
-        env={"DATABASE_URL": database_url(), "DATA_DIR": "/nonexistent",
+        env={"DATABASE_URL": database_url(), "DATA_DIR": str(tmp_path),
              "PATH": "/usr/bin"},
         capture_output=True,
         text=True,

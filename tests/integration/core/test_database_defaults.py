@@ -20,7 +20,7 @@ from tests.support.databases import scratch_database
 from tests.support.rows import claimed, postponement, report
 from tests.support.servers import OwnPgBouncer, OwnPostgres
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("new_pool")
 
 DEFAULTS = {
     "client_encoding": "SQL_ASCII",
@@ -35,7 +35,7 @@ DEFAULTS = {
 
 
 @pytest.fixture
-def own_database(db_pool: None) -> Iterator[str]:
+def own_database(new_pool: None) -> Iterator[str]:
     with scratch_database() as name:
         yield name
 
@@ -59,7 +59,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def use_pooler(
-    db_pool: None, pooled: str, settings: Settings
+    new_pool: None, pooled: str, settings: Settings
 ) -> Iterator[None]:
     """Have Django and the timers use the pooler's database."""
     where = conninfo_to_dict(pooled)

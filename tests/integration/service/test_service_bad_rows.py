@@ -59,7 +59,9 @@ def left(bad: dict[UUID, str]) -> set[str]:
     return {bad[each] for each in bad if not value_of(ended, each)}
 
 
-def check(service: Service, receiver: Receiver) -> None:
+def test_bad_rows_cost_only_themselves(
+    service: Service, receiver: Receiver
+) -> None:
     # Given bad rows of many kinds, overdue and near, among 1,000 timers
     bad = poison(-5, receiver.url("/bad")) | poison(3, receiver.url("/bad"))
     good = store_timers(
@@ -80,14 +82,3 @@ def check(service: Service, receiver: Receiver) -> None:
     for timer_id in bad:
         assert service.timer(str(timer_id))["status"] == "failed"
     assert execute("SELECT FROM timer WHERE outcome IS NULL") == 0
-
-
-def test_bad_rows_in_standalone(
-    standalone: Service, receiver: Receiver
-) -> None:
-    check(standalone, receiver)
-
-
-@pytest.mark.rabbitmq
-def test_bad_rows_in_the_stack(stack: Service, receiver: Receiver) -> None:
-    check(stack, receiver)

@@ -56,8 +56,9 @@ def memory(web: Process) -> int:
 
 
 @pytest.fixture
-def service(make_service: Callable[..., Service]) -> Service:
-    return make_service()
+def service(web: Service, db_pool: None) -> Service:
+    """Return the module's web, on an empty table."""
+    return web
 
 
 @contextlib.contextmanager
@@ -81,12 +82,11 @@ def watched(web: Process) -> Iterator[list[int]]:
 
 def test_a_long_body_is_not_held_in_memory(service: Service) -> None:
     # Given one bad line among 20,000 of 3 KiB each: nearly 64 MiB
-    web = service.start_web()
     body = list(lines(20_000, padding=3_000))
     body[20] = b"{\n" + body[20]
 
     # When they are sent
-    with watched(web) as peak:
+    with watched(service.processes[0]) as peak:
         status, found = post(service, iter(body))
 
     # Then the bad line costs itself only, and memory stays small
@@ -98,10 +98,9 @@ def test_a_long_body_is_not_held_in_memory(service: Service) -> None:
 
 
 def test_a_long_array_takes_its_length_only(service: Service) -> None:
-    web = service.start_web()
     body = b"".join(lines(10_000, padding=6_400)).strip()
 
-    with watched(web) as peak:
+    with watched(service.processes[0]) as peak:
         status, found = post(
             service,
             iter([b"[", body.replace(b"\n", b","), b"]"]),
@@ -113,9 +112,12 @@ def test_a_long_array_takes_its_length_only(service: Service) -> None:
     assert peak[-1] < 200
 
 
-def test_a_request_that_was_cut_off_is_repeated(service: Service) -> None:
+def test_a_request_that_was_cut_off_is_repeated(
+    make_service: Callable[..., Service]
+) -> None:
     """Nothing is stored twice, and what was stored keeps its ids."""
     # Given a request during which web is killed
+    service = make_service()
     web = service.start_web()
     body = list(lines(5_000))
 
@@ -148,7 +150,6 @@ def test_a_request_that_was_cut_off_is_repeated(service: Service) -> None:
 
 
 def test_a_body_that_is_too_long_is_refused(service: Service) -> None:
-    service.start_web()
     piece = b" " * 2**20
 
     with socket.create_connection((service.host, service.port)) as connection:
@@ -163,8 +164,6 @@ def test_a_body_that_is_too_long_is_refused(service: Service) -> None:
 
 
 def test_a_body_that_was_cut_off_is_408(service: Service) -> None:
-    service.start_web()
-
     with socket.create_connection((service.host, service.port)) as connection:
         connection.sendall(
             b"POST /timers HTTP/1.1\r\nHost: localhost\r\n"
@@ -178,7 +177,6 @@ def test_a_body_that_was_cut_off_is_408(service: Service) -> None:
 
 def test_others_are_answered_meanwhile(service: Service) -> None:
     """A body that stops comes to an end, and holds nobody up."""
-    service.start_web()
     head = (
         b"POST /timers HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/x-ndjson\r\n"

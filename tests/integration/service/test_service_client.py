@@ -5,6 +5,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 
 KEY = "orders/17 ü"
-OPERATIONS = {
-    operation["operationId"]: f"{method.upper()} {path}"
-    for path, operations in api.document["paths"].items()
-    for method, operation in operations.items()
-}
+
+
+def operations() -> dict[str, str]:
+    """Return the operations of the API's document, by their ids."""
+    return {
+        operation["operationId"]: f"{method.upper()} {path}"
+        for path, operations in api.document["paths"].items()
+        for method, operation in operations.items()
+    }
 
 
 class Generated:
@@ -85,17 +90,21 @@ def generate(service: Service, package: Path) -> None:
 
 @pytest.fixture
 def generated(
-    standalone: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_service: Callable[..., Service],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Generated:
     monkeypatch.syspath_prepend(tmp_path)
-    return Generated(standalone, tmp_path)
+    service = make_service()
+    service.start_all()
+    return Generated(service, tmp_path)
 
 
 def test_a_generated_client_drives_a_timer_all_its_life(
     generated: Generated, receiver: Receiver
 ) -> None:
     # Given a client that was made without a warning, with all operations
-    assert generated.modules.keys() >= OPERATIONS.keys()
+    assert generated.modules.keys() >= operations().keys()
 
     # When a timer is set, changed, fired, replayed and one is cancelled
     timer_id = is_set_once(generated)
@@ -187,7 +196,7 @@ def fails(generated: Generated, timer_id: UUID, receiver: Receiver) -> None:
     assert attempt.sent_at >= attempt.due_at
 
     listing = next(
-        name for name, at in OPERATIONS.items() if at == "GET /timers"
+        name for name, at in operations().items() if at == "GET /timers"
     )
     status, page, _ = generated.call(listing)
     assert status == 200

@@ -1,4 +1,4 @@
-"""Timers that are moved, put and fired now, with real processes."""
+"""Timers that are set, moved, put, replayed and fired now, for real."""
 
 import json
 import threading
@@ -16,8 +16,15 @@ from tests.support.service import Service
 from tests.support.timers import each_called_once, late_ms
 from tests.support.waiting import eventually
 
-#: Named here, since pytest-django looks for it before any test runs.
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("db_pool")]
+#: A moved timer is on time when its call is this late at most, in ms.
+ON_TIME = 1000.0
+
+
+in_the_stack = pytest.mark.parametrize(
+    "broker_url",
+    [pytest.param("stack", marks=pytest.mark.rabbitmq)],
+    indirect=True,
+)
 
 
 def sizes(usual: int, large: int) -> pytest.MarkDecorator:
@@ -27,15 +34,41 @@ def sizes(usual: int, large: int) -> pytest.MarkDecorator:
     )
 
 
-#: A moved timer is on time when its call is this late at most, in ms.
-ON_TIME = 1000.0
+@pytest.mark.quiet
+def test_a_timer_fires_on_time_and_once(
+    service: Service, receiver: Receiver
+) -> None:
+    # Given a timer that is due in a second
+    timer_id = service.set_timer(1, receiver.url("/hook?a=%2f"))
+
+    # When its call has arrived and is recorded
+    eventually(lambda: service.timer(timer_id)["status"] == "delivered")
+
+    # Then it came once, on time, and says which timer it is
+    (call,) = receiver.calls
+    assert 0 <= call.late < 0.5
+    assert call.path == "/hook?a=%2f"
+    assert call.headers["webhook-id"] == call.payload["id"] == timer_id
 
 
-@pytest.fixture(params=["stack", "standalone"])
-def service(request: pytest.FixtureRequest) -> Service:
-    """Return a running service, in each of its two shapes."""
-    found: Service = request.getfixturevalue(request.param)
-    return found
+def test_what_failed_is_called_once_more_when_it_is_replayed(
+    service: Service, receiver: Receiver
+) -> None:
+    # Given a timer that failed
+    receiver.status = 500
+    timer_id = service.set_timer(0, receiver.url())
+    eventually(lambda: service.timer(timer_id)["status"] == "failed")
+
+    # When its receiver is mended, and it is replayed
+    receiver.status = 200
+    status, answer = service.request(
+        "POST", "/timers/replay", {"host": receiver.url("")[len("http://"):]}
+    )
+    assert (status, answer["replayed"]) == (202, 1)
+
+    # Then it is delivered by one more call
+    eventually(lambda: service.timer(timer_id)["status"] == "delivered")
+    assert receiver.counts() == {timer_id: 2}
 
 
 def move(service: Service, timer_id: str, seconds: float) -> Any:
@@ -89,20 +122,21 @@ def test_a_timer_fires_now(service: Service, receiver: Receiver) -> None:
 
 
 @sizes(300, 1000)
+@in_the_stack
 def test_moves_that_race_with_firing_are_told_what_came_of_them(
-    stack: Service, receiver: Receiver, count: int
+    service: Service, receiver: Receiver, count: int
 ) -> None:
     # Given timers, the first of which are moved a second before they fire,
     # and the last of them two seconds after that
-    timers = sorted(stack.set_timers(count, count // 100, receiver.url()))
-    _, found = stack.request("GET", f"/timers?limit={count}")
+    timers = sorted(service.set_timers(count, count // 100, receiver.url()))
+    _, found = service.request("GET", f"/timers?limit={count}")
     due = {timer["id"]: timer["fire_at"] for timer in found["timers"]}
 
     def race(number: int) -> tuple[str, str | None]:
         timer_id = timers[number]
         moment = datetime.fromisoformat(due[timer_id]).timestamp()
         time.sleep(max(0.0, moment - 1 + 3 * number / count - time.time()))
-        answer = move(stack, timer_id, 2)
+        answer = move(service, timer_id, 2)
         return timer_id, answer.get("fire_at")
 
     with ThreadPoolExecutor(16) as pool:
@@ -124,14 +158,15 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
 
 
 @sizes(300, 1000)
+@in_the_stack
 def test_many_puts_of_one_key_are_one_call_at_the_last_time(
-    stack: Service, receiver: Receiver, count: int
+    service: Service, receiver: Receiver, count: int
 ) -> None:
     # Given many threads that put one key at the same time, over and over
     answers: list[dict[str, Any]] = []
 
     def put(number: int) -> None:
-        status, answer = stack.request(
+        status, answer = service.request(
             "PUT", "/timer/by-key/one",
             {"hours": 0, "minutes": 0, "seconds": 3 + number % 3,
              "url": receiver.url(), "if_exists": "extend"},
@@ -144,7 +179,7 @@ def test_many_puts_of_one_key_are_one_call_at_the_last_time(
 
     # Then there is one timer, called once, at the time it was last given
     assert len({answer["id"] for answer in answers}) == 1
-    last = stack.timer(answers[0]["id"])["fire_at"]
+    last = service.timer(answers[0]["id"])["fire_at"]
     each_called_once(receiver, {answers[0]["id"]}, within=12)
     (call,) = receiver.calls
     assert call.headers["timer-due-at"][:23] == last[:23]

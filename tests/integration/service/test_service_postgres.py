@@ -1,17 +1,17 @@
-"""Postgres stopped and killed, under services that go on."""
+"""Postgres, and a pooler before it, stopped and killed under services."""
 
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from deploy.local.needs import install_pgbouncer, pgbouncer
 from tests.support.quiet import Quiet
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
-from tests.support.servers import OwnPostgres
+from tests.support.servers import OwnPgBouncer, OwnPostgres
 from tests.support.service import Service
 from tests.support.timers import (
     counted,
@@ -23,6 +23,8 @@ from tests.support.waiting import eventually
 MakeService = Callable[..., Service]
 #: Seconds, longer than any request or statement waits.
 AWAY = 5
+#: To the server, for all processes behind the pooler.
+CONNECTIONS = 3
 
 SHAPES = [
     pytest.param("standalone"),
@@ -35,9 +37,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[OwnPostgres]:
-    with OwnPostgres(tmp_path) as server:
+@pytest.fixture(scope="module")
+def own_postgres(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnPostgres]:
+    """Run a Postgres with tables, in which each test's timers end."""
+    directory = tmp_path_factory.mktemp("postgres")
+    with OwnPostgres(directory) as server:
+        service = Service(directory, "", DATABASE_URL=server.url)
+        service.manage("migrate", "--verbosity", "0")
         yield server
 
 
@@ -64,7 +72,6 @@ def test_postgres_is_away(
     # Given timers that come due while it is away, calls under way, and
     # clients that go on setting timers
     service = make_service(rabbitmq, DATABASE_URL=own_postgres.url)
-    service.manage("migrate", "--verbosity", "0")
     service.start_all()
     quiet = Quiet(service, most=10)
     timers = service.set_timers(100, 4, receiver.url())
@@ -112,7 +119,6 @@ def test_postgres_is_restarted_under_load(
     shared_vhost: tuple[str, Management],
 ) -> None:
     service = make_service(shared_vhost[0], DATABASE_URL=own_postgres.url)
-    service.manage("migrate", "--verbosity", "0")
     service.start_all()
     body = {"hours": 0, "minutes": 0, "seconds": 2, "url": receiver.url()}
     until = time.monotonic() + 5
@@ -141,3 +147,42 @@ def test_postgres_is_restarted_under_load(
     counted(receiver, timers)
     show_lateness("Postgres killed under load", receiver, timers)
     assert all(process.is_running() for process in service.processes)
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.skipif(
+    pgbouncer() is None, reason=f"needs PgBouncer: {install_pgbouncer()}"
+)
+def test_few_connections_do_and_a_pooler_may_be_killed(
+    make_service: MakeService,
+    own_postgres: OwnPostgres,
+    receiver: Receiver,
+    shared_vhost: tuple[str, Management],
+) -> None:
+    with OwnPgBouncer(own_postgres, connections=CONNECTIONS) as pooler:
+        # Given every process behind it
+        service = make_service(
+            shared_vhost[0], DATABASE_URL=pooler.url, DATABASE_POOLER="1"
+        )
+        service.start_all()
+
+        # When it is killed and started again while timers wait and fire
+        timers = service.set_timers(100, 1, receiver.url())
+        timers |= service.set_timers(100, 2, receiver.url())
+        eventually(lambda: len(receiver.calls) > 50)
+        pooler.kill()
+        pooler.start()
+        eventually(lambda: service.request("GET", "/readyz")[0] == 200)
+        timers |= service.set_timers(100, 1, receiver.url())
+
+        # Then each is called once, over so few connections
+        eventually(lambda: all_ended(own_postgres), within=45, every=0.2)
+        counted(receiver, timers)
+        connections = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()"
+        )
+        # The session of the last question may not have ended yet.
+        eventually(lambda: own_postgres.ask(connections) <= CONNECTIONS)
+        assert "prepared statement" not in service.log()

@@ -1,9 +1,17 @@
-"""RabbitMQ stopped, killed and starved, under a stack that goes on."""
+"""The private RabbitMQ: what it keeps, and where it listens.
 
+It is stopped, killed and starved, under a stack that goes on.
+"""
+
+import contextlib
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pika
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from deploy.local.needs import rabbitmq_server
@@ -26,12 +34,33 @@ pytestmark = [
 ]
 
 
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
 @pytest.fixture(scope="module")
 def own_rabbitmq(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OwnRabbitMQ]:
-    with OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+    """Run a RabbitMQ whose first two starts were killed.
+
+    One was before it was ready, the other just after: neither may keep it
+    from starting.
+    """
+    server = OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    with contextlib.closing(server):
+        server.launch()
+        schema = node(server) / "schema.DAT"
+        eventually(lambda: schema.exists() or server.is_ready(), within=30)
+        server.kill()
+        server.start()
+        server.kill()
+        server.start()
         yield server
+
+
+def node(server: OwnRabbitMQ) -> Path:
+    """Return the directory of what RabbitMQ keeps."""
+    return server.directory / "rabbitmq" / "node" / "timer@localhost"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +76,30 @@ def module_stack(
     service.kill()
 
 
+def listening(pid: int) -> list[str]:
+    """Return the addresses that a process listens on."""
+    # RabbitMQ's helpers come and go.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [
+            connection.laddr.ip
+            for connection in psutil.Process(pid).net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    return []
+
+
+def test_it_is_on_loopback_alone_and_keeps_its_secrets(
+    own_rabbitmq: OwnRabbitMQ,
+) -> None:
+    pids = [*own_rabbitmq.pids(), *own_rabbitmq.epmd.pids()]
+    addresses = [address for pid in pids for address in listening(pid)]
+    assert len(addresses) >= 4
+    assert set(addresses) <= {"127.0.0.1", "::1"}
+    for name in ("password", "definitions.json", ".erlang.cookie"):
+        mode = (own_rabbitmq.directory / "rabbitmq" / name).stat().st_mode
+        assert stat.S_IMODE(mode) & 0o077 == 0, name
+
+
 def test_rabbitmq_is_restarted(
     stack: Service, own_rabbitmq: OwnRabbitMQ, receiver: Receiver
 ) -> None:
@@ -59,10 +112,8 @@ def test_rabbitmq_is_restarted(
     # When it is stopped, and timers are set all the same
     own_rabbitmq.stop()
     across |= stack.set_timers_fast(20, 1, receiver.url())
-    assert stack.request("GET", "/readyz") == (
-        200,
-        {"status": "degraded", "postgres": "ok", "rabbitmq": "away"},
-    )
+    away = {"status": "degraded", "postgres": "ok", "rabbitmq": "away"}
+    eventually(lambda: stack.request("GET", "/readyz") == (200, away))
     own_rabbitmq.start()
     back = time.time()
 
@@ -79,8 +130,36 @@ def test_rabbitmq_is_restarted(
     quiet.check()
 
 
+def has_written(server: OwnRabbitMQ, name: bytes) -> bool:
+    """Tell whether a file of Mnesia's, or Khepri's, has a queue's name."""
+    files = [
+        *node(server).glob("*.D*"), node(server) / "LATEST.LOG",
+        *node(server).rglob("*.wal"),
+    ]
+    return any(
+        name in file.read_bytes() for file in files if file.exists()
+    )
+
+
+@pytest.fixture
+def kept(own_rabbitmq: OwnRabbitMQ) -> str:
+    """Return a queue with a message that RabbitMQ has confirmed.
+
+    What it knows of queues it writes a moment after it has answered.
+    """
+    with pika.BlockingConnection(
+        pika.URLParameters(own_rabbitmq.url)
+    ) as client:
+        channel = client.channel()
+        channel.queue_declare("kept", durable=True)
+        eventually(lambda: has_written(own_rabbitmq, b"kept"), within=30)
+        channel.confirm_delivery()
+        channel.basic_publish("", "kept", b"7", PERSISTENT)
+    return "kept"
+
+
 def test_rabbitmq_is_killed_in_a_burst(
-    stack: Service, own_rabbitmq: OwnRabbitMQ, receiver: Receiver
+    stack: Service, own_rabbitmq: OwnRabbitMQ, receiver: Receiver, kept: str
 ) -> None:
     quiet = Quiet(stack, most=15)
     # Given a burst that is half over
@@ -96,6 +175,13 @@ def test_rabbitmq_is_killed_in_a_burst(
     each_called_once(receiver, timers, within=20)
     show_lateness("RabbitMQ killed in a burst", receiver, timers)
     quiet.check()
+
+    # Then what it has confirmed is there
+    with pika.BlockingConnection(
+        pika.URLParameters(own_rabbitmq.url)
+    ) as client:
+        _, _, body = client.channel().basic_get(kept, auto_ack=True)
+    assert body == b"7"
 
 
 def test_rabbitmq_has_a_memory_alarm(

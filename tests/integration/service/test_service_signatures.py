@@ -1,6 +1,7 @@
 """Receivers that verify: the public packages, over the real service."""
 
 import base64
+import importlib
 import re
 import secrets
 import sqlite3
@@ -9,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import standardwebhooks
-import svix.webhooks
 from cryptography.exceptions import InvalidSignature
 
 from apps.webhooks.signing import (
@@ -27,9 +26,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "receivers.md"
 
-PACKAGES = pytest.mark.parametrize(
-    "package", [standardwebhooks, svix.webhooks], ids=["standard", "svix"]
-)
+#: Imported when they are used: it takes as long as many a test.
+PACKAGES = ["standardwebhooks", "svix.webhooks"]
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request: pytest.FixtureRequest) -> Any:
+    """Return one of the public packages that verify webhooks."""
+    return importlib.import_module(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,6 @@ def calls(
     return receiver.calls
 
 
-@PACKAGES
 def test_every_call_is_accepted(package: Any, calls: list[Call]) -> None:
     webhook = package.Webhook(SECRET)
     for call in calls:
@@ -64,7 +67,6 @@ def later(headers: dict[str, str]) -> dict[str, str]:
     return {"webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}
 
 
-@PACKAGES
 @pytest.mark.parametrize(
     ("body", "change", "secret"),
     [
@@ -90,9 +92,8 @@ def test_a_call_that_was_tampered_with_is_refused(
         package.Webhook(secret).verify(calls[0].body + body, headers)
 
 
-@PACKAGES
 def test_while_secrets_rotate_old_and_new_are_accepted(
-    package: Any, receiver: Receiver, make_service: Callable[..., Service]
+    receiver: Receiver, make_service: Callable[..., Service]
 ) -> None:
     new, old = new_secret(), new_secret()
     service = make_service(WEBHOOK_SECRET=f"{new}, {old}")
@@ -100,17 +101,17 @@ def test_while_secrets_rotate_old_and_new_are_accepted(
     service.set_timer(0, receiver.url())
     eventually(lambda: receiver.calls)
     (call,) = receiver.calls
-    for secret in (new, old):
-        package.Webhook(secret).verify(call.body, call.headers)
-    with pytest.raises(package.WebhookVerificationError):
-        package.Webhook(new_secret()).verify(call.body, call.headers)
+    for package in map(importlib.import_module, PACKAGES):
+        for secret in (new, old):
+            package.Webhook(secret).verify(call.body, call.headers)
+        with pytest.raises(package.WebhookVerificationError):
+            package.Webhook(new_secret()).verify(call.body, call.headers)
 
 
 @pytest.mark.parametrize(
     ("variable", "secret", "told"),
     [
         ("SECRET", "", "WEBHOOK_SECRET is not set"),
-        ("SECRET", SECRET[:-1], "WEBHOOK_SECRET must be one or more"),
         ("PRIVATE_KEY", SECRET, "WEBHOOK_PRIVATE_KEY must be one or more"),
     ],
 )
@@ -186,7 +187,7 @@ def test_the_page_shows_a_receiver_with_a_public_key(
     )
     for key in (new_public, old_public):
         verify(key, call.headers, call.body)
-    for package in (standardwebhooks, svix.webhooks):
+    for package in map(importlib.import_module, PACKAGES):
         package.Webhook(SECRET).verify(call.body, call.headers)
 
     # And nothing else passes

@@ -1,11 +1,13 @@
 """The whole stack as real processes: what fires, when, and how often."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
 
 from apps.timers.scheduling.publishing import message_for
-from tests.support.rabbitmq import Management
+from tests.support.rabbitmq import Management, Proxy
 from tests.support.receiver import (
     Connection,
     Receiver,
@@ -67,7 +69,7 @@ def test_a_thousand_timers_of_one_second(
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     stack: Service, receiver: Receiver
 ) -> None:
-    later = stack.set_timer(6, receiver.url())
+    later = stack.set_timer(3, receiver.url())
     sooner = stack.set_timer(1, receiver.url())
     at_once = stack.set_timer(0, receiver.url())
 
@@ -246,3 +248,106 @@ def test_a_timer_that_was_lost_with_five_workers_is_given_up(
     shown = stack.timer(timer)
     assert shown["status"] == "failed"
     assert shown["error"].startswith("worker_lost: 6 workers")
+
+
+@pytest.fixture
+def proxy(module_vhost: VHost) -> Iterator[Proxy]:
+    proxy = Proxy(module_vhost[0])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def cut_off(
+    stack: Service, proxy: Proxy, receiver: Receiver,
+    make_service: Callable[..., Service],
+) -> Service:
+    """Return another web of the stack, whose line to RabbitMQ is dead."""
+    service = make_service(proxy.url)
+    service.start_web()
+    each_called_once(
+        receiver, {service.set_timer(0, receiver.url())}, within=5
+    )
+    proxy.black_hole()
+    return service
+
+
+def test_web_killed_between_commit_and_publish(
+    cut_off: Service, receiver: Receiver
+) -> None:
+    # When it is killed right after its answers
+    timers = cut_off.set_timers(20, 1, receiver.url())
+    cut_off.kill()
+
+    # Then the sweep finds what was never published
+    assert value_of(
+        "SELECT count(*) FROM timer"
+        " WHERE outcome IS NULL AND queued_at IS NOT NULL"
+    ) == 20
+    each_called_once(receiver, timers, within=15)
+    show_lateness("web killed before it published", receiver, timers)
+
+
+def test_web_stopped_before_it_could_publish(
+    cut_off: Service, receiver: Receiver
+) -> None:
+    timers = cut_off.set_timers(20, 6, receiver.url())
+
+    # Then it has published them: the sweep would come much later
+    assert cut_off.processes[0].stop(within=10) == 0
+    each_called_once(receiver, timers, within=10)
+    assert late_ms(receiver, timers)[-1] < 5000
+
+
+def test_many_processes_over_one_database(
+    stack: Service, module_vhost: VHost, receiver: Receiver,
+    make_service: Callable[..., Service],
+) -> None:
+    # Given two web processes, three workers and two dispatchers
+    other = make_service(module_vhost[0])
+    with ThreadPoolExecutor(2) as pool:
+        starts: list[Callable[[], object]] = [
+            other.start_all, other.start_worker,
+        ]
+        list(pool.map(lambda start: start(), starts))
+
+    # When both take timers
+    timers = set()
+    for seconds in range(1, 6):
+        timers |= stack.set_timers(50, seconds, receiver.url())
+        timers |= other.set_timers(50, seconds, receiver.url())
+
+    # Then each is called by one worker
+    each_called_once(receiver, timers, within=15)
+    show_lateness("two web, three workers", receiver, timers)
+    workers = [
+        each for each in stack.processes + other.processes
+        if each.name == "worker"
+    ]
+    assert len(workers) == 3
+    for worker in workers:
+        called = "".join(
+            line for line in worker.output().splitlines()
+            if "timer delivered" in line
+        )
+        assert any(timer in called for timer in timers)
+
+
+def test_one_dispatcher_takes_over_from_another(
+    stack: Service, receiver: Receiver
+) -> None:
+    (first,) = (p for p in stack.processes if p.name == "dispatcher")
+    stack.start_dispatcher()
+
+    # When one is killed while both promote
+    timers = store_timers(receiver.url(), [2.0] * 1_000)
+    eventually(
+        lambda: value_of(
+            "SELECT count(*) FROM timer WHERE queued_at IS NOT NULL"
+        ),
+        every=0.001,
+    )
+    first.kill()
+    timers |= store_timers(receiver.url(), [2.0] * 100)
+
+    each_called_once(receiver, timers, within=20)

@@ -13,6 +13,7 @@ from deploy import commands
 from tests.support import slow_app
 from tests.support.receiver import Receiver
 from tests.support.service import Process, Service
+from tests.support.timers import store_timers, value_of
 from tests.support.waiting import eventually
 
 # The test database is made only for tests that say that they need it.
@@ -35,11 +36,9 @@ def test_a_worker_ends_its_calls(
     make_service: Callable[..., Service], receiver: Receiver
 ) -> None:
     # Given 30 calls under way
-    service = make_service()
-    service.start_web()
-    worker = service.start_worker(threads=64)
     receiver.delay = 2.0
-    timers = service.set_timers(30, 1, receiver.url())
+    timers = store_timers(receiver.url(), [0.0] * 30)
+    worker = make_service().start_worker(threads=64)
     eventually(lambda: len(receiver.calls) == 30)
 
     # When every process is told to stop, several times
@@ -47,7 +46,8 @@ def test_a_worker_ends_its_calls(
 
     # Then the calls end, and are recorded
     assert worker.stop() == 0
-    assert {service.timer(t)["status"] for t in timers} == {"delivered"}
+    delivered = "SELECT count(*) FROM timer WHERE outcome = 'delivered'"
+    assert value_of(delivered) == len(timers)
 
 
 def test_web_ends_its_requests(make_service: Callable[..., Service]) -> None:

@@ -169,35 +169,6 @@ def test_only_allowed_addresses_are_dialled(call: Call) -> None:
     assert result.duration < 1.0
 
 
-@pytest.mark.parametrize(
-    ("host", "addresses"),
-    [
-        ("127.0.0.1", []),
-        ("[::1]", []),
-        ("[::ffff:127.0.0.1]", []),
-        ("a.example", ["127.0.0.1"]),
-        ("a.example", ["169.254.169.254", "10.0.0.1"]),
-        ("localhost", ["::1", "127.0.0.1"]),
-    ],
-)
-def test_a_refused_address_is_not_dialled(
-    call: Call, host: str, addresses: list[str]
-) -> None:
-    client = client_with(lambda host: addresses, "192.168.0.0/16")
-    asked: list[bool] = []
-    with scripted(answering()) as server:
-        result = call(
-            f"http://{host}:{server.port}/",
-            client=client,
-            before_send=lambda: asked.append(True),
-        )
-
-    assert (result.failure, result.sent) == (FailureKind.blocked, False)
-    assert FailureKind.blocked.unsent
-    assert not asked
-    assert server.accepted == 0
-
-
 def test_a_name_that_changes_its_address_gains_nothing(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,19 +93,6 @@ def test_https_goes_through_a_tunnel(
     assert asked == [True]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "[::1]"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_guard_judges_addresses(
-    call: Call, scheme: str, host: str
-) -> None:
-    with scripted(answering()) as proxy:
-        client = client_through(proxy.port)
-        result = call(f"{scheme}://{host}/", client=client)
-
-    assert result.failure is FailureKind.blocked
-    assert proxy.accepted == 0
-
-
 @pytest.mark.parametrize(
     "answer",
     [

@@ -19,6 +19,14 @@ def read_choice(name: str) -> object:
     return env.choice(name, "text", "json")
 
 
+def read_on(name: str) -> object:
+    return env.flag(name, default=True)
+
+
+def read_address(name: str) -> object:
+    return env.address(name, "::")
+
+
 def read_words(name: str) -> object:
     return env.words(name, "localhost, ::1")
 
@@ -55,6 +63,11 @@ NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         (read_words, None, ("localhost", "::1")),
         (read_words, "", ()),
         (read_words, " a,, b ,", ("a", "b")),
+        (read_on, None, True),
+        (read_on, "", True),
+        (read_on, "0", False),
+        (read_address, None, "::"),
+        (read_address, " 127.0.0.1 ", "127.0.0.1"),
         (env.networks, None, ()),
         (env.networks, "", ()),
         (env.networks, "10.0.0.0/8, fd00::/8", NETWORKS),
@@ -76,6 +89,7 @@ def test_what_a_variable_means(
         *((read_whole, raw) for raw in ("0", "1025", "-1", "1.5", "ten")),
         *((env.flag, raw) for raw in ("2", "y", "maybe")),
         *((read_choice, raw) for raw in ("JSON", "xml")),
+        *((read_address, raw) for raw in ("localhost", "127.0.0.1:80")),
         *((env.networks, raw) for raw in ("10.0.0.1/8", "loopback", "1/99")),
         *((env.database, raw) for raw in ("nonsense", "mysql://h:secret@x")),
     ],
@@ -168,3 +182,24 @@ def test_a_database_url_is_what_libpq_makes_of_it(
     names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
     assert tuple(entry[name] for name in names) == expected
     assert entry["OPTIONS"] == options
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [("", "127.0.0.1"), (" 0.0.0.0 ", "0.0.0.0"), ("::", "::"),
+     ("0::1", "::1")],
+)
+def test_an_address_to_listen_on(
+    raw: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    assert env.address("A_SETTING", "127.0.0.1") == read
+
+
+@pytest.mark.parametrize("raw", ["localhost", "1.2.3", "*", "1.2.3.4:9100"])
+def test_an_address_is_no_name(
+    raw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SETTING", raw)
+    with pytest.raises(ImproperlyConfigured, match="must be an IP address"):
+        env.address("A_SETTING", "127.0.0.1")

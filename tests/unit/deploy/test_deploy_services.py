@@ -37,6 +37,19 @@ def test_each_shape_has_its_processes(
     assert options.port == 8000
 
 
+@pytest.mark.parametrize(
+    ("given", "next_one"), [("9100", "9101"), ("0", "0"), ("x", "x")]
+)
+def test_a_dispatcher_has_the_port_after_the_workers(
+    tmp_path: Path, given: str, next_one: str
+) -> None:
+    found = services.application(
+        read("stack", tmp_path), {"METRICS_PORT": given}
+    )
+    ports = {each.name: each.env["METRICS_PORT"] for each in found}
+    assert (ports["worker"], ports["dispatcher"]) == (given, next_one)
+
+
 @pytest.mark.parametrize("value", ["0", "65536", "-1", "x", "8000.0", "٣"])
 def test_a_wrong_port_is_named(tmp_path: Path, value: str) -> None:
     with pytest.raises(LocalError, match="PORT must be a number"):
@@ -63,6 +76,13 @@ def test_standalone_knows_no_rabbitmq(tmp_path: Path) -> None:
     given = {"RABBITMQ_URL": "amqp://elsewhere"}
     env = services.environment(read("run", tmp_path), given, "x", "")
     assert env["RABBITMQ_URL"] == ""
+
+
+def test_only_this_machine_reaches_the_api(tmp_path: Path) -> None:
+    given = {"API_ADDRESS": "192.0.2.1", "REQUIRE_API_KEY": "1"}
+    env = services.environment(read("run", tmp_path), given, "x", "")
+    assert env["API_ADDRESS"] == services.HOST
+    assert env["REQUIRE_API_KEY"] == "1"
 
 
 def test_a_relative_data_directory_becomes_absolute(tmp_path: Path) -> None:

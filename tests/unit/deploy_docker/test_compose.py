@@ -47,9 +47,11 @@ def test_what_is_published_is_private() -> None:
     }
 
     # Nothing that may be scaled.
-    assert published.keys() == {"proxy", "rabbitmq"}
+    assert published.keys() == {"grafana", "prometheus", "proxy", "rabbitmq"}
     for ports in published.values():
         assert all(port.startswith("127.0.0.1:") for port in ports)
+    # This is why no API key is needed.
+    assert SERVICES["web"]["environment"]["API_ADDRESS"] == "127.0.0.1"
 
 
 def neighbours(name: str) -> set[str]:
@@ -64,9 +66,15 @@ def neighbours(name: str) -> set[str]:
 
 def test_who_can_reach_whom() -> None:
     assert neighbours("proxy") == {"web"}
-    assert neighbours("receiver") == {"worker"}
+    # Timers may call web's inboxes as well.
+    assert neighbours("receiver") == {"worker", "web"}
     for server in ("postgres", "rabbitmq"):
         assert SERVICES[server]["networks"] == ["data"]
+    monitoring = {"prometheus", "grafana", "disk"}
+    for name in monitoring:
+        assert neighbours(name) == (
+            monitoring | {"web", "worker", "dispatcher"}
+        ) - {name}
 
 
 def test_webhooks_are_signed_out_of_the_box() -> None:

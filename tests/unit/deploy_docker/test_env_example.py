@@ -36,9 +36,15 @@ IN_README = re.findall(
     re.MULTILINE,
 )
 #: The compose file sets these itself, or has no use for them.
-NOT_COMPOSE = {"DATA_DIR", "DATABASE_URL", "RABBITMQ_URL"}
+NOT_COMPOSE = {
+    "API_ADDRESS", "DATA_DIR", "DATABASE_URL", "METRICS_HOST", "METRICS_PORT",
+    "RABBITMQ_URL",
+}  # fmt: skip
 #: What the compose file has a default for that is not the service's own.
-OF_COMPOSE = {"CALLS_SUBNET", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET"}
+OF_COMPOSE = {
+    "ALLOWED_HOSTS", "API_ADDRESS", "CALLS_SUBNET", "INBOX",
+    "REQUIRE_API_KEY", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET",
+}
 
 PROGRAM = """
 import json

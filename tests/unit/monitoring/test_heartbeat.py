@@ -93,4 +93,4 @@ def test_without_a_data_directory_each_user_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DATA_DIR")
-    assert str(os.getuid()) in heartbeat._directory().name
+    assert str(os.getuid()) in heartbeat.own_directory().name

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.webhooks import destination
+from apps.webhooks import destination, fairness
 from tests.unit.webhooks.test_fairness import (
     ALONE,
     DEADLINE,
@@ -168,3 +168,33 @@ def test_no_call_after_all_shows_nothing() -> None:
     slots.destinations.leave(HOST, hung=None)
     assert slots.fill() == 1
     assert slots.refusal().hanging
+
+
+def test_those_that_are_open_are_counted(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two that hang, and one that doesn't
+    monkeypatch.setattr(fairness, "_MOST_IDLE", 3)
+    given = Slots()
+    given.call(1.0)
+    third = ("third.example", 443)
+    for origin in (OTHER, third):
+        for _ in range(5):
+            given.now += 60
+            assert given.enter(origin, returning=True) is None
+            given.now += DEADLINE
+            given.leave(origin=origin, hung=True)
+    assert given.destinations.count_open() == 2
+
+    # When one is answered, Then it is open no more
+    given.now += 60
+    assert given.enter(OTHER, returning=True) is None
+    given.leave(origin=OTHER)
+    assert given.destinations.count_open() == 1
+
+    # When the other one is forgotten, Then neither is that
+    for number in range(3):
+        origin = (f"{number}.example", 443)
+        assert given.enter(origin) is None
+        given.leave(origin=origin)
+    assert given.destinations.count_open() == 0

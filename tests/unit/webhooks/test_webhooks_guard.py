@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.webhooks.guard import Guard, Refused
+from tests.support.inward import METADATA, NOT_PUBLIC
 
 
 def words(text: str) -> list[str]:
@@ -23,33 +24,6 @@ PUBLIC = words("""
 2001:200:: 2001:4860:4860::8888 2606:4700:4700::1111 2a00:1450:4001::1
 2003::1 2400:cb00::1 2001:db7:: 2001:db9:: 2000::1 3ffe:ffff::1 3fff:1000::1
 2001:ffff::1 ::ffff:8.8.8.8 ::ffff:101:101 64:ff9b::8.8.8.8 64:ff9b::101:101
-""")
-
-NOT_PUBLIC = words("""
-0.0.0.0 0.0.0.1 0.255.255.255 10.0.0.0 10.0.0.1 10.255.255.255 100.64.0.0
-100.64.0.1 100.127.255.255 127.0.0.0 127.0.0.1 127.255.255.255 169.254.0.0
-169.254.1.1 169.254.255.255 172.16.0.0 172.16.0.1 172.17.0.1 172.31.255.255
-192.0.0.0 192.0.0.1 192.0.0.9 192.0.0.170 192.0.0.255 192.0.2.1 192.88.99.1
-192.168.0.0 192.168.1.1 192.168.255.255 198.18.0.0 198.18.0.1 198.19.255.255
-198.51.100.1 203.0.113.1 224.0.0.0 224.0.0.1 239.255.255.255 240.0.0.0
-240.0.0.1 255.255.255.254 255.255.255.255
-:: ::1 ::2 ::1.2.3.4 ::127.0.0.1 ::8.8.8.8 ::ffff:0.0.0.0 ::ffff:127.0.0.1
-::ffff:7f00:1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:192.168.0.1
-::ffff:224.0.0.1 ::ffff:0:8.8.8.8 ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1
-64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b:1::8.8.8.8 64:ff9b:1::1
-64:ff9b:0:1::1 100::1 100:0:0:1::1 2001::1 2001:0:808:808::f7f7:f7f7
-2001:0:7f00:1::80ff:fffe 2001:1::1 2001:2::1 2001:3::1 2001:10::1 2001:20::1
-2001:1ff:ffff::1 2001:db8::1 2001:db8:ffff::1 2002::1 2002:7f00:1::1
-2002:a00:1::1 2002:808:808::1 2002:a9fe:a9fe::1 3fff::1 3fff:fff::1 4000::1
-5f00::1 8000::1 fc00::1 fd00::1 fd12:3456:789a::1 fdff:ffff::1 fe00::1
-fe80::1 fe80::1%1 fe80::1%eth0 2606:4700::1%1 febf::1 fec0::1 ff00::1 ff02::1
-ff05::2 ff0e::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
-""")
-
-METADATA = words("""
-169.254.169.254 169.254.170.2 169.254.170.23 169.254.0.23 169.254.42.42
-100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::254 fd00:ec2::23
-fd20:ce::254 fd00:42::42 fd00:c1::a9fe:a9fe fe80::a9fe:a9fe
 """)
 
 NO_ADDRESS = ["", "localhost", "127.1", "0x7f.0.0.1", "0177.0.0.1", "[::1]",
@@ -71,19 +45,18 @@ def judged(
     return True
 
 
-@pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_pass(address: str) -> None:
-    assert passes(address)
+def test_public_addresses_pass() -> None:
+    assert [each for each in PUBLIC if not passes(each)] == []
 
 
-@pytest.mark.parametrize("address", [*NOT_PUBLIC, *METADATA, *NO_ADDRESS])
-def test_nothing_else_passes(address: str) -> None:
-    assert not passes(address)
+def test_nothing_else_passes() -> None:
+    others = [*NOT_PUBLIC, *METADATA, *NO_ADDRESS]
+    assert [each for each in others if passes(each)] == []
 
 
-@pytest.mark.parametrize("address", NO_ADDRESS)
-def test_what_is_no_address_never_passes(address: str) -> None:
-    assert not passes(address, "0.0.0.0/0", "::/0")
+def test_what_is_no_address_never_passes() -> None:
+    every = ("0.0.0.0/0", "::/0")
+    assert [each for each in NO_ADDRESS if passes(each, *every)] == []
 
 
 @pytest.mark.parametrize("address", METADATA)

@@ -12,8 +12,11 @@ from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
 from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
+from apps.monitoring.metrics import process as metrics
 from apps.monitoring.processes import Notices
+from apps.timers import counting
 from apps.timers.scheduling import dispatcher
+from apps.timers.scheduling.retention import Retention
 from apps.timers.scheduling.steps import Turn
 from apps.timers.scheduling.wakeups import Wakeups
 
@@ -27,7 +30,8 @@ class Command(BaseCommand):
 
     help = (
         "Move timers to RabbitMQ as they come near, requeue what was lost,"
-        " take over from dead workers. Any number may run side by side."
+        " take over from dead workers, remove what was kept long enough. Any"
+        " number may run side by side."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,13 +56,16 @@ def _run(stopping: threading.Event) -> None:
     def look() -> Sign:
         return health.sign(TROUBLES.recent())
 
+    metrics.start("dispatcher")
     keep_beating("dispatcher", stopping, look)
     notices = Notices("dispatcher", look)
+    retention = Retention()
     logger.info("dispatcher started")
     while not stopping.is_set():
         if not _pass(stopping, health):
             wakeups.wait(_INTERVAL)
     wakeups.close()
+    retention.close()
     notices.close()
     logger.info("dispatcher stopped")
 
@@ -73,11 +80,14 @@ def _pass(stopping: threading.Event, health: Health) -> bool:
     except UNAVAILABLE as error:
         POSTGRES.failed(error=str(error).strip())
         health.bad(f"Postgres can't be reached: {describe(error)}")
+        counting.passed(is_good=False)
         return False
     except Exception as error:
         TROUBLES.note("the pass", "a pass failed; trying again", error)
         health.bad()
+        counting.passed(is_good=False)
         return False
+    counting.passed(is_good=not done.troubles)
     if done.troubles:
         health.bad(*done.troubles)
     else:

@@ -37,6 +37,13 @@ def _queue() -> str:
             " timers wait in Postgres; the dispatcher queues them when"
             f" RabbitMQ is back.{_failures(done)}"
         )
+    if done.hold is not None:
+        overdue, near = queueing.count_near()
+        return (
+            f"All calls are held: {overdue} overdue and {near} near timers"
+            " wait in Postgres until `manage.py release`. Taken over from"
+            f" dead workers: {done.taken_over}.{_failures(done)}"
+        )
     sentence = (
         f"Queued {done.queued} timers: {done.overdue + done.lost} overdue,"
         f" {done.near} near. Taken over from dead workers: {done.taken_over}."

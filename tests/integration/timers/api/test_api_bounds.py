@@ -14,7 +14,7 @@ from tests.support.rows import given_up
 pytestmark = pytest.mark.usefixtures("db_pool")
 
 NOBODY = "01a20c15-7e56-7662-8999-262562c78578"
-LIST = "host, label, key, from, to, status, after, limit, order"
+LIST = "host, from, to, label, key, status, after, limit, order"
 
 
 def get(path: str) -> Any:

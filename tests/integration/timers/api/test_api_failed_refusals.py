@@ -46,7 +46,7 @@ BODIES: list[tuple[object, str, str]] = [
     ({"ids": []}, "ids", "at least 1"),
     ({"ids": [NOBODY] * 1001}, "ids", "at most 1000"),
     ({"ids": [NOBODY, "5"]}, "ids.1", "UUID"),
-    ({"host": "a.example", "hots": 1}, "hots", "status, host, from, to"),
+    ({"host": "a.example", "hots": 1}, "hots", "host, from, to, ids, status"),
     ({"host": 5.5}, "host", "string"),
     ({"from": 1700000000}, "from", "ISO 8601"),
     ({"host": "a.example", "status": []}, "status", "at least 1"),
@@ -55,7 +55,7 @@ BODIES: list[tuple[object, str, str]] = [
     ({"host": "a.example", "limit": 5.0}, "limit", "whole number"),
     ({"host": "\ud800"}, "host", "U+D800"),
     ({"host": "a.example", "after": NOBODY}, "after", "`next`"),
-    ([], "body", "status, host, from, to"),
+    ([], "body", "host, from, to, ids, status"),
 ]
 
 

@@ -7,7 +7,7 @@ from apps.core import database
 from apps.core.database import connection_arguments, list_pool
 from tests.support.api import create, look, send
 
-pytestmark = pytest.mark.usefixtures("db_pool")
+pytestmark = pytest.mark.usefixtures("new_pool")
 
 
 def assert_too_slow(log: pytest.LogCaptureFixture) -> None:

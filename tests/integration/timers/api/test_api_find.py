@@ -8,7 +8,7 @@ from pytest_django import Settings
 
 from apps.core.database import connect, pool
 from apps.timers.storage import changing, recording
-from apps.timers.storage.finding import STATUSES
+from apps.timers.storage.records import STATUSES
 from tests.support.api import look
 from tests.support.lists import Pairs, ask, listed, paged
 from tests.support.rows import (
@@ -218,7 +218,7 @@ REFUSED: list[tuple[Pairs, str, str]] = [
     ([("order", "up")], "order", "'asc' or 'desc'"),
     ([("limit", 1001)], "limit", "1000"),
     ([("limit", 0)], "limit", "1"),
-    ([("offset", 5)], "offset", "those are host, label, key"),
+    ([("offset", 5)], "offset", "those are host, from, to, label, key"),
     ([A_HOST, A_LABEL], "label", "one more label"),
     ([A_HOST, A_KEY], "key", "give one of them"),
     ([A_LABEL, A_KEY], "key", "give one of them"),

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from apps.timers.models import Timer
+from apps.timers.models import Outcome, Timer
 from apps.timers.storage import recording
 from tests.support.api import GOOD, create, look, post, refused, send
 from tests.support.rows import change, claimed, given_up, report, row
@@ -118,6 +118,21 @@ def test_a_timer_is_replayed_only_while_its_key_is_free() -> None:
     assert look("/timer/by-key/k").json()["id"] == str(lost)
 
 
+def test_of_two_timers_with_one_key_one_is_replayed() -> None:
+    # Given two timers that had a key one after the other, and gave up
+    ids = []
+    for _ in range(2):
+        ids.append(create(key="k").json()["id"])
+        claim = claimed(due(ids[-1]))
+        recording.record([report(claim, Outcome.FAILED)])
+
+    # When both are replayed, Then the later one is, and it has the key
+    answer = send("/timers/replay", {"ids": ids}).json()
+    assert answer["replayed"] == 1
+    assert answer["not_replayed"] == ids[:1]
+    assert look("/timer/by-key/k").json()["id"] == ids[1]
+
+
 # -- Labels -----------------------------------------------------------------
 
 
@@ -189,6 +204,22 @@ def test_a_requests_key_is_forgotten_after_a_day() -> None:
     second = post(body, **{"Idempotency-Key": "abc"})
     assert second.status_code == 201
     assert second.json()["id"] != first
+
+
+def test_a_forgotten_request_is_refused_if_its_timers_key_is_taken() -> None:
+    # Given a request of yesterday, and another timer that has the key by now
+    body = json.dumps({**GOOD, "key": "k"})
+    first = post(body, **{"Idempotency-Key": "abc"}).json()["id"]
+    assert Client().delete(f"/timer/{first}").status_code == 204
+    other = create(key="k").json()["id"]
+    value_of(
+        "UPDATE request_key SET created_at = created_at - interval '25 h'"
+        " RETURNING 1"
+    )
+
+    # When it is repeated, Then it is a new one, for which the key is not free
+    answer = post(body, **{"Idempotency-Key": "abc"})
+    assert (answer.status_code, answer.json().get("id")) == (409, other)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é", " x", "a\tb"])

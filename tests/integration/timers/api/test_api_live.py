@@ -67,7 +67,7 @@ def test_bytes_are_taken_as_they_come(web: Service) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 302),
+        ("GET", "/", 200),
         ("GET", "/api/docs", 200),
         ("GET", "/api/openapi.json", 200),
         ("GET", "/static/ninja/swagger-ui.css", 200),

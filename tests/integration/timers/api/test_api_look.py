@@ -183,7 +183,7 @@ def test_other_methods_are_405_and_say_which_are_allowed(
         ("/api", 404),
         ("/static/ninja/nothing.js", 404),
         ("/static/ninja/", 404),
-        ("/static/ninja/../../settings.py", 400),
+        ("/static/ninja/../../settings.py", 404),
         ("/static/ninja//etc/passwd", 404),
     ],
 )
@@ -225,7 +225,6 @@ def test_a_host_that_is_ours_opens_the_door_to_no_other(
 
 def test_the_documents_are_served_with_debug_off(settings: Settings) -> None:
     assert settings.DEBUG is False
-    assert get("/").headers["Location"] == "/api/docs"
     page = get("/api/docs").content.decode()
     for asset in ("swagger-ui.css", "swagger-ui-bundle.js"):
         assert f"/static/ninja/{asset}" in page
@@ -237,7 +236,8 @@ def test_the_api_document_says_what_is_true() -> None:
     document = get("/api/openapi.json").json()
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
-        "200", "201", "400", "403", "408", "409", "413", "414", "422", "503",
+        "200", "201", "400", "401", "403", "408", "409", "413", "414", "422",
+        "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]

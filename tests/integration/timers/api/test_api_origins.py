@@ -126,7 +126,6 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
         ("/timers", NOTHING),
         ("/timer", NOTHING),
         ("/nothing", NOTHING),
-        ("/", NOTHING),
         ("/api/openapi.json", NOTHING),
         ("/static/ninja/swagger-ui.css", NOTHING),
         ("/api/docs", "script-src 'self';"),

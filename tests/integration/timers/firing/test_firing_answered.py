@@ -1,8 +1,9 @@
 """A status that is known counts, though the worker dies before its record."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -34,14 +35,16 @@ pytestmark = pytest.mark.usefixtures("db_pool", "settled")
 POLICY = RetryPolicy(3, 10, 3600, unanswered=False)
 LAST = RetryPolicy(1, 10, 3600, unanswered=False)
 
-#: A worker that calls one timer, and has much time for its body.
+#: A worker that calls some timers at once, and has much time for bodies.
 FIRE = """
 import sys, uuid, django
+from concurrent.futures import ThreadPoolExecutor
 django.setup()
 from apps.timers.firing import fire
 from apps.webhooks.http import adapter
 adapter.BODY_SECONDS = 60
-fire.fire(uuid.UUID(sys.argv[1]))
+with ThreadPoolExecutor(len(sys.argv)) as pool:
+    list(pool.map(fire.fire, map(uuid.UUID, sys.argv[1:])))
 """
 
 
@@ -81,43 +84,44 @@ def without_end(status: int) -> Iterator[ScriptedReceiver]:
         yield server
 
 
-@pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize(
-    ("status", "outcome"), [(200, "delivered"), (410, "failed"), (503, None)]
-)
-def test_a_worker_that_is_killed_during_a_body(
-    make_service: Callable[..., Service],
-    again: bool,
-    status: int,
-    outcome: str | None,
+def test_a_worker_that_is_killed_during_bodies(
+    make_service: Callable[..., Service]
 ) -> None:
-    # Given a worker that has had the head of an answer
-    service = make_service(WEBHOOK_TIMEOUT="10")
-    with without_end(status) as server:
-        timer_id = new_timer(
-            -1, url=server.url(), at_least_once=again, retry=POLICY
-        )
-        worker = service.start(
-            "worker", "-c", FIRE, str(timer_id),
+    outcomes = {200: "delivered", 410: "failed", 503: None}
+    with ExitStack() as receivers:
+        # Given a worker that has had the heads of answers
+        servers: dict[UUID, tuple[int, ScriptedReceiver]] = {}
+        for status, again in product(outcomes, (False, True)):
+            server = receivers.enter_context(without_end(status))
+            timer_id = new_timer(
+                -1, url=server.url(), at_least_once=again, retry=POLICY
+            )
+            servers[timer_id] = status, server
+        worker = make_service(WEBHOOK_TIMEOUT="10").start(
+            "worker", "-c", FIRE, *map(str, servers),
             DJANGO_SETTINGS_MODULE="config.settings",
         )
-        eventually(lambda: row(timer_id)["answered"], within=20)
+        eventually(
+            lambda: all(row(each)["answered"] for each in servers), within=20
+        )
 
-        # When it is killed, and its lease ends
+        # When it is killed, and its leases end
         worker.kill()
-        lose(timer_id)
-        assert dispatcher.take_over() == 1
+        for timer_id in servers:
+            lose(timer_id)
+        assert dispatcher.take_over() == len(servers)
 
-        # Then the timer is what its receiver said
-        found = row(timer_id)
-        assert found["outcome"] == outcome
-        assert found["status_code"] == status
-        assert (found["answered"], found["leased_until"]) == (None, None)
-        (attempt,) = attempts(timer_id)
-        assert attempt["status_code"] == status
-        assert attempt["sent_at"] == found["sent_at"] is not None
+        # Then each timer is what its receiver said
+        for timer_id, (status, server) in servers.items():
+            found = row(timer_id)
+            assert found["outcome"] == outcomes[status]
+            assert found["status_code"] == status
+            assert (found["answered"], found["leased_until"]) == (None, None)
+            (attempt,) = attempts(timer_id)
+            assert attempt["status_code"] == status
+            assert attempt["sent_at"] == found["sent_at"] is not None
+            assert len(server.requests) == 1
         assert dispatcher.take_over() == 0
-        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

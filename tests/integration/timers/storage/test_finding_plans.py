@@ -10,7 +10,7 @@ import pytest
 
 from apps.core.database import close_pool, connect, list_pool
 from apps.timers.storage import finding
-from apps.timers.storage.records import TimerFilter
+from apps.timers.storage.records import STATUSES, TimerFilter
 
 COUNT = 100_000
 LIMIT = 100
@@ -92,7 +92,7 @@ MAIL, USER = ("kind", "mail"), ("user", "4711")
 
 LISTS: dict[str, TimerFilter] = {
     "all": TimerFilter(),
-    **{f"status {each}": TimerFilter([each]) for each in finding.STATUSES},
+    **{f"status {each}": TimerFilter([each]) for each in STATUSES},
     "statuses": TimerFilter(["failed", "missed"]),
     "from and to": DAYS,
     "status, from and to": replace(DAYS, statuses=["delivered"]),
@@ -111,7 +111,7 @@ LISTS: dict[str, TimerFilter] = {
     "labels, rare first": TimerFilter(labels=[USER, MAIL]),
     **{
         f"{each} and label": TimerFilter([each], labels=[MAIL])
-        for each in finding.STATUSES
+        for each in STATUSES
     },
     **{
         f"{each} and rare label": TimerFilter([each], labels=[USER])

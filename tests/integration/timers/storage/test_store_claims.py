@@ -14,7 +14,13 @@ import pytest
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, queueing, recording, taking_over
-from apps.timers.storage.records import Claim, ClaimRequest, Early, Mark
+from apps.timers.storage.records import (
+    Claim,
+    ClaimAnswer,
+    ClaimRequest,
+    Early,
+    Mark,
+)
 from tests.support.rows import (
     change,
     claimed,
@@ -29,7 +35,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.usefixtures("db_pool")
 
 
-def claim(timer_id: UUID, token: UUID | None = None) -> Claim | Early | None:
+def claim(timer_id: UUID, token: UUID | None = None) -> ClaimAnswer:
     return claiming.claim([ClaimRequest(timer_id, token or uuid4())])[0]
 
 
@@ -38,7 +44,7 @@ def test_of_twenty_threads_one_claims_a_timer() -> None:
     timer_id = new_timer()
     start = threading.Barrier(20)
 
-    def try_to_claim(_: int) -> Claim | Early | None:
+    def try_to_claim(_: int) -> ClaimAnswer:
         start.wait()
         return claim(timer_id)
 
@@ -62,6 +68,15 @@ def test_a_repeated_claim_with_the_same_token_succeeds_again() -> None:
     assert (first.id, first.due_at) == (second.id, second.due_at)
     assert row(timer_id)["claims"] == 1
     assert claim(timer_id) is None
+
+
+def test_a_repeated_claim_keeps_the_time_of_the_first() -> None:
+    # Whether a request left in this claim is read off that time
+    timer_id, token = new_timer(), uuid4()
+    claimed(timer_id, token)
+    fired_at = row(timer_id)["fired_at"]
+    claimed(timer_id, token)
+    assert row(timer_id)["fired_at"] == fired_at
 
 
 def test_a_repeated_claim_succeeds_beside_another_wish() -> None:

@@ -19,6 +19,7 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    retention,
     taking_over,
 )
 from apps.timers.storage.records import (
@@ -32,7 +33,15 @@ from apps.timers.storage.records import (
     Report,
     TimerFilter,
 )
-from tests.support.rows import attempt, change, claimed, fill, new_timers
+from tests.support.rows import (
+    attempt,
+    change,
+    claimed,
+    fill,
+    new_timers,
+    postponement,
+    report,
+)
 
 #: psycopg prepares a statement when it has seen it five times, and Postgres
 #: may then go over to a generic plan after five more.
@@ -188,6 +197,15 @@ def statements(
         "take over, answered": (
             lambda: taking_over.answered(limit=BATCH), {"timer_leased"}
         ),
+        "find what ended long ago": (
+            lambda: list(retention.remove(
+                Outcome.FAILED, timedelta(seconds=9_000)
+            )),
+            {"timer_by_status"},
+        ),
+        "remove": (
+            lambda: retention._remove(timedelta(seconds=9_000), ids), pkey
+        ),
         "free what is stuck": (
             taking_over.free_stuck,
             unqueued | queued | {"timer_leased", "timer_unleased"},
@@ -248,3 +266,23 @@ def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
         most[name] = scans()[1] - had_read
     assert max(most.values()) < 1_000, most
     close_pool()
+
+
+@pytest.mark.usefixtures("many")
+def test_what_a_worker_writes_is_planned_once_and_not_for_each_group() -> None:
+    """To plan takes longer than to write."""
+    close_pool()  # a session keeps no plan if the table was small at first
+    pool().wait()
+    for _ in range(CALLS):
+        one, *others = (claimed(timer_id) for timer_id in new_timers(3, -1))
+        claiming.renew([ClaimRequest(one.id, one.token)])
+        claiming.mark_sent([Mark(one.id, one.token, one.due_at)])
+        recording.postpone([postponement(one)])
+        recording.record([report(other) for other in others])
+    with pool().connection() as connection:
+        rows = connection.execute(
+            "SELECT custom_plans, generic_plans > 0"
+            " FROM pg_prepared_statements"
+            " WHERE statement LIKE '%FOR UPDATE OF timer%'"
+        ).fetchall()
+    assert rows == [(5, True)] * 5

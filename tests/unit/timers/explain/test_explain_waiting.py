@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from apps.timers.storage.explaining import Role
+from apps.timers.storage.holding import Hold
 from tests.support.explaining import (
     BUSY,
     Situation,
@@ -163,6 +164,21 @@ SITUATIONS: dict[str, Situation] = {
         " 2026-11-27T12:05:00.000Z: it ends as missed when a worker takes"
         " it.",
         0, "A worker takes it.",
+    ),
+    "held, its time is to come": (
+        {"now": -30, "hold": Hold(at(-90), None)},
+        "It is to be called at 2026-11-27T12:00:00.000Z. The operator has held"
+        " all calls since 2026-11-27T11:58:30.000Z.",
+        0, "It is called, unless calls are held then.",
+    ),
+    "held, overdue": (
+        {"now": 90, "hold": Hold(at(-90), "restored"), "connect_failures": 1,
+         "of": timer(error="refused: x", next_at=at(2), attempts=1),
+         "attempts": (attempt(error="refused: nobody there"),)},
+        "Attempt 1 could not be sent: refused: nobody there. Its time was"
+        " 2026-11-27T12:00:02.000Z, 1 min 28 s ago. The operator has held all"
+        " calls since 2026-11-27T11:58:30.000Z (restored).",
+        2, "It is called again soon after the hold.",
     ),
 }
 

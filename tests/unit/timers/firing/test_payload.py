@@ -61,8 +61,8 @@ def test_nobody_sets_what_is_signed() -> None:
 def test_times_have_six_digits_of_a_second() -> None:
     """Also those of a whole second, for who reads them by position."""
     claim = Claim(
-        ClockReading(DUE, 0.0), WebhookRequest(), None, None, uuid4(),
-        uuid4(), "http://receiver.example/", DUE, DUE, DUE, None,
+        ClockReading(DUE, 0.0), WebhookRequest(), None, None, uuid4(), uuid4(),
+        "http://receiver.example/", DUE, DUE, DUE, None,
         connect_failures=0, retry_until=None, attempts=0, claims=1,
         retries=0, called=False,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Accounts, and the API keys by which requests belong to one."""

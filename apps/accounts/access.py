@@ -1,0 +1,119 @@
+"""What each request needs, and the middleware that sees to it."""
+
+import re
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts.keys import START
+from apps.accounts.verifying import Unavailable, caller_with
+from apps.core.answers import error_response
+from apps.core.callers import Caller, set_caller
+
+#: What a key may do.
+SCOPES = {
+    "read": "look at timers and list them",
+    "write": "set, change, fire, cancel and replay timers",
+    "admin": "manage the account's keys",
+    "metrics": "read the service's metrics",
+}
+#: The id of the account `default`, which a migration makes.
+DEFAULT_ACCOUNT = 1
+
+_OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
+_OPEN_BELOW = "/static/"
+_INBOX = re.compile(r"/inbox/[^/]+")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+#: Who sends a request without a key, where none is needed.
+_ANYBODY = Caller(DEFAULT_ACCOUNT, None, frozenset(SCOPES))
+
+
+class ApiKeys:
+    """Finds out to which account each request belongs, and refuses some.
+
+    It looks at paths, not at endpoints. So a new one can't be left open by
+    mistake.
+    """
+
+    def __init__(
+        self, get_response: Callable[[HttpRequest], HttpResponse]
+    ) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request, or refuse it unread."""
+        if _is_webhook(request):
+            return self.get_response(request)
+        scope = needed_scope(request.method or "", request.path_info)
+        if scope is not None and (refusal := _refusal(request, scope)):
+            return refusal
+        return self.get_response(request)
+
+
+def _is_webhook(request: HttpRequest) -> bool:
+    """Tell whether an inbox is called as a receiver; a webhook has no key."""
+    return bool(
+        "webhook-id" in request.headers and _INBOX.fullmatch(request.path_info)
+    )
+
+
+def needed_scope(method: str, path: str) -> str | None:
+    """Return the scope that a request needs, None if it needs no key."""
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
+        return None
+    if path == "/account" or path.startswith("/account/"):
+        return "admin"
+    if path == "/metrics":
+        return "metrics"
+    return "read" if method in _SAFE else "write"
+
+
+def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
+    """Return why a request is refused; else note who sends it."""
+    kind, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    key = key.strip() if kind.lower() == "bearer" else ""
+    if not settings.REQUIRE_API_KEY and not key.startswith(START):
+        set_caller(request, _ANYBODY)
+        return None
+    if not key:
+        return _unauthorized(
+            "This needs an API key, in a header such as"
+            f" `Authorization: Bearer {START}…`.",
+            "Bearer",
+        )
+    try:
+        caller = caller_with(key)
+    except Unavailable:
+        return unavailable()
+    if caller is None:
+        return _unauthorized(
+            "The API key is not valid: it is mistyped, was revoked, or has"
+            " expired.",
+            'Bearer error="invalid_token"',
+        )
+    if scope not in caller.scopes:
+        return error_response(
+            403,
+            f"The API key has not the scope `{scope}`, which this needs."
+            " Take a key that has it.",
+            WWW_Authenticate=(
+                f'Bearer error="insufficient_scope", scope="{scope}"'
+            ),
+        )
+    set_caller(request, caller)
+    return None
+
+
+def _unauthorized(detail: str, challenge: str) -> HttpResponse:
+    return error_response(401, detail, WWW_Authenticate=challenge)
+
+
+def unavailable() -> HttpResponse:
+    """Return the answer while Postgres can't be reached."""
+    return error_response(
+        503,
+        "Postgres can't be reached, so that no API key can be checked; try"
+        " again.",
+        Retry_After="1",
+    )

@@ -1,0 +1,48 @@
+"""Accounts and their API keys; `storage` has all SQL that uses the rows."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Account(models.Model):
+    """Somebody who owns timers; others can't see them.
+
+    The account with the id 1 is `default`. Whatever is done without an API
+    key is done by it.
+    """
+
+    id = models.AutoField(primary_key=True)
+    name = models.TextField(unique=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        """A small table: one row for each team."""
+
+        db_table = "account"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """A key of an account. The key itself is not stored: see `keys`."""
+
+    #: The part of the key that is no secret.
+    prefix = models.TextField(primary_key=True)
+    account = models.ForeignKey(Account, models.PROTECT)
+    #: SHA-256 of the secret part.
+    digest = models.BinaryField()
+    scopes = ArrayField(models.TextField())
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    #: To the minute; written after the request was answered.
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """Rows stay when a key is revoked: its prefix may be in a log."""
+
+        db_table = "api_key"
+
+    def __str__(self) -> str:
+        return f"API key {self.prefix} of account {self.account_id}"

@@ -1,0 +1,70 @@
+"""What can be done with accounts and API keys."""
+
+import logging
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from apps.accounts import storage
+from apps.accounts.keys import new_key, parse_key
+from apps.accounts.storage import Account, ApiKey
+from apps.accounts.verifying import reaching_postgres
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def create_account(name: str) -> Account | None:
+    """Create an account; None if there is one of that name.
+
+    The name must match NAME. Raises Unavailable.
+    """
+    with reaching_postgres():
+        account = storage.create_account(name)
+    if account is not None:
+        logger.info("account created", extra={"account": name})
+    return account
+
+
+def list_accounts() -> list[Account]:
+    """Return all accounts. Raises Unavailable."""
+    with reaching_postgres():
+        return storage.accounts()
+
+
+def create_key(
+    account: int, scopes: Sequence[str], expires_at: datetime | None = None
+) -> str:
+    """Create a key of an account; return it. It can't be shown again.
+
+    Raises storage.TooManyKeys or Unavailable.
+    """
+    key = new_key()
+    parts = parse_key(key)
+    assert parts is not None
+    with reaching_postgres():
+        storage.create_key(parts, account, sorted(set(scopes)), expires_at)
+    logger.info("API key created", extra={"key": parts.prefix})
+    return key
+
+
+def list_keys(account: int | None = None) -> list[ApiKey]:
+    """Return an account's keys that are not revoked; None: all keys.
+
+    Raises Unavailable.
+    """
+    with reaching_postgres():
+        return storage.keys(account)
+
+
+def revoke_key(prefix: str, account: int | None = None) -> bool:
+    """Revoke a key; False if there is none, or it is another account's.
+
+    It is refused everywhere after verifying.LIFETIME. Raises Unavailable.
+    """
+    with reaching_postgres():
+        was_there = storage.revoke(prefix, account)
+    if was_there:
+        logger.info("API key revoked", extra={"key": prefix})
+    return was_there

@@ -1,0 +1,32 @@
+"""Who sends a request."""
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+#: Not a header's name, which would begin with HTTP_.
+_NAME = "timer.caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account that a request belongs to, by its id.
+
+    key     the prefix of the request's API key, None without one
+    scopes  what the caller may do
+    """
+
+    account: int
+    key: str | None
+    scopes: frozenset[str]
+
+
+def set_caller(request: HttpRequest, caller: Caller) -> None:
+    """Note who sends a request, before its endpoint is called."""
+    request.META[_NAME] = caller
+
+
+def account_of(request: HttpRequest) -> int:
+    """Return the id of the account that a request belongs to."""
+    caller: Caller = request.META[_NAME]
+    return caller.account

@@ -1,0 +1,105 @@
+"""The page Now: what comes next, what was called, and whether all is well."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET
+
+from apps.core.database import Busy, list_pool
+from apps.dashboard.fresh import Fresh
+from apps.dashboard.pages import page, show
+from apps.dashboard.viewer import viewer
+from apps.monitoring import processes
+from apps.monitoring.api import Readiness, readiness
+from apps.timers.services import (
+    ListTooSlow,
+    StoreUnavailable,
+    reaching_postgres,
+)
+from apps.timers.storage import overview
+from apps.timers.storage.overview import MOST, Counts
+
+#: Timers in each of the two lists.
+_SHOWN = 20
+#: For how long what was read is shown, in seconds.
+_FRESH = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of the page that changes; its tag changes with its text."""
+
+    text: str
+    tag: str
+
+
+@require_GET
+@page
+def now(request: HttpRequest) -> HttpResponse:
+    """Show the page."""
+    part = fresh(viewer(request).account)
+    return show(request, "dashboard/now.html", part=part)
+
+
+@require_GET
+@page
+def news(request: HttpRequest) -> HttpResponse:
+    """Return the part that changes; 304 if it did not."""
+    part = fresh(viewer(request).account)
+    if request.headers.get("If-None-Match") == part.tag:
+        return HttpResponse(status=304)
+    return HttpResponse(part.text, headers={"ETag": part.tag})
+
+
+def _part(account: str) -> Part:
+    health = readiness()
+    if health.postgres == "away":
+        raise StoreUnavailable
+    with reaching_postgres():
+        try:
+            with list_pool().connection() as connection:
+                counts = overview.counts(connection)
+                values = {
+                    "coming": overview.coming(connection, _SHOWN),
+                    "ended": overview.ended(connection, _SHOWN),
+                    "processes": processes.seen(connection),
+                }
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+    text = render_to_string(
+        "dashboard/now_part.html",
+        {
+            **values, "counts": counts, "most": MOST, "health": health,
+            "sentences": list(_sentences(counts, health)),
+        },
+    )
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Part(text, f'"{digest[:32]}"')
+
+
+def _sentences(counts: Counts, health: Readiness) -> Iterator[str]:
+    """Say first what somebody should know."""
+    if health.rabbitmq == "away":
+        yield "RabbitMQ is away: timers wait in Postgres, and fire late."
+    for trouble in health.troubles or ():
+        yield f"{trouble[0].upper()}{trouble[1:]}."
+    if counts.overdue:
+        yield f"{_number(counts.overdue)} should have been called by now."
+    if counts.gave_up:
+        yield f"{_number(counts.gave_up)} of the last hour gave up."
+    if health.status == "ok" and not counts.overdue and not counts.gave_up:
+        yield "All is well."
+
+
+def _number(count: int) -> str:
+    if count == 1:
+        return "1 timer"
+    return f"{count:,}{' or more' * (count >= MOST)} timers"
+
+
+#: What the page shows, made once a second at most.
+fresh: Fresh[Part] = Fresh(_part, _FRESH)

@@ -1,0 +1,62 @@
+// What pages do besides htmx: they show times in the viewer's zone, and stop
+// asking for news in a hidden tab. All reading works without this.
+"use strict";
+
+// The server's clock minus this machine's, in milliseconds.
+const ahead = new Date(document.body.dataset.now) - Date.now();
+
+function span(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function far(moment, now) {
+  const time = moment.toLocaleTimeString();
+  const isToday = moment.toDateString() === now.toDateString();
+  return isToday ? time : `${moment.toLocaleDateString()} ${time}`;
+}
+
+function write(element, now) {
+  const moment = new Date(element.dateTime);
+  const seconds = (moment - now) / 1000;
+  let text;
+  if (element.dataset.kind === "near" && Math.abs(seconds) < 86400) {
+    text = seconds > 0.5 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
+  } else {
+    text = far(moment, now);
+  }
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function writeAll() {
+  const now = new Date(Date.now() + ahead);
+  for (const element of document.querySelectorAll("time")) write(element, now);
+}
+
+writeAll();
+setInterval(() => document.hidden || writeAll(), 1000);
+document.addEventListener("htmx:afterSettle", writeAll);
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden) event.preventDefault();
+});
+
+// A part that has not changed is answered by 304, and stays as it is.
+document.addEventListener("htmx:configRequest", (event) => {
+  const tag = event.target.dataset.tag;
+  if (tag) event.detail.headers["If-None-Match"] = tag;
+});
+
+let answeredAt = new Date();
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, xhr } = event.detail;
+  const isStale = xhr.status < 200 || xhr.status >= 400;
+  const tag = xhr.getResponseHeader("ETag");
+  if (!isStale) answeredAt = new Date();
+  if (!isStale && tag) elt.dataset.tag = tag;
+  const stale = document.getElementById("stale");
+  stale.hidden = !isStale;
+  stale.querySelector("span").textContent = `at ${answeredAt.toLocaleTimeString()}`;
+});

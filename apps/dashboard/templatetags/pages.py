@@ -1,0 +1,141 @@
+"""How pages write moments, lateness, statuses and numbers."""
+
+from datetime import UTC, datetime, timedelta
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.timers.storage.records import StoredTimer
+
+register = template.Library()
+
+#: Milliseconds from which on a call counts as late.
+LATE = 50
+
+#: A status is a shape, a colour's class and a word.
+_STATUSES = {
+    "scheduled": ("○", "wait"),
+    "firing": ("◐", "wait"),
+    "retrying": ("↻", "warn"),
+    "deferred": ("‖", "warn"),
+    "delivered": ("●", "ok"),
+    "failed": ("✕", "bad"),
+    "unknown": ("?", "odd"),
+    "missed": ("∅", "bad"),
+    "cancelled": ("–", "muted"),
+}
+#: The same for what `/readyz` says of a server.
+_PARTS = {"ok": "ok", "not used": "muted"}
+
+
+@register.filter
+def moment(value: datetime | None, kind: str = "") -> str | SafeString:
+    """Return a moment that the script shows in the viewer's zone.
+
+    "near": the script shows how far away it is, and counts. Without the
+    script the text is in UTC.
+    """
+    if value is None:
+        return ""
+    exact = value.astimezone(UTC)
+    text = exact.strftime("%Y-%m-%d %H:%M:%S")
+    milliseconds = f"{exact.microsecond // 1000:03}"
+    return format_html(
+        '<time datetime="{}" title="{}" data-kind="{}">{} UTC</time>',
+        exact.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds}Z"),
+        f"{text}.{milliseconds} UTC",
+        kind,
+        text,
+    )
+
+
+@register.filter
+def lateness(milliseconds: float | None) -> str | SafeString:
+    """Return how late something was, in words; marked if it was late."""
+    if milliseconds is None:
+        return ""
+    return format_html(
+        '<span class="{}">{}</span>',
+        "warn" if milliseconds > LATE else "number",
+        _late(milliseconds),
+    )
+
+
+def _late(milliseconds: float) -> str:
+    if milliseconds < 0:
+        return f"{-milliseconds:,.1f} ms early"
+    if milliseconds < 1000:
+        return f"{milliseconds:,.1f} ms late"
+    return f"{milliseconds / 1000:,.1f} s late"
+
+
+@register.filter
+def late_ms(timer: StoredTimer) -> float | None:
+    """Return how long after its due time a timer's last request left."""
+    if timer.sent_at is None:
+        return None
+    return (timer.sent_at - timer.due_at).total_seconds() * 1000
+
+
+@register.filter
+def status(name: str) -> SafeString:
+    """Return a timer's status."""
+    shape, colour = _STATUSES[name]
+    return format_html(
+        '<span class="{}"><span aria-hidden="true">{} </span>{}</span>',
+        colour, shape, name,
+    )
+
+
+@register.filter
+def part(name: str) -> SafeString:
+    """Return how a server is."""
+    return format_html('<span class="{}">{}</span>', _PARTS.get(name, "bad"),
+                       name)
+
+
+@register.filter
+def counted(count: int, most: int) -> str:
+    """Return a count that goes no further than `most`."""
+    return f"{count:,}+" if count >= most else f"{count:,}"
+
+
+@register.filter
+def ago(seconds: float) -> str:
+    """Return how long ago something was, roughly: it is shown for a while."""
+    return "now" if seconds < 10 else f"{seconds:.0f} s ago"
+
+
+@register.filter
+def milliseconds(duration: timedelta | None) -> str:
+    """Return how long something took."""
+    if duration is None:
+        return ""
+    return _span(duration.total_seconds())
+
+
+@register.filter
+def gap(duration: timedelta) -> str:
+    """Return how long after something else something was."""
+    return f"+{_span(duration.total_seconds())}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:,.1f} ms"
+    if seconds < 120:
+        return f"{seconds:,.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+@register.filter
+def decoded(body: bytes | None) -> str:
+    """Return a body as text, as far as it is text."""
+    return (body or b"").decode(errors="replace")

@@ -1,0 +1,1 @@
+"""Inboxes: URLs that keep the calls they get, and show them."""

@@ -1,0 +1,28 @@
+"""`manage.py release`: timers are called again."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from apps.timers.explain.words import moment
+from apps.timers.management.reaching import reaching_postgres
+from apps.timers.storage import holding, queueing
+
+
+class Command(BaseCommand):
+    """End the hold."""
+
+    help = "End the hold of `manage.py hold`: what is overdue is called now."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Release, and say what is called now."""
+        with reaching_postgres():
+            overdue, _ = queueing.count_near()
+            hold = holding.release()
+        if hold is None:
+            self.stdout.write("Calls are not held.")
+            return
+        self.stdout.write(
+            f"Calls were held since {moment(hold.since)}, and go on now:"
+            f" {overdue} timers are overdue."
+        )

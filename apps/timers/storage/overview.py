@@ -1,0 +1,101 @@
+"""Reading what goes on now: what comes next, and how much of it there is.
+
+Each statement reads as many rows as it shows or counts, by an index, however
+many timers there are.
+"""
+
+from dataclasses import dataclass
+
+from apps.core.database import Connection
+from apps.timers.models import GAVE_UP
+from apps.timers.storage import finding, reading
+from apps.timers.storage.records import StoredTimer, TimerFilter
+from apps.timers.storage.rows import named
+
+#: Beyond this many, timers are not counted.
+MOST = 1_000
+
+#: What waits stands in two indexes, by `next_at`.
+_WAITING = tuple(
+    f"fired_at IS NULL AND outcome IS NULL AND queued_at IS {queued}"
+    for queued in ("NULL", "NOT NULL")
+)
+
+_FIRST_OF_EACH = " UNION ALL ".join(
+    f"""
+    (SELECT id, next_at FROM timer WHERE {waiting}
+     ORDER BY next_at LIMIT %(limit)s)
+    """
+    for waiting in _WAITING
+)
+NEXT = f"""
+SELECT {reading.SHOWN} FROM timer
+WHERE id = ANY(ARRAY(
+    SELECT id FROM ({_FIRST_OF_EACH}) AS found ORDER BY next_at LIMIT %(limit)s
+))
+ORDER BY next_at, id
+"""
+
+
+def _counted(condition: str) -> str:
+    parts = " UNION ALL ".join(
+        f"(SELECT FROM timer WHERE {waiting} AND {condition} LIMIT %(most)s)"
+        for waiting in _WAITING
+    )
+    return f"(SELECT count(*) FROM ({parts} LIMIT %(most)s) AS counted)"
+
+
+# A timer that is called on time is overdue for milliseconds.
+COUNTS = f"""
+SELECT {_counted("next_at < now() - interval '1 s'")} AS overdue,
+       {_counted('''next_at >= now() - interval '1 s'
+                    AND next_at < now() + interval '1 min' ''')} AS soon,
+       (SELECT count(*) FROM (
+            SELECT FROM timer WHERE leased_until IS NOT NULL LIMIT %(most)s
+        ) AS counted) AS firing,
+       now() AS now, now() - interval '1 hour' AS an_hour_ago
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many timers there are; MOST stands for that many or more.
+
+    overdue  wait although their time passed a second ago
+    soon     come within a minute
+    firing   are being called
+    gave_up  were due in the last hour, and gave up
+    """
+
+    overdue: int
+    soon: int
+    firing: int
+    gave_up: int
+
+
+def coming(connection: Connection, limit: int) -> list[StoredTimer]:
+    """Return the timers that are called next, in order."""
+    return reading.stored_timers(connection, NEXT, {"limit": limit})
+
+
+def ended(connection: Connection, limit: int) -> list[StoredTimer]:
+    """Return the timers with the latest due time that were called or missed.
+
+    Those that were due later than now are not among them.
+    """
+    row = named(connection.execute("SELECT now()"))[0]
+    of = TimerFilter(
+        ("delivered", *GAVE_UP), until=row["now"], latest_first=True
+    )
+    return reading.stored_timers(
+        connection, *finding.statement(connection, of, limit)
+    )
+
+
+def counts(connection: Connection) -> Counts:
+    """Count, up to MOST of each."""
+    row = named(connection.execute(COUNTS, {"most": MOST}))[0]
+    gave_up = TimerFilter(
+        GAVE_UP, since=row.pop("an_hour_ago"), until=row.pop("now")
+    )
+    return Counts(**row, gave_up=finding.count(connection, gave_up, MOST))

@@ -1,0 +1,114 @@
+"""Inboxes under the real web server: who waits holds up nobody."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from apps.core import waits
+from tests.support.service import Service
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def web(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Return a service of which only web runs, with inboxes."""
+    service = Service(
+        tmp_path_factory.mktemp("web"), "", WEBHOOK_TIMEOUT="1"
+    )
+    service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
+    service.start_web()
+    yield service
+    service.kill()
+
+
+def tell(web: Service, name: str, answer: str, seconds: int = 0) -> None:
+    """Have an inbox answer so."""
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+    connection.request(
+        "POST", f"/inbox/{name}/answer",
+        f"answer={answer}&seconds={seconds}",
+        {"content-type": "application/x-www-form-urlencoded"},
+    )
+    assert connection.getresponse().status == 302
+    connection.close()
+
+
+def begin(web: Service, name: str) -> socket.socket:
+    """Send a call, and don't wait for its answer."""
+    call = socket.create_connection(("127.0.0.1", web.port), 10)
+    call.sendall(
+        f"POST /inbox/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Content-Length: 2\r\n\r\n{}".encode()
+    )
+    return call
+
+
+def status(call: socket.socket) -> int:
+    """Wait for an answer's head, and return its status."""
+    with call.makefile("rb") as answer:
+        return int(answer.readline().split()[1])
+
+
+def test_calls_that_wait_hold_up_nobody(web: Service, db_pool: None) -> None:
+    # Given as many calls without an answer as may wait
+    tell(web, "a", "never")
+    calls = [begin(web, "a") for _ in range(waits.MOST)]
+    eventually(
+        lambda: len(web.request("GET", "/inbox/a/calls")[1]["calls"]) == 100
+    )
+    assert web.request("GET", "/inbox/a/calls?after=0")[0] == 200
+
+    # Then one more is answered at once
+    def is_refused() -> bool:
+        call = begin(web, "a")
+        call.settimeout(1.0)
+        try:
+            return status(call) == 503
+        except TimeoutError:  # fewer than MOST had begun to wait
+            return False
+        finally:
+            call.close()
+
+    eventually(is_refused)
+
+    # And so is a program that would wait, and whoever does not wait
+    began = time.monotonic()
+    assert web.request("GET", "/inbox/b/calls?wait=10")[1]["calls"] == []
+    assert web.request("GET", "/livez")[0] == 200
+    web.set_timer(60, "http://127.0.0.1:1/")
+    assert time.monotonic() - began < 5
+
+    # And the others are answered in the end: nobody waits for ever
+    assert {status(call) for call in calls} <= {200, 503}
+    for call in calls:
+        call.close()
+    found = web.request("GET", "/inbox/b/calls?wait=1")
+    assert found == (200, {"calls": [], "next": 0})
+
+
+def test_an_endless_body_ends_with_its_reader(
+    web: Service, db_pool: None
+) -> None:
+    tell(web, "c", "endless")
+    for _ in range(waits.MOST + 1):
+        call = begin(web, "c")
+        assert call.recv(100).startswith(b"HTTP/1.1 200 OK")
+        call.close()
+
+
+def test_a_late_answer_comes_late(web: Service, db_pool: None) -> None:
+    tell(web, "d", "late", 1)
+    began = time.monotonic()
+    call = begin(web, "d")
+    # Meanwhile a program sees that the call has come.
+    found = web.request("GET", "/inbox/d/calls?wait=10")[1]["calls"]
+    assert json.loads(found[0]["body"]) == {}
+    assert status(call) == 200
+    assert time.monotonic() - began > 0.9
+    call.close()

@@ -1,0 +1,65 @@
+"""Which scope each request needs."""
+
+import pytest
+
+from apps.accounts.access import SCOPES, needed_scope
+from config.api import api
+
+OPERATIONS = {
+    (method.upper(), path): operation
+    for path, operations in api.document["paths"].items()
+    for method, operation in operations.items()
+}
+OPEN = {("GET", "/livez"), ("GET", "/readyz")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/", "read"),
+        ("GET", "/livez", None),
+        ("GET", "/readyz", None),
+        ("GET", "/api/docs", None),
+        ("GET", "/api/openapi.json", None),
+        ("GET", "/static/ninja/swagger-ui.css", None),
+        ("GET", "/timer/1", "read"),
+        ("HEAD", "/timer/1", "read"),
+        ("OPTIONS", "/timer", "read"),
+        ("GET", "/livez/", "read"),
+        ("GET", "/anything", "read"),
+        ("POST", "/timer", "write"),
+        ("PATCH", "/timer/1", "write"),
+        ("PUT", "/timer/by-key/account", "write"),
+        ("DELETE", "/timer/1", "write"),
+        ("BREW", "/timer/1", "write"),
+        ("GET", "/account", "admin"),
+        ("GET", "/account/keys", "admin"),
+        ("POST", "/account/anything/new", "admin"),
+        ("GET", "/accounts", "read"),
+        ("GET", "/metrics", "metrics"),
+    ],
+)
+def test_a_request_needs(method: str, path: str, scope: str | None) -> None:
+    assert needed_scope(method, path) == scope
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_the_document_says_what_each_operation_needs(
+    operation: tuple[str, str]
+) -> None:
+    scope = needed_scope(*operation)
+    described = OPERATIONS[operation]
+    if operation in OPEN:
+        assert scope is None
+        assert "security" not in described
+        assert not {"401", "403"} & described["responses"].keys()
+        return
+    assert scope in SCOPES
+    # The tests' own service takes requests without a key as well.
+    assert described["security"] == [{"apiKey": [scope]}, {}]
+    assert {"401", "403"} <= described["responses"].keys()
+
+
+def test_the_document_describes_how_a_key_is_sent() -> None:
+    (scheme,) = api.document["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
