@@ -26,7 +26,12 @@ def set_caller(request: HttpRequest, caller: Caller) -> None:
     request.META[_NAME] = caller
 
 
+def caller_of(request: HttpRequest) -> Caller:
+    """Return who sends a request."""
+    caller: Caller = request.META[_NAME]
+    return caller
+
+
 def account_of(request: HttpRequest) -> int:
     """Return the id of the account that a request belongs to."""
-    caller: Caller = request.META[_NAME]
-    return caller.account
+    return caller_of(request).account

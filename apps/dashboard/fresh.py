@@ -14,13 +14,13 @@ T = TypeVar("T")
 class Fresh(Generic[T]):
     """Makes a value for each account; it is used for `seconds`."""
 
-    def __init__(self, make: Callable[[str], T], seconds: float) -> None:
+    def __init__(self, make: Callable[[int], T], seconds: float) -> None:
         self._make = make
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._made: dict[str, tuple[float, T]] = {}
+        self._made: dict[int, tuple[float, T]] = {}
 
-    def __call__(self, account: str) -> T:
+    def __call__(self, account: int) -> T:
         """Return the value; raise what making it raises."""
         with self._lock:
             made_at, value = self._made.get(account, (None, None))

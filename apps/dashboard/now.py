@@ -55,7 +55,7 @@ def news(request: HttpRequest) -> HttpResponse:
     return HttpResponse(part.text, headers={"ETag": part.tag})
 
 
-def _part(account: str) -> Part:
+def _part(account: int) -> Part:
     health = readiness()
     if health.postgres == "away":
         raise StoreUnavailable

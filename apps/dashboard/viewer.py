@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
+from apps.core.callers import caller_of
+
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """The account whose timers are shown; `writes`: whether it may act."""
 
-    account: str
+    account: int
     writes: bool
 
 
 def viewer(request: HttpRequest) -> Viewer:
-    """Return who has sent a request. There is one account so far."""
-    return Viewer("default", writes=True)
+    """Return who has sent a request."""
+    caller = caller_of(request)
+    return Viewer(caller.account, "write" in caller.scopes)

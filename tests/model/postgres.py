@@ -124,11 +124,14 @@ class Postgres:
         return row is not None and bool(row[0])
 
     def begin(self) -> None:
-        """Start with empty tables, at the clock's beginning."""
-        self._main.execute(_EMPTY)
+        """Start at the clock's beginning."""
         self.written()
         self.set_clock("now", 0)
         self.set_clock("started", -3600)
+
+    def end(self) -> None:
+        """Forget everything: other tests use the tables in between."""
+        self._main.execute(_EMPTY)
 
     def set_clock(self, name: str, time: float) -> None:
         """Move the clock (`now`), or when Postgres `started`."""
@@ -182,12 +185,12 @@ def still_postgres() -> Iterator[Postgres]:
         first.execute(_SCHEMA)
         for connection in (first, *others):
             connection.execute(_SETTINGS)
+        first.execute(_EMPTY)
         *callers, watch = others
         postgres = Postgres(first, callers, watch)
         yield postgres
     # Other tests may have ended those sessions meanwhile.
     with _connect() as other:
-        other.execute(_EMPTY)
         other.execute("DROP SCHEMA still CASCADE")
 
 

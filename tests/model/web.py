@@ -16,7 +16,7 @@ import psycopg
 from apps.core.database import Connection
 from tests.model.keys import Keys
 from tests.model.life import must
-from tests.model.postgres import Cursor, Postgres
+from tests.model.postgres import Cursor, Postgres, Row
 from tests.model.requests import Request
 from tests.model.task import BLOCKED, Task
 from tests.model.worker import Worker
@@ -220,16 +220,31 @@ class Web:
             caller.has_news = False
         requests = [x.asked for x in callers if x.asked is not None]
         rows = self._postgres.rows()
-        lives = self._world.checker.lives
-        touched = set()
-        for timer_id in sorted(rows.keys() - lives.keys()):
-            for request in requests:
-                for item in request.items:
-                    if item.timer.id == timer_id:
-                        self.keys.stored(item, rows[timer_id], request)
-                        self._world.timers.append(timer_id)
-            must(timer_id in lives, "a timer that nobody asked for")
-            touched.add(timer_id)
+        touched = self._learn_timers(requests, rows)
+        touched += self._learn_events(requests)
+        for timer_id in touched:
+            self.keys.seen(rows[timer_id])
+
+    def _learn_timers(
+        self, requests: list[Request], rows: dict[UUID, Row]
+    ) -> list[UUID]:
+        """Follow the timers that are new, and return them."""
+        asked = {
+            item.timer.id: (item, request)
+            for request in requests
+            for item in request.items
+        }
+        new = sorted(rows.keys() - self._world.checker.lives.keys())
+        for timer_id in new:
+            must(timer_id in asked, "a timer that nobody asked for")
+            item, request = asked[timer_id]
+            self.keys.stored(item, rows[timer_id], request)
+        self._world.timers += new
+        return new
+
+    def _learn_events(self, requests: list[Request]) -> list[UUID]:
+        """Follow the changes that are new, and return their timers."""
+        changed = []
         for event in self._postgres.events():
             if event["id"] in self._known:
                 continue
@@ -239,9 +254,8 @@ class Web:
             self.keys.happened(event, could[0])
             if event["what"] == "replayed":
                 self._forget_late(event["timer_id"])
-            touched.add(event["timer_id"])
-        for timer_id in touched:
-            self.keys.seen(rows[timer_id])
+            changed.append(event["timer_id"])
+        return changed
 
     def _forget_late(self, timer_id: UUID) -> None:
         """Let no write arrive that is older than a replay."""

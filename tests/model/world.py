@@ -64,11 +64,12 @@ class World:
             self._stack.enter_context(mock.patch.object(module, name, value))
 
     def close(self) -> None:
-        """End all threads."""
+        """End all threads and forget the tables."""
         self.web.close()
         for worker in self.workers:
             self._kill(worker)
         self._stack.close()
+        self.postgres.end()
 
     # What the code under test sees.
 

@@ -131,11 +131,15 @@ def notes(directory: Path) -> list[list[str]]:
     ("args", "one_by_one"),
     [(["-m", "not load"], False), (["-m", "not chaos"], True)],
 )
-def test_the_last_line_counts_both_halves(
+def test_the_last_lines_count_both_halves_and_what_did_not_run(
     start: Start, tmp_path: Path, args: list[str], one_by_one: bool
 ) -> None:
-    status, lines = ended(start(SUITE, *args))
+    program = ("-c", WITHOUT_RABBITMQ)
+    running = start(SUITE, *args, program=program, RABBITMQ_URL="")
+    status, lines = ended(running)
     assert status == 0
+    assert lines[-2].startswith("3 broker tests did NOT run")
+    assert "brew install rabbitmq" in lines[-2]
     assert "=== 3 passed, 4 skipped in " in lines[-1]
     ran = notes(tmp_path)
     assert [kind for kind, _ in ran] == ["together"] * 5 + ["quiet"] * 2
@@ -147,7 +151,7 @@ def test_the_last_line_counts_both_halves(
     ("args", "status", "summary", "count"),
     [
         # A failure in one half does not keep the other from running,
-        (["-n", "1", "-k", "fails or measures"], 1, "1 failed, 2 passed", 3),
+        (["-n", "0", "-k", "fails or measures"], 1, "1 failed, 2 passed", 3),
         # unless that is wanted; 2 is how xdist says so.
         (["-n", "1", "-k", "fails or measures", "-x"], 2, "1 failed", 1),
         (["-k", "measures", "-n", "0"], 0, "2 passed", 2),
@@ -168,7 +172,7 @@ def test_arguments_hold_for_both_halves(
 
 
 def test_no_test_at_all_is_told_as_pytest_does(start: Start) -> None:
-    status, lines = ended(start(SUITE, "-n", "1", "-k", "nothing_is_named_so"))
+    status, lines = ended(start(SUITE, "-n", "0", "-k", "nothing_is_named_so"))
     assert status == 5
     assert "= no tests ran in " in lines[-1]
 
@@ -189,14 +193,6 @@ def test_a_stop_lets_tests_leave_what_they_started(
     status, _ = ended(process)
     assert status != 0
     assert (tmp_path / "left").exists()
-
-
-def test_the_last_line_but_one_counts_what_did_not_run(start: Start) -> None:
-    program = ("-c", WITHOUT_RABBITMQ)
-    _, lines = ended(start(SUITE, "-n", "1", program=program, RABBITMQ_URL=""))
-    assert lines[-2].startswith("3 broker tests did NOT run")
-    assert "brew install rabbitmq" in lines[-2]
-    assert "3 passed, 4 skipped" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ OPEN = {("GET", "/livez"), ("GET", "/readyz")}
     ("method", "path", "scope"),
     [
         ("GET", "/", "read"),
+        ("GET", "/dashboard/timers", "read"),
+        ("POST", "/dashboard/gave-up/replay", "write"),
+        ("GET", "/inbox/hello", "read"),
+        ("POST", "/inbox/hello/timer", "write"),
         ("GET", "/livez", None),
         ("GET", "/readyz", None),
         ("GET", "/api/docs", None),

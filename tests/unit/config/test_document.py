@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
@@ -9,23 +10,31 @@ import pytest
 
 from config.api import api
 
-DOCUMENT = json.loads(json.dumps(api.get_openapi_schema(path_prefix="")))
-OPERATIONS: dict[str, dict[str, Any]] = {
-    f"{method.upper()} {path}": operation
-    for path, operations in DOCUMENT["paths"].items()
-    for method, operation in operations.items()
-}
 ERROR = {"$ref": "#/components/schemas/ErrorOut"}
 
-every_operation = pytest.mark.parametrize(
-    "name", OPERATIONS, ids=lambda name: name.replace("/", "|")
-)
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the document, as JSON says it."""
+    found: dict[str, Any] = json.loads(
+        json.dumps(api.get_openapi_schema(path_prefix=""))
+    )
+    return found
+
+
+def operations() -> dict[str, dict[str, Any]]:
+    """Return each operation of the document by its method and path."""
+    return {
+        f"{method.upper()} {path}": operation
+        for path, operations in document()["paths"].items()
+        for method, operation in operations.items()
+    }
 
 
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part of the document, or what it refers to."""
     while "$ref" in part:
-        found = DOCUMENT
+        found = document()
         for name in part["$ref"].removeprefix("#/").split("/"):
             found = found[name]
         part = found
@@ -49,38 +58,42 @@ def contents(part: dict[str, Any]) -> list[dict[str, Any]]:
     return list(resolved(part).get("content", {}).values())
 
 
-@every_operation
-def test_it_says_what_it_does(name: str) -> None:
-    operation = OPERATIONS[name]
-    assert operation["summary"]
-    assert operation["description"].endswith(".")
-    assert operation["tags"]
+def test_each_says_what_it_does() -> None:
+    for name, operation in operations().items():
+        assert operation["summary"], name
+        assert operation["description"].endswith("."), name
+        assert operation["tags"], name
 
 
-@every_operation
-def test_its_parameters_are_described(name: str) -> None:
-    for parameter in OPERATIONS[name]["parameters"]:
-        assert parameter["description"], parameter["name"]
-        # These would be values with names; a schema's are a list.
-        assert "examples" not in parameter, parameter["name"]
-        # A header or a query can be left out, and can't be null.
-        assert {"type": "null"} not in parameter["schema"].get("anyOf", [])
+def test_parameters_are_described() -> None:
+    for name, operation in operations().items():
+        for parameter in operation["parameters"]:
+            where = f"{name}: {parameter['name']}"
+            assert parameter["description"], where
+            # These would be values with names; a schema's are a list.
+            assert "examples" not in parameter, where
+            # A header or a query can be left out, and can't be null.
+            kinds = parameter["schema"].get("anyOf", [])
+            assert {"type": "null"} not in kinds, where
 
 
-@every_operation
-def test_its_body_and_its_answers_have_examples(name: str) -> None:
-    operation = OPERATIONS[name]
-    for content in contents(operation.get("requestBody", {})):
-        assert examples([content, content["schema"]])
-    for status, answer in operation["responses"].items():
-        for content in contents(answer):
-            assert examples([content, content["schema"]]), status
+def test_bodies_and_answers_have_examples() -> None:
+    for name, operation in operations().items():
+        for content in contents(operation.get("requestBody", {})):
+            assert examples([content, content["schema"]]), name
+        for status, answer in operation["responses"].items():
+            for content in contents(answer):
+                found = examples([content, content["schema"]])
+                assert found, f"{name}: {status}"
 
 
-@every_operation
-def test_its_errors_are_documented(name: str) -> None:
+def test_errors_are_documented() -> None:
+    for name, operation in operations().items():
+        check_errors(name, operation)
+
+
+def check_errors(name: str, operation: dict[str, Any]) -> None:
     method, path = name.split()
-    operation = OPERATIONS[name]
     answers = operation["responses"]
 
     # Then it has those that come before any endpoint, and its own
@@ -95,16 +108,17 @@ def test_its_errors_are_documented(name: str) -> None:
         expected |= {"412"}
     if "{" in path and method != "PUT":
         expected |= {"404"}
-    assert expected <= answers.keys()
+    assert expected <= answers.keys(), name
 
     # And each one says what it means, and has the shape of every error
     for status, answer in answers.items():
         if status >= "400" and name != "GET /readyz":
-            assert resolved(answer)["description"].endswith(".")
-            assert [each["schema"] for each in contents(answer)] == [ERROR]
+            assert resolved(answer)["description"].endswith("."), name
+            found = [each["schema"] for each in contents(answer)]
+            assert found == [ERROR], f"{name}: {status}"
 
 
-def test_its_examples_are_valid() -> None:
+def test_examples_are_valid() -> None:
     def schemas(part: Any) -> Iterator[dict[str, Any]]:
         """Yield every schema that has an example."""
         children = part.values() if isinstance(part, dict) else part
@@ -114,10 +128,10 @@ def test_its_examples_are_valid() -> None:
             if isinstance(child, dict | list):
                 yield from schemas(child)
 
-    found = list(schemas(DOCUMENT["components"]["schemas"]))
+    found = list(schemas(document()["components"]["schemas"]))
     assert found
     for schema in found:
-        whole = {**schema, "components": DOCUMENT["components"]}
+        whole = {**schema, "components": document()["components"]}
         valid = jsonschema_rs.validator_for(whole, validate_formats=True)
         for example in [*schema.get("examples", []), schema.get("example")]:
             if example is not None:
@@ -125,13 +139,13 @@ def test_its_examples_are_valid() -> None:
 
 
 def test_operations_have_names_of_their_own() -> None:
-    names = [each["operationId"] for each in OPERATIONS.values()]
+    names = [each["operationId"] for each in operations().values()]
     assert len(set(names)) == len(names)
 
 
 def test_no_schema_is_unused() -> None:
-    text = json.dumps(DOCUMENT)
-    for name in DOCUMENT["components"]["schemas"]:
+    text = json.dumps(document())
+    for name in document()["components"]["schemas"]:
         assert f'"#/components/schemas/{name}"' in text
 
 
@@ -158,7 +172,7 @@ def test_the_schema_says_which_times_go_together(
 ) -> None:
     schema = {
         "$ref": f"#/components/schemas/{name}",
-        "components": DOCUMENT["components"],
+        "components": document()["components"],
     }
     body = {"url": "https://example.com/hook", **time}
     assert jsonschema_rs.is_valid(schema, body) == is_valid

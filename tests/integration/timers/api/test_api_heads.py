@@ -23,7 +23,7 @@ LONG = "a" * 9000
         ("/timer/01a20c15-7e56-7662-8999-262562c78578", 404),
         ("/timer", 405),
         ("/nothing", 404),
-        ("/", 302),
+        ("/", 200),
         ("/api/docs", 200),
         ("/api/openapi.json", 200),
         ("/static/ninja/swagger-ui-bundle.js", 200),
