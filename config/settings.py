@@ -131,7 +131,7 @@ WEBHOOK_USER_AGENT = f"timer-service/{VERSION}"
 
 # --- Metrics of workers and dispatchers; port 0: none --------------------
 METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
-METRICS_HOST = env.address("METRICS_HOST", "127.0.0.1")
+METRICS_ADDRESS = env.address("METRICS_ADDRESS", "127.0.0.1")
 
 # --- Inbox ---------------------------------------------------------------
 # The address under which workers reach web, whose inbox is on then.

@@ -69,7 +69,7 @@ class Part:
     def _run(self) -> None:
         while not self._ended.is_set():
             self._sample()
-            if self._port and listen(settings.METRICS_HOST, self._port):
+            if self._port and listen(settings.METRICS_ADDRESS, self._port):
                 self._port = 0
             self._ended.wait(INTERVAL)
 

@@ -1,8 +1,9 @@
 """Numbers that only Postgres has, for /metrics.
 
-They cost the same however many timers there are. Each is counted up to a
+They cost the same however many timers there are. Each kind is counted up to a
 bound, in the order of an index. Beyond the bound, the number of those that
-sleep is an estimate.
+sleep is an estimate. Ages are asked for first: they are quick, and alerts need
+them most when the counts take long.
 """
 
 import threading
@@ -17,9 +18,10 @@ from apps.core.database import list_pool
 from apps.core.outages import Outage, describe
 
 #: Timers that are counted one by one, at most.
-MOST = 50_000
-#: How long the numbers are told again, in seconds.
-KEPT = 10.0
+MOST = 10_000
+#: How long the numbers are told again, in seconds; and at least this many
+#: times as long as Postgres took for them.
+KEPT, _REST = 10.0, 20
 #: How long to wait for a connection, in seconds.
 _PATIENCE = 1.0
 
@@ -52,9 +54,22 @@ def _oldest(queued: str) -> str:
      ORDER BY next_at LIMIT 1)"""
 
 
-# Two halves, since each of the two partial indexes serves only one. The index
-# has had `reltuples` entries on `relpages` pages when it was last looked at.
-NUMBERS = f"""
+# Two halves, since each of the two partial indexes serves only one.
+AGES = f"""
+SELECT coalesce(extract(epoch FROM now() - least({_oldest("NULL")},
+                                                 {_oldest("NOT NULL")})), 0)
+           AS oldest_overdue,
+       (SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0)
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND backend_type = 'client backend') AS oldest_transaction,
+       (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid))
+        FROM pg_database WHERE datname = current_database()) AS oldest_row
+"""
+
+# The index had `reltuples` entries on `relpages` pages when it was last
+# looked at.
+COUNTS = f"""
 WITH counted AS MATERIALIZED (
     SELECT {_count("NULL", _FAR)} AS far
 ),
@@ -67,16 +82,7 @@ SELECT CASE WHEN counted.far < %(most)s THEN counted.far
             ELSE greatest(counted.far, (SELECT far FROM estimated))
        END AS sleeping,
        {_count("NULL", _NEAR)} + {_count("NOT NULL", _NEAR)} AS near,
-       {_count("NULL", _OVERDUE)} + {_count("NOT NULL", _OVERDUE)} AS overdue,
-       coalesce(extract(epoch FROM now() - least({_oldest("NULL")},
-                                                 {_oldest("NOT NULL")})), 0)
-           AS oldest_overdue,
-       (SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0)
-        FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()
-          AND backend_type = 'client backend') AS oldest_transaction,
-       (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid))
-        FROM pg_database WHERE datname = current_database()) AS oldest_row
+       {_count("NULL", _OVERDUE)} + {_count("NOT NULL", _OVERDUE)} AS overdue
 FROM counted
 """
 
@@ -111,14 +117,14 @@ _NAMES = {
 #: What is told besides: whether the others are known.
 _ANSWERS = (
     "timers_postgres_answers",
-    "1 if Postgres has answered the question for its numbers, else 0.",
+    "1 if Postgres has answered the question for these ages, else 0.",
 )
 
 
-def read() -> dict[str, float]:
+def read(query: str) -> dict[str, float]:
     """Ask Postgres; raise psycopg.Error."""
     with list_pool().connection(_PATIENCE) as connection:
-        cursor = connection.execute(NUMBERS, {"most": MOST})
+        cursor = connection.execute(query, {"most": MOST})
         row = cursor.fetchone()
         assert row is not None
         assert cursor.description is not None
@@ -135,28 +141,33 @@ class Stored(Collector):
     def __init__(self) -> None:
         self._asking = threading.Lock()
         self._numbers: dict[str, float] = {}
-        self._asked_at = float("-inf")
+        self._ask_at = float("-inf")
 
     def collect(self) -> Iterator[Metric]:
         """Yield the numbers that are known."""
         # One asks; others don't wait for that.
         if self._asking.acquire(blocking=False):
             try:
-                if time.monotonic() >= self._asked_at + KEPT:
+                began = time.monotonic()
+                if began >= self._ask_at:
                     self._ask()
-                    self._asked_at = time.monotonic()
+                    took = time.monotonic() - began
+                    self._ask_at = began + max(KEPT, _REST * took)
             finally:
                 self._asking.release()
         numbers = self._numbers
         for key, value in numbers.items():
             yield GaugeMetricFamily(*_NAMES[key], value)
-        yield GaugeMetricFamily(*_ANSWERS, 1 if numbers else 0)
+        answers = "oldest_overdue" in numbers
+        yield GaugeMetricFamily(*_ANSWERS, int(answers))
 
     def _ask(self) -> None:
-        self._numbers = {}
+        found: dict[str, float] = {}
         try:
-            self._numbers = read()
+            found |= read(AGES)
+            found |= read(COUNTS)
         except psycopg.Error as error:
             _UNREAD.failed(error=describe(error))
         else:
             _UNREAD.worked()
+        self._numbers = found

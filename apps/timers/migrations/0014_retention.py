@@ -10,6 +10,12 @@ class Migration(migrations.Migration):
     dependencies = [("timers", "0013_lists")]
 
     operations = [
+        # A mark needs room on its row's page to write no index. Pages that
+        # are full already stay so.
+        migrations.RunSQL(
+            "ALTER TABLE timer SET (fillfactor = 80)",
+            "ALTER TABLE timer RESET (fillfactor)",
+        ),
         AddIndexConcurrently(
             model_name="event",
             index=models.Index(

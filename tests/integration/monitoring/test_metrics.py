@@ -199,6 +199,7 @@ def test_web_processes_behind_one_port_give_one_sum(
 def fresh(db_pool: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Postgres be asked each time."""
     monkeypatch.setattr(stored, "KEPT", 0.0)
+    monkeypatch.setattr(stored, "_REST", 0)
 
 
 def told() -> Counter[str]:

@@ -186,8 +186,7 @@ def test_a_database_url_is_what_libpq_makes_of_it(
 
 @pytest.mark.parametrize(
     ("raw", "read"),
-    [("", "127.0.0.1"), (" 0.0.0.0 ", "0.0.0.0"), ("::", "::"),
-     ("0::1", "::1")],
+    [("", "127.0.0.1"), (" 0.0.0.0 ", "0.0.0.0"), ("::", "::")],
 )
 def test_an_address_to_listen_on(
     raw: str, read: str, monkeypatch: pytest.MonkeyPatch
