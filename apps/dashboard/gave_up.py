@@ -17,6 +17,8 @@ from apps.webhooks.target import host_of
 
 #: So many of the latest timers are looked at.
 MOST = 1_000
+#: Groups that are shown, the largest ones.
+_SHOWN = 50
 
 
 @dataclass
@@ -43,10 +45,12 @@ class Group:
 def gave_up(request: HttpRequest) -> HttpResponse:
     """Show the page."""
     timers, after = _latest()
+    groups = _groups(timers)
     return show(
         request,
         "dashboard/gave_up.html",
-        groups=_groups(timers),
+        groups=groups[:_SHOWN],
+        others=len(groups[_SHOWN:]),
         count=len(timers),
         has_more=after,
         done=_digits(request, "replayed"),

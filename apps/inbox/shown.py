@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from apps.inbox.answers import KINDS, TIMED
 from apps.inbox.signature import problem
@@ -32,6 +33,14 @@ class ShownCall:
     def webhook_id(self) -> str | None:
         """The timer's id."""
         return self.call.headers.get("webhook-id")
+
+    @property
+    def timer(self) -> UUID | None:
+        """The same, if it can be one."""
+        try:
+            return UUID(self.webhook_id)
+        except (TypeError, ValueError):
+            return None
 
     @property
     def attempt(self) -> str | None:

@@ -83,8 +83,12 @@ def test_enter_alone_cancels_nothing(browser: Browser, pages: Service) -> None:
 def test_an_open_page_says_that_the_server_is_gone(
     browser: Browser, pages: Service
 ) -> None:
-    page = open_page(browser, pages, "/")
+    page = new_page(browser)
+    page.clock.install()
+    page.goto(f"http://127.0.0.1:{pages.port}/")
     page.route("**/dashboard/now", lambda route: route.abort())
+    page.clock.fast_forward(5000)
     expect(page.get_by_text("The server does not answer")).to_be_visible()
     page.unroute("**/dashboard/now")
+    page.clock.fast_forward(5000)
     expect(page.get_by_text("The server does not answer")).to_be_hidden()

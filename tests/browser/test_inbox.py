@@ -107,6 +107,7 @@ def test_without_javascript_and_with_hostile_calls(
     # And a timer is set by the form
     page.get_by_label("in seconds").fill("0")
     page.get_by_role("button", name="Set a timer").click()
+    expect(page.get_by_text("is set")).to_be_visible()
     eventually(lambda: page.reload() and calls(page).count() == 2)
     body = calls(page).first.get_by_label("Body", exact=True).inner_text()
     assert json.loads(body)["type"] == "timer.expired"

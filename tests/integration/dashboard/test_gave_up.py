@@ -95,6 +95,16 @@ def test_only_the_latest_are_looked_at(
     assert "Of the latest" in text
 
 
+def test_only_the_largest_groups_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gave_up, "_SHOWN", 3)
+    some()
+    text = page()
+    assert len(groups(text)) == 3
+    assert "There is 1 smaller group." in text
+
+
 @pytest.mark.parametrize(
     ("found", "colour", "said"),
     [

@@ -20,6 +20,7 @@ from tests.support.postgres_switch import PostgresSwitch
 from tests.support.waiting import eventually
 
 BASE = "http://127.0.0.1:8000"
+TIMER = "01a21bd8-6054-705a-b288-d4e597a0b251"
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +33,8 @@ def call(
     **headers: Any,
 ) -> Any:
     client = Client(raise_request_exception=False)
-    return client.generic(
-        method, path, body, headers={"webhook-id": "w", **headers}
-    )
+    given = {"webhook-id": "w", **headers}
+    return client.generic(method, path, body, headers=given)
 
 
 def calls(name: str = "a", query: str = "") -> Any:
@@ -192,7 +192,7 @@ def test_pages_of_other_sites_set_nothing() -> None:
 def test_the_page_has_what_came_and_a_policy() -> None:
     assert "No call has come yet" in page()
     call(body=b'{"n": [1, 2]}', **{"X-Odd": "<b>'\""})
-    call(body=b"<script>\xd7\x90")
+    call(body=b"<script>\xd7\x90", **{"webhook-id": TIMER})
     answer = Client().get("/inbox/a")
     policy = answer["Content-Security-Policy"]
     assert "default-src 'self'" in policy
@@ -200,6 +200,8 @@ def test_the_page_has_what_came_and_a_policy() -> None:
     text = answer.content.decode()
     assert "&lt;b&gt;&#x27;&quot;" in text
     assert "&lt;script&gt;א" in text
+    assert f'href="/dashboard/timer/{TIMER}"' in text
+    assert text.count('href="/dashboard/timer/') == 1
     assert "<script>א" not in text
     assert "&quot;n&quot;: [\n    1,\n" in text
     assert text.index("&lt;script&gt;") < text.index("&quot;n&quot;")

@@ -39,8 +39,17 @@ writeAll();
 setInterval(() => document.hidden || writeAll(), 1000);
 document.addEventListener("htmx:afterSettle", writeAll);
 
+// A page that sends a form asks for no news, and takes none: to be loaded anew
+// by them would stop the form.
+let isLeaving = false;
+document.addEventListener("submit", () => { isLeaving = true; });
+window.addEventListener("pageshow", () => { isLeaving = false; });
+
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden) event.preventDefault();
+  if (document.hidden || isLeaving) event.preventDefault();
+});
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  if (isLeaving) event.preventDefault();
 });
 
 // A part that has not changed is answered by 304, and stays as it is.

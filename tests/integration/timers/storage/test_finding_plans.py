@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from apps.core.database import close_pool, connect, list_pool
-from apps.timers.storage import finding
+from apps.core.database import Connection, close_pool, connect, list_pool
+from apps.timers.storage import finding, overview
 from apps.timers.storage.records import STATUSES, TimerFilter
 
 COUNT = 100_000
@@ -131,9 +131,16 @@ def plan(of: TimerFilter) -> dict[str, Any]:
     """Run a list, and return what Postgres did and how long it took."""
     with list_pool().connection() as connection:
         query, values = finding.statement(connection, of, LIMIT + 1)
-        row = connection.execute(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values
-        ).fetchone()
+        return explained(connection, query, values)
+
+
+def explained(
+    connection: Connection, query: str, values: dict[str, Any]
+) -> dict[str, Any]:
+    """Run a query, and return what Postgres did and how long it took."""
+    row = connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values
+    ).fetchone()
     assert row is not None
     found: dict[str, Any] = row[0][0]
     return found
@@ -158,7 +165,7 @@ def scans(of: dict[str, Any]) -> tuple[set[str], float]:
 
 
 def test_a_list_reads_no_more_than_its_page(middle: UUID) -> None:
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for name, of in LISTS.items():
         for page in (
             of,
@@ -169,4 +176,13 @@ def test_a_list_reads_no_more_than_its_page(middle: UUID) -> None:
             kinds, read = scans(plan(page))
             if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
+    # And what the page Now reads costs as much as it shows and counts.
+    with list_pool().connection() as connection:
+        for query, values in (
+            (overview.NEXT, {"limit": 20}),
+            (overview.COUNTS, {"most": overview.MOST}),
+        ):
+            kinds, read = scans(explained(connection, query, values))
+            if any("Seq" in kind for kind in kinds) or read > MOST_READ:
+                wrong.append((query, values, kinds, read))
     assert not wrong
