@@ -52,7 +52,8 @@ class ApiKeys:
 def _is_webhook(request: HttpRequest) -> bool:
     """Tell whether an inbox is called as a receiver; a webhook has no key."""
     return bool(
-        "webhook-id" in request.headers and _INBOX.fullmatch(request.path_info)
+        "HTTP_WEBHOOK_ID" in request.META
+        and _INBOX.fullmatch(request.path_info)
     )
 
 

@@ -62,7 +62,7 @@ def stack(
 
 
 def put(keys: list[str], url: str) -> list[Stored]:
-    """Give keys new times in one transaction, and publish what needs it."""
+    """Give keys new times in one commit, and publish what needs it."""
     puts = []
     for key in keys:
         delay = timedelta(seconds=random.uniform(NEAREST, FARTHEST))
@@ -70,10 +70,10 @@ def put(keys: list[str], url: str) -> list[Stored]:
         named = NamedTimer(timer, key, takes_key=True)
         puts.append(by_key.Put(named, "extend"))
     done = by_key.put(puts)
-    publishing.publish([
+    publishing.publish_later(*(
         DueMessage(each.timer.id, each.publish_at)
         for each in done if each.publish_at is not None
-    ])
+    ))
     return done
 
 
