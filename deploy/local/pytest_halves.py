@@ -71,11 +71,16 @@ def pytest_ignore_collect(
 
 
 def _rank(item: pytest.Item) -> int:
-    """Put files that run processes first, and those that need none last."""
+    """Put the longest files first: the model's, then those with processes.
+
+    Those that need neither processes nor servers come last.
+    """
+    if "model" in item.path.parts:
+        return 0
     if "unit" in item.path.parts:
-        return 2
+        return 3
     runs_processes = item.path.name.startswith(("test_service", "test_deploy"))
-    return 0 if runs_processes else 1
+    return 1 if runs_processes else 2
 
 
 def _half_of(item: pytest.Item) -> str:

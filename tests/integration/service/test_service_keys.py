@@ -44,6 +44,7 @@ def test_a_revoked_key_is_refused_everywhere_within_two_seconds(
     # When it is revoked, just after each has looked it up
     until = time.monotonic() + verifying.LIFETIME
     while time.monotonic() < until:
+        time.sleep(0.05)
         assert [status(port) for port in ports] == [404] * 3
     service.manage("api_keys", "revoke", key.split("_")[1])
     revoked = time.monotonic()
@@ -51,7 +52,7 @@ def test_a_revoked_key_is_refused_everywhere_within_two_seconds(
     # Then all of them take it no more, after two seconds at most
     while time.monotonic() < revoked + verifying.LIFETIME:
         assert {status(port) for port in ports} <= {404, 401}
-        time.sleep(0.02)
+        time.sleep(0.05)
     assert [status(port) for port in ports] == [401] * 3
     assert service.request("GET", "/livez", port=ports[0])[0] == 200
 
