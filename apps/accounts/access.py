@@ -1,7 +1,9 @@
 """What each request needs, and the middleware that sees to it."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -70,8 +72,7 @@ def needed_scope(method: str, path: str) -> str | None:
 
 def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
     """Return why a request is refused; else note who sends it."""
-    kind, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-    key = key.strip() if kind.lower() == "bearer" else ""
+    key = _sent_key(request)
     if not settings.REQUIRE_API_KEY and not key.startswith(START):
         set_caller(request, _ANYBODY)
         return None
@@ -79,7 +80,7 @@ def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
         return _unauthorized(
             "This needs an API key, in a header such as"
             f" `Authorization: Bearer {START}…`.",
-            "Bearer",
+            _challenge(request, "Bearer"),
         )
     try:
         caller = caller_with(key)
@@ -89,7 +90,7 @@ def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
         return _unauthorized(
             "The API key is not valid: it is mistyped, was revoked, or has"
             " expired.",
-            'Bearer error="invalid_token"',
+            _challenge(request, 'Bearer error="invalid_token"'),
         )
     if scope not in caller.scopes:
         return error_response(
@@ -102,6 +103,27 @@ def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
         )
     set_caller(request, caller)
     return None
+
+
+def _sent_key(request: HttpRequest) -> str:
+    """Return the key that a request has, empty if it has none."""
+    kind, _, value = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if kind.lower() == "bearer":
+        return str(value.strip())
+    if kind.lower() == "basic":
+        with suppress(ValueError):
+            return b64decode(value, validate=True).decode().partition(":")[2]
+    return ""
+
+
+def _challenge(request: HttpRequest, bearer: str) -> str:
+    """Return what asks for a key. A browser has its user type it in.
+
+    To a browser the key is the password of RFC 7617; the name is ignored.
+    """
+    if "text/html" in request.META.get("HTTP_ACCEPT", ""):
+        return 'Basic realm="an API key, as the password", charset="UTF-8"'
+    return bearer
 
 
 def _unauthorized(detail: str, challenge: str) -> HttpResponse:

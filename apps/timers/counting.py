@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from apps.monitoring.metrics import catalogue
 from apps.timers.decisions import Decision
 from apps.timers.models import Outcome
-from apps.timers.storage.records import Attempt, Report
+from apps.timers.storage.claim_records import Report
+from apps.timers.storage.records import Attempt
 
 
 def decided(decision: Decision) -> None:

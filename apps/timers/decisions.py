@@ -13,13 +13,13 @@ from typing import Any
 from django.conf import settings
 
 from apps.timers.models import Outcome
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     Answered,
-    Attempt,
     Claim,
     Postponement,
     Report,
 )
+from apps.timers.storage.records import Attempt
 from apps.webhooks.client import FailureKind, Result, printable
 from apps.webhooks.destination import Deferral
 from apps.webhooks.retry import backoff, retry_after_seconds

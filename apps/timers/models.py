@@ -128,18 +128,15 @@ class Timer(models.Model):
         db_table = "timer"
         indexes = (
             models.Index(
-                "next_at",
-                name="timer_unqueued",
+                "next_at", name="timer_unqueued",
                 condition=_WAITING & Q(queued_at=None),
             ),
             models.Index(
-                "next_at",
-                name="timer_queued",
+                "next_at", name="timer_queued",
                 condition=_WAITING & Q(queued_at__isnull=False),
             ),
             models.Index(
-                "leased_until",
-                name="timer_leased",
+                "leased_until", name="timer_leased",
                 condition=Q(leased_until__isnull=False),
             ),
             # Empty, unless SQL by hand takes a claim's lease away.
@@ -299,9 +296,7 @@ class Event(models.Model):
             models.Index("timer_id", "id", name="event_timer"),
             # What was cancelled long ago, however late it was due.
             models.Index(
-                "at",
-                "timer_id",
-                name="event_cancelled",
+                "at", "timer_id", name="event_cancelled",
                 condition=Q(what="cancelled"),
             ),
         )

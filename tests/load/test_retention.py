@@ -21,7 +21,7 @@ from pytest_django import Settings
 from apps.core.database import connect, pool
 from apps.timers.scheduling import retention
 from apps.timers.storage import claiming, recording
-from apps.timers.storage.records import Claim, ClaimRequest, Mark
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
 from tests.load.bench.usage import cpu, tree
 from tests.support.rows import database_clock, new_timers, report
 

@@ -15,7 +15,7 @@ import pytest
 from apps.core import database
 from apps.core.database import close_pool, connect, pool
 from apps.timers.storage import claiming, queueing, recording, retention
-from apps.timers.storage.records import Claim, ClaimRequest, Mark
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
 from tests.support.rows import database_clock, new_timers, report
 
 pytestmark = [

@@ -10,14 +10,14 @@ from uuid import UUID
 
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.storage import claiming, taking_over
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     Claim,
     ClaimRequest,
     Mark,
-    NewTimer,
     Postponement,
     Report,
 )
+from apps.timers.storage.records import NewTimer
 from tests.model.attempts import check_attempts
 from tests.model.judging import failures_after
 from tests.model.life import TICK, Grant, Life, must

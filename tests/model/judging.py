@@ -4,7 +4,7 @@
 """
 
 from apps.timers.models import Outcome
-from apps.timers.storage.records import Postponement, Report
+from apps.timers.storage.claim_records import Postponement, Report
 from tests.model.life import TICK, Grant, Life, doubled, must
 from tests.model.postgres import maybe_seconds
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from apps.timers.storage.records import Attempt, NewTimer, Report
+from apps.timers.storage.claim_records import Report
+from apps.timers.storage.records import Attempt, NewTimer
 from apps.webhooks.client import Result
 from apps.webhooks.destination import Deferral
 from apps.webhooks.retry import RetryPolicy

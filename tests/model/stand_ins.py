@@ -25,7 +25,7 @@ from apps.timers.storage import (
     rows,
     taking_over,
 )
-from apps.timers.storage.records import Postponement, Report
+from apps.timers.storage.claim_records import Postponement, Report
 from apps.webhooks import retry
 from tests.model.checker import MOST_ATTEMPTS
 from tests.model.judging import PATIENCE, check_postponement, check_report

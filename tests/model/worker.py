@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from apps.timers.storage.records import ClockReading, Mark
+from apps.timers.storage.claim_records import Mark
+from apps.timers.storage.records import ClockReading
 from tests.model.task import Task
 
 

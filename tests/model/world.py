@@ -18,7 +18,8 @@ from apps.timers.firing import fire
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import claiming, creating, holding, recording
-from apps.timers.storage.records import Claim, ClockReading, Held, NewTimer
+from apps.timers.storage.claim_records import Claim, Held
+from apps.timers.storage.records import ClockReading, NewTimer
 from tests.model.checker import Checker
 from tests.model.life import must
 from tests.model.postgres import Postgres, moment, seconds

@@ -83,6 +83,5 @@ def _empty(names: list[str]) -> None:
         if cursor.fetchone()[0] > _SMALL:
             cursor.execute(f"TRUNCATE {tables}")
         else:
-            for name in names:
-                cursor.execute(f"DELETE FROM {name}")
+            cursor.execute(";".join(f"DELETE FROM {name}" for name in names))
         cursor.execute("DELETE FROM account WHERE id <> 1")

@@ -10,15 +10,13 @@ from psycopg.rows import dict_row
 from apps.core.database import connect, pool
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, creating, recording
-from apps.timers.storage.records import (
-    Attempt,
+from apps.timers.storage.claim_records import (
     Claim,
     ClaimRequest,
-    Definition,
-    NewTimer,
     Postponement,
     Report,
 )
+from apps.timers.storage.records import Attempt, Definition, NewTimer
 from tests.support.accounts import OWNER
 
 

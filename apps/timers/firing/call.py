@@ -12,7 +12,7 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import claims
 from apps.timers.storage import claiming
-from apps.timers.storage.records import Claim, Mark
+from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.client import (
     Abort,
     FailureKind,

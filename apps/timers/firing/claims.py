@@ -20,7 +20,7 @@ from apps.monitoring.metrics.catalogue import CLAIMS_LOST
 from apps.timers import counting, decisions
 from apps.timers.decisions import Decision
 from apps.timers.storage import claiming, recording
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     Claim,
     ClaimAnswer,
     ClaimRequest,

@@ -22,7 +22,8 @@ from apps.timers.firing import call, claims
 from apps.timers.scheduling import publishing
 from apps.timers.scheduling.holding import HOLD
 from apps.timers.storage import claiming
-from apps.timers.storage.records import Claim, DueMessage, Early, Held
+from apps.timers.storage.claim_records import Claim, Early, Held
+from apps.timers.storage.records import DueMessage
 from apps.webhooks.target import InvalidURL, parse_target
 
 #: Rungs that are missing or too short send many timers early, over and over.

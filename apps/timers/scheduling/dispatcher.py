@@ -19,8 +19,9 @@ from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
 from apps.timers.scheduling.steps import Steps, without_end
 from apps.timers.storage import queueing, recording, taking_over
+from apps.timers.storage.claim_records import Postponement, Report
 from apps.timers.storage.holding import Hold
-from apps.timers.storage.records import DueMessage, Postponement, Report
+from apps.timers.storage.records import DueMessage
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.outages import TROUBLES
 from apps.monitoring.metrics.catalogue import ENDED
 from apps.timers.models import Outcome
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     ClaimRequest,
     Mark,
     Postponement,

@@ -17,14 +17,14 @@ from apps.core.database import pool
 from apps.timers.models import Outcome
 from apps.timers.storage import holding, reading
 from apps.timers.storage.aside import each_for_itself, matched, set_aside
-from apps.timers.storage.queueing import unqueue
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     ClaimAnswer,
     ClaimRequest,
     Early,
     Held,
     Mark,
 )
+from apps.timers.storage.queueing import unqueue
 from apps.timers.storage.rows import named, read_clock
 
 #: How long before its time a timer may be claimed; the worker waits out

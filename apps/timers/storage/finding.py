@@ -13,11 +13,7 @@ from typing import Any, NamedTuple
 from apps.core.database import Connection, list_pool
 from apps.timers.storage import reading
 from apps.timers.storage.reading import STATUS
-from apps.timers.storage.records import (
-    STATUSES,
-    StoredTimer,
-    TimerFilter,
-)
+from apps.timers.storage.records import STATUSES, StoredTimer, TimerFilter
 
 #: A label that fewer timers have leads to them faster than their status does.
 MANY = 10_000

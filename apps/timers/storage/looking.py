@@ -5,11 +5,7 @@ from uuid import UUID
 
 from apps.core.database import pool
 from apps.timers.storage import reading
-from apps.timers.storage.records import (
-    Attempt,
-    Definition,
-    StoredTimer,
-)
+from apps.timers.storage.records import Attempt, Definition, StoredTimer
 from apps.timers.storage.rows import named
 
 GET = f"""

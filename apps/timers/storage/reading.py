@@ -19,13 +19,11 @@ from psycopg.types.json import JsonbLoader
 from apps.core.database import Connection
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import ROW_ERRORS
+from apps.timers.storage.claim_records import Answered, Claim, Early
 from apps.timers.storage.records import (
-    Answered,
     Attempt,
-    Claim,
     ClockReading,
     Definition,
-    Early,
     StoredTimer,
 )
 from apps.timers.storage.rows import Row, named

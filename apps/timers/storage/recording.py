@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import matched
-from apps.timers.storage.records import Postponement, Report
+from apps.timers.storage.claim_records import Postponement, Report
 
 # A late record also corrects what was assumed about its attempt.
 _KEEP_ATTEMPT = """

@@ -16,7 +16,8 @@ from apps.timers.storage.aside import (
     set_aside,
     skipped,
 )
-from apps.timers.storage.records import Answered, ClockReading
+from apps.timers.storage.claim_records import Answered
+from apps.timers.storage.records import ClockReading
 from apps.timers.storage.rows import Row, read_clock
 
 #: How often a claim that ended unsent is opened again. After that the timer

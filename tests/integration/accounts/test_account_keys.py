@@ -1,5 +1,6 @@
 """Requests with and without keys, within the process."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,6 +88,33 @@ def test_probes_and_documents_need_no_key(path: str) -> None:
 @pytest.mark.parametrize("path", ["/", "/timers/list", "/static", "/nothing"])
 def test_pages_need_a_key(path: str) -> None:
     refused(ask("GET", path), 401, "Bearer")
+
+
+def basic(text: str) -> str:
+    return f"Basic {b64encode(text.encode()).decode()}"
+
+
+def test_a_browser_asks_its_user_for_a_key() -> None:
+    html = {"accept": "text/html,*/*;q=0.8"}
+    challenge = 'Basic realm="an API key, as the password", charset="UTF-8"'
+    refused(ask("GET", "/", **html), 401, challenge)
+    wrong = ask("GET", "/", authorization=basic("me:x"), **html)
+    refused(wrong, 401, challenge)
+
+    key = key_of(account("reader"), ["read"])
+    page = ask("GET", "/dashboard/timers", authorization=basic(f"me:{key}"))
+    assert page.status_code == 200
+    answer = ask(
+        "POST", "/dashboard/gave-up/replay", authorization=basic(f":{key}")
+    )
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "text", ["Basic", "Basic é", "Basic ====", "Basic eA", "Basic gIA="]
+)
+def test_what_is_no_basic_authorization_is_no_key(text: str) -> None:
+    refused(ask("GET", "/", authorization=text), 401, "Bearer")
 
 
 def test_a_webhook_to_an_inbox_needs_no_key(settings: Settings) -> None:

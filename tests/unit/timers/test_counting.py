@@ -12,7 +12,8 @@ from apps.monitoring.metrics.exposition import counted
 from apps.timers import counting, decisions
 from apps.timers.decisions import Decision
 from apps.timers.models import Outcome
-from apps.timers.storage.records import Attempt, Report
+from apps.timers.storage.claim_records import Report
+from apps.timers.storage.records import Attempt
 from apps.webhooks.client import FailureKind
 from apps.webhooks.destination import Deferral
 from tests.support.metrics import parsed

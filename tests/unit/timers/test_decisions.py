@@ -10,12 +10,8 @@ from pytest_django import Settings
 
 from apps.timers import decisions
 from apps.timers.decisions import Decision
-from apps.timers.storage.records import (
-    Claim,
-    ClockReading,
-    Postponement,
-    Report,
-)
+from apps.timers.storage.claim_records import Claim, Postponement, Report
+from apps.timers.storage.records import ClockReading
 from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest

@@ -8,7 +8,7 @@ import pytest
 from apps.timers import decisions
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, recording, taking_over
-from apps.timers.storage.records import Mark
+from apps.timers.storage.claim_records import Mark
 from tests.support.explained import comes, explained, happened, summary
 from tests.support.rows import (
     change,

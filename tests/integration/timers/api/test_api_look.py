@@ -16,7 +16,7 @@ from apps.core import database
 from apps.timers import services
 from apps.timers.models import Outcome
 from apps.timers.storage import changing, claiming, recording
-from apps.timers.storage.records import Mark
+from apps.timers.storage.claim_records import Mark
 from tests.support.accounts import OWNER
 from tests.support.ports import free_port
 from tests.support.rows import (

@@ -12,7 +12,7 @@ import pytest
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import changing, claiming, recording, taking_over
-from apps.timers.storage.records import Claim, Mark
+from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.retry import RetryPolicy
 from tests.support.accounts import OWNER
 from tests.support.receiver import (

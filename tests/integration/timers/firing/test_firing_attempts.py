@@ -11,7 +11,7 @@ from pytest_django import Settings
 from apps.timers.firing import call, fire
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, recording, taking_over
-from apps.timers.storage.records import Claim, Mark
+from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy

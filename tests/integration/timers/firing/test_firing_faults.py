@@ -13,7 +13,7 @@ from apps.timers.firing import claims, fire
 from apps.timers.firing.call import Call
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import claiming, recording, taking_over
-from apps.timers.storage.records import Mark, Report
+from apps.timers.storage.claim_records import Mark, Report
 from apps.webhooks.retry import RetryPolicy
 from tests.support.poison import POISONS
 from tests.support.receiver import Receiver, answering, scripted

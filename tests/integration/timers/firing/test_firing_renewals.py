@@ -13,7 +13,7 @@ from apps.core.batching import GroupCommit
 from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.storage import claiming
-from apps.timers.storage.records import ClaimRequest
+from apps.timers.storage.claim_records import ClaimRequest
 from apps.webhooks.client import WebhookClient, from_settings
 from tests.integration.webhooks.conftest import make_certificate
 from tests.support.postgres_switch import PostgresSwitch

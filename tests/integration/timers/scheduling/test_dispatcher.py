@@ -23,7 +23,8 @@ from apps.timers.management.commands.dispatch_timers import _run
 from apps.timers.scheduling import dispatcher, publishing
 from apps.timers.scheduling.dispatcher import Pass
 from apps.timers.storage import claiming, queueing, taking_over
-from apps.timers.storage.records import Definition, DueMessage, Mark
+from apps.timers.storage.claim_records import Mark
+from apps.timers.storage.records import Definition, DueMessage
 from tests.support.accounts import OWNER
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch

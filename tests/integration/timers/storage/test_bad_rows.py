@@ -23,7 +23,8 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
-from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
+from apps.timers.storage.records import TimerFilter
 from tests.support.accounts import OWNER
 from tests.support.poison import POISONS, seal
 from tests.support.rows import (

@@ -17,7 +17,7 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     Claim,
     ClaimAnswer,
     ClaimRequest,

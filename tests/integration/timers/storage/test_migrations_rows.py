@@ -17,7 +17,8 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
-from apps.timers.storage.records import Claim, TimerFilter
+from apps.timers.storage.claim_records import Claim
+from apps.timers.storage.records import TimerFilter
 from tests.support.accounts import OWNER
 from tests.support.databases import scratch_database
 from tests.support.rows import claimed, report

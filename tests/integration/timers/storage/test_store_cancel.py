@@ -9,7 +9,7 @@ import pytest
 
 from apps.timers.firing import fire
 from apps.timers.storage import changing, claiming, queueing, recording
-from apps.timers.storage.records import Claim, ClaimRequest
+from apps.timers.storage.claim_records import Claim, ClaimRequest
 from tests.support.accounts import OWNER
 from tests.support.receiver import Receiver
 from tests.support.rows import (

@@ -14,7 +14,7 @@ import pytest
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, queueing, recording, taking_over
-from apps.timers.storage.records import (
+from apps.timers.storage.claim_records import (
     Claim,
     ClaimAnswer,
     ClaimRequest,

@@ -22,15 +22,12 @@ from apps.timers.storage import (
     retention,
     taking_over,
 )
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark, Report
 from apps.timers.storage.records import (
     Change,
-    Claim,
-    ClaimRequest,
     Definition,
-    Mark,
     NamedTimer,
     NewTimer,
-    Report,
     TimerFilter,
 )
 from tests.support.accounts import OWNER

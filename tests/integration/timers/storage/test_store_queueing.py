@@ -22,12 +22,11 @@ from apps.timers.storage import (
     rows,
     taking_over,
 )
+from apps.timers.storage.claim_records import Claim, Mark
 from apps.timers.storage.records import (
-    Claim,
     ClockReading,
     Definition,
     DueMessage,
-    Mark,
     NewTimer,
 )
 from tests.support.accounts import OWNER

@@ -17,7 +17,8 @@ from apps.timers.storage import (
     queueing,
     recording,
 )
-from apps.timers.storage.records import Claim, ClaimRequest, Mark, TimerFilter
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
+from apps.timers.storage.records import TimerFilter
 from apps.webhooks.retry import RetryPolicy
 from tests.support.accounts import OWNER
 from tests.support.rows import (

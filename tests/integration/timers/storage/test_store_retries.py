@@ -9,7 +9,7 @@ import pytest
 
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, queueing, recording, taking_over
-from apps.timers.storage.records import Claim, ClaimRequest, Early
+from apps.timers.storage.claim_records import Claim, ClaimRequest, Early
 from tests.support.rows import (
     change,
     claimed,

@@ -14,7 +14,7 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
-from apps.timers.storage.records import ClaimRequest, Mark
+from apps.timers.storage.claim_records import ClaimRequest, Mark
 from tests.support.poison import (
     STUCK_CLAIMS,
     STUCK_WAITING,

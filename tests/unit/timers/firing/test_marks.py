@@ -7,7 +7,7 @@ import pytest
 
 from apps.timers.firing import claims
 from apps.timers.storage import claiming
-from apps.timers.storage.records import Mark
+from apps.timers.storage.claim_records import Mark
 from tests.support.waiting import eventually
 
 

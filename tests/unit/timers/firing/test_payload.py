@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from apps.timers.firing.call import compose
-from apps.timers.storage.records import Claim, ClockReading
+from apps.timers.storage.claim_records import Claim
+from apps.timers.storage.records import ClockReading
 from apps.webhooks.request import WebhookRequest
 
 DUE = datetime(2026, 3, 1, tzinfo=UTC)
