@@ -10,6 +10,7 @@ from pytest_django import Settings
 
 from apps.monitoring.metrics import process
 from apps.monitoring.metrics.numbers import Numbers
+from tests.support.loopback import needs_ipv6
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -38,7 +39,9 @@ def read(host: str, port: int) -> str:
         return str(found.read().decode())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)]
+)
 def test_it_answers_with_the_numbers(host: str, listen: Listen) -> None:
     port = listen(host)
 
