@@ -157,7 +157,7 @@ def test_all_keys_that_are_not_valid_are_refused_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "Bearer", "Bearer ", "Basic dDp0", "tsk_1", "Bearertsk_1"]
+    "value", ["", "Bearer", "Bearer ", "Digest dDp0", "tsk_1", "Bearertsk_1"]
 )
 def test_what_is_no_bearer_is_no_key(value: str) -> None:
     refused(ask("GET", "/timers", authorization=value), 401, "Bearer")
