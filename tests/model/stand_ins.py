@@ -14,6 +14,7 @@ from apps.timers.storage import (
     aside,
     by_key,
     changing,
+    claim_records,
     claiming,
     creating,
     holding,
@@ -21,7 +22,6 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
-    records,
     rows,
     taking_over,
 )
@@ -90,7 +90,8 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
         yield module, "pool", lambda: pool_here(world.postgres)
     clock = SimpleNamespace(monotonic=world.monotonic, sleep=sleep)
     for module in (
-        fire, call, claims, records, publishing, creating, rows, taking_over,
+        fire, call, claims, claim_records, publishing, creating, rows,
+        taking_over,
     ):
         yield module, "time", clock
     for module in (
