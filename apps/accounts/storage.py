@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from apps.accounts.keys import KeyParts
 from apps.core.database import Connection, pool
+from apps.core.rows import named
 
 Record = TypeVar("Record")
 
@@ -183,6 +184,4 @@ def _read(
     connection: Connection, kind: type[Record], query: str, **values: Any
 ) -> list[Record]:
     """Return a query's rows; its columns are named as the record's fields."""
-    cursor = connection.execute(query, values)
-    names = [column.name for column in cursor.description or ()]
-    return [kind(**dict(zip(names, row, strict=True))) for row in cursor]
+    return [kind(**row) for row in named(connection.execute(query, values))]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.core.database import pool
-from apps.timers.storage.rows import named
+from apps.core.rows import named
 
 #: How many calls of an inbox are kept, and for how long; and how many of all
 #: inboxes together.

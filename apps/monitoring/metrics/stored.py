@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from apps.core.database import list_pool
 from apps.core.outages import Outage, describe
+from apps.core.rows import named
 
 #: Timers that are counted one by one, at most.
 MOST = 10_000
@@ -114,7 +115,7 @@ _NAMES = {
         " billion.",
     ),
 }
-#: What is told besides: whether the others are known.
+#: One more gauge: whether the ages are known.
 _ANSWERS = (
     "timers_postgres_answers",
     "1 if Postgres has answered the question for these ages, else 0.",
@@ -124,12 +125,8 @@ _ANSWERS = (
 def read(query: str) -> dict[str, float]:
     """Ask Postgres; raise psycopg.Error."""
     with list_pool().connection(_PATIENCE) as connection:
-        cursor = connection.execute(query, {"most": MOST})
-        row = cursor.fetchone()
-        assert row is not None
-        assert cursor.description is not None
-        names = [column.name for column in cursor.description]
-    return dict(zip(names, map(float, row), strict=True))
+        (row,) = named(connection.execute(query, {"most": MOST}))
+    return {name: float(value) for name, value in row.items()}
 
 
 class Stored(Collector):

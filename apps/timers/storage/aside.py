@@ -16,6 +16,7 @@ import psycopg
 
 from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.outages import TROUBLES
+from apps.core.rows import Row, named
 from apps.monitoring.metrics.catalogue import ENDED
 from apps.timers.models import Outcome
 from apps.timers.storage.claim_records import (
@@ -24,7 +25,6 @@ from apps.timers.storage.claim_records import (
     Postponement,
     Report,
 )
-from apps.timers.storage.rows import Row, named
 from apps.webhooks.client import printable
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 from apps.core.database import Connection, pool
+from apps.core.rows import Row, named
 from apps.timers.storage import changing, naming, reading
 from apps.timers.storage.records import (
     Change,
@@ -13,7 +14,7 @@ from apps.timers.storage.records import (
     NamedTimer,
     Stored,
 )
-from apps.timers.storage.rows import Row, named, read_clock
+from apps.timers.storage.rows import read_clock
 
 #: What becomes of a timer that has the key and waits.
 IfExists = Literal["replace", "keep", "extend"]

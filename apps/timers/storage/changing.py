@@ -7,6 +7,7 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.core.database import Connection, pool
+from apps.core.rows import Row, named
 from apps.timers.storage import reading
 from apps.timers.storage.aside import (
     each_for_itself,
@@ -18,7 +19,7 @@ from apps.timers.storage.creating import definitions
 from apps.timers.storage.naming import rounds
 from apps.timers.storage.queueing import CHANNEL, HORIZON
 from apps.timers.storage.records import Change, ClockReading, Stored
-from apps.timers.storage.rows import Row, named, read_clock
+from apps.timers.storage.rows import read_clock
 
 #: A timer with this many attempts is not replayed. Replays in a loop would
 #: call its receiver for ever.

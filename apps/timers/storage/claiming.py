@@ -14,6 +14,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from apps.core.database import pool
+from apps.core.rows import named
 from apps.timers.models import Outcome
 from apps.timers.storage import holding, reading
 from apps.timers.storage.aside import each_for_itself, matched, set_aside
@@ -25,7 +26,7 @@ from apps.timers.storage.claim_records import (
     Mark,
 )
 from apps.timers.storage.queueing import unqueue
-from apps.timers.storage.rows import named, read_clock
+from apps.timers.storage.rows import read_clock
 
 #: How long before its time a timer may be claimed; the worker waits out
 #: the rest, so that the claim's own commit does not make the call late.

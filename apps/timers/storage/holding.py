@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from apps.core.database import Connection, connect, pool
+from apps.core.rows import named
 from apps.timers.storage.queueing import CHANNEL
-from apps.timers.storage.rows import named
 
 #: How long a hold waits for claims that began before it, in seconds. Those of
 #: workers take 5 s at most.

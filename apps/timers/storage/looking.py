@@ -4,9 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from apps.core.database import pool
+from apps.core.rows import named
 from apps.timers.storage import reading
 from apps.timers.storage.records import Attempt, Definition, StoredTimer
-from apps.timers.storage.rows import named
 
 GET = f"""
 SELECT {reading.SHOWN} FROM timer

@@ -17,6 +17,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from apps.core.database import Connection, pool
+from apps.core.rows import Row, named
 from apps.timers.storage import reading
 from apps.timers.storage.creating import NEW, columns
 from apps.timers.storage.queueing import CHANNEL
@@ -29,7 +30,7 @@ from apps.timers.storage.records import (
     Repeated,
     Stored,
 )
-from apps.timers.storage.rows import Row, named, read_clock
+from apps.timers.storage.rows import read_clock
 
 Item = TypeVar("Item")
 

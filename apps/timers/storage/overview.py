@@ -7,10 +7,10 @@ many timers there are.
 from dataclasses import dataclass
 
 from apps.core.database import Connection
+from apps.core.rows import named
 from apps.timers.models import GAVE_UP
 from apps.timers.storage import finding, reading
 from apps.timers.storage.records import StoredTimer, TimerFilter
-from apps.timers.storage.rows import named
 
 #: Beyond this many, timers are not counted.
 MOST = 1_000

@@ -17,6 +17,7 @@ from psycopg.types.datetime import IntervalLoader, TimestamptzLoader
 from psycopg.types.json import JsonbLoader
 
 from apps.core.database import Connection
+from apps.core.rows import Row, named
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import ROW_ERRORS
 from apps.timers.storage.claim_records import Answered, Claim, Early
@@ -26,7 +27,6 @@ from apps.timers.storage.records import (
     Definition,
     StoredTimer,
 )
-from apps.timers.storage.rows import Row, named
 from apps.webhooks.request import METHODS, WebhookRequest
 from apps.webhooks.retry import RetryPolicy
 

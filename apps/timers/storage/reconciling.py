@@ -11,8 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from apps.core.database import connect, pool
+from apps.core.rows import named
 from apps.timers.storage.aside import each_for_itself, reason, skipped
-from apps.timers.storage.rows import named
 
 # A claim whose worker died after the answer ends as the answer says, unless
 # that leads to a retry.

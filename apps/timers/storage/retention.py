@@ -16,12 +16,12 @@ from typing import Any
 from uuid import UUID
 
 from apps.core.database import pool
+from apps.core.rows import Row, named
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import each_for_itself, reason, skipped
 from apps.timers.storage.changing import LOCK_KEYS
 from apps.timers.storage.naming import REMEMBERED
 from apps.timers.storage.reading import STATUS
-from apps.timers.storage.rows import Row, named
 
 #: How many timers one batch looks at.
 BATCH = 500

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from apps.core.database import STALL, pool
+from apps.core.rows import Row
 from apps.timers.models import Outcome
 from apps.timers.storage import claiming, reading
 from apps.timers.storage.aside import (
@@ -18,7 +19,7 @@ from apps.timers.storage.aside import (
 )
 from apps.timers.storage.claim_records import Answered
 from apps.timers.storage.records import ClockReading
-from apps.timers.storage.rows import Row, read_clock
+from apps.timers.storage.rows import read_clock
 
 #: How often a claim that ended unsent is opened again. After that the timer
 #: itself may be what kills its workers.
