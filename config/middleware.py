@@ -14,7 +14,8 @@ from config.request_id import CURRENT, chosen
 
 logger = logging.getLogger(__name__)
 
-#: Who asks for these uses the addresses of single processes.
+#: Monitoring asks each process for these, by its address. So they are
+#: answered with any Host header.
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 #: Methods that change nothing (RFC 9110, section 9.2.1).
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

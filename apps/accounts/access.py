@@ -25,7 +25,7 @@ _OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-#: Who sends a request without a key, where none is needed.
+#: The caller of a request without a key, where keys are not required.
 _ANYBODY = Caller(DEFAULT_ACCOUNT, None, frozenset(SCOPES))
 
 

@@ -1,4 +1,4 @@
-"""Who sends a request."""
+"""The caller of a request: an account, and what it may do."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Who looks at a page, and what that person may do."""
+"""The viewer of a page, and what the viewer may do."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,10 @@ from apps.core.callers import caller_of
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The account whose timers are shown; `writes`: whether it may act."""
+    """The account whose timers are shown.
+
+    writes  whether pages offer actions; `accounts.access` refuses them
+    """
 
     account: int
     writes: bool

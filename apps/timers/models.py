@@ -294,7 +294,7 @@ class Event(models.Model):
         db_table = "event"
         indexes = (
             models.Index("timer_id", "id", name="event_timer"),
-            # What was cancelled long ago, however late it was due.
+            # Retention finds timers by it that were cancelled long ago.
             models.Index(
                 "at", "timer_id", name="event_cancelled",
                 condition=Q(what="cancelled"),

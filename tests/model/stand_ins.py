@@ -127,7 +127,7 @@ def _workers_writes(world: "World") -> Iterator[Replacement]:
     for name in ("_claims", "_renewals"):
         submit = partial(_submit, world, name)
         yield claims, name, SimpleNamespace(submit=submit)
-    # Whoever adds something writes it, if nobody else does.
+    # In the model, the thread that adds something also writes it.
     yield claims, "_records", _Each(claims._record)
     yield claims, "_postponements", _Each(claims._postpone)
     yield claims, "recording", SimpleNamespace(

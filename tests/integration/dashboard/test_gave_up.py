@@ -9,7 +9,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from apps.dashboard import gave_up
-from apps.dashboard.health import Health, health, words
+from apps.dashboard.health import Health, _fresh, words
 from apps.monitoring.api import Readiness
 from apps.timers.models import Timer
 from tests.support.rows import change, new_timer
@@ -20,7 +20,7 @@ PATH = "/dashboard/gave-up"
 @pytest.fixture(autouse=True)
 def _standalone(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
-    health.forget()
+    _fresh.forget()
 
 
 def fail(host: str, seconds: float, outcome: str, **columns: str) -> None:

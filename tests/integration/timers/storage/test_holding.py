@@ -207,7 +207,7 @@ def test_what_a_dead_worker_held_is_opened_and_not_claimed() -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_what_a_dead_worker_could_retry_keeps_its_time() -> None:
-    """So that `reconciling` finds it, if it comes from a backup."""
+    """`reconciling` finds timers of a backup by that time."""
     policy = RetryPolicy(3, 1, 60, unanswered=False)
     once, retried = new_timer(-1), new_timer(-1, retry=policy)
     for timer_id in once, retried:
