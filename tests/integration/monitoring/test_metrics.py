@@ -197,7 +197,8 @@ def test_web_processes_behind_one_port_give_one_sum(
 
 @pytest.fixture
 def fresh(db_pool: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Postgres be asked each time."""
+    """Let Postgres be asked each time, also if another test has just asked."""
+    exposition.all_numbers.forget()
     monkeypatch.setattr(stored, "KEPT", 0.0)
     monkeypatch.setattr(stored, "_REST", 0)
 
