@@ -242,8 +242,10 @@ def test_without_timers_there_is_nothing_overdue() -> None:
 def test_beyond_a_bound_those_that_sleep_are_estimated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given more timers than are counted
+    # Given more timers than are counted, in a table of which nothing is known
     monkeypatch.setattr(stored, "MOST", 10)
+    with connect() as connection:
+        connection.execute("TRUNCATE timer")
     fill(3000, "due_at = now(); next_at = now() + interval '1 h'")
     new_timers(20, -5)
 
