@@ -27,6 +27,9 @@ API_ADDRESS = env.address("API_ADDRESS", "::")
 REQUIRE_API_KEY = env.flag(
     "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
 )
+# How many proxies stand between clients and web. Each one adds the address of
+# who asks it to X-Forwarded-For.
+PROXIES = env.whole("PROXIES", 0, least=0, most=9)
 
 INSTALLED_APPS = [
     "django.contrib.staticfiles",

@@ -11,7 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.keys import START
 from apps.accounts.verifying import Unavailable, caller_with
 from apps.core.answers import error_response
-from apps.core.callers import DEFAULT_ACCOUNT, Caller, set_caller
+from apps.core.callers import (
+    DEFAULT_ACCOUNT,
+    SAFE_METHODS,
+    Caller,
+    set_caller,
+)
 
 #: What a key may do.
 SCOPES = {
@@ -24,7 +29,6 @@ SCOPES = {
 _OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
 _INBOX = re.compile(r"/inbox/[^/]+")
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: The caller of a request without a key, where keys are not required.
 _ANYBODY = Caller(DEFAULT_ACCOUNT, None, frozenset(SCOPES))
 
@@ -67,7 +71,7 @@ def needed_scope(method: str, path: str) -> str | None:
         return "admin"
     if path == "/metrics":
         return "metrics"
-    return "read" if method in _SAFE else "write"
+    return "read" if method in SAFE_METHODS else "write"
 
 
 def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
 from apps.core.outages import POSTGRES
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.changes import RequestKeyReused
@@ -55,14 +57,19 @@ def create_chunk(
     return text
 
 
-def cancel(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Cancel an account's waiting timers; return which were cancelled.
+def cancel(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
+    """Cancel waiting timers of the author's account; return which were.
+
+    `found_by` is what they were found by, for the log.
 
     These are never called from now on. Those that were cancelled before are
     not among them. Raises StoreUnavailable.
     """
     with reaching_postgres():
-        cancelled = changing.cancel_many(account, timer_ids)
+        cancelled = changing.cancel_many(
+            by.account, timer_ids,
+            LoggedChange(by, "cancel", f"timers by {found_by}"),
+        )
     ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled

@@ -10,6 +10,8 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy
 from apps.core.outages import POSTGRES
@@ -229,20 +231,24 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
     return NotGivenUp()
 
 
-def replay_timers(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def replay_timers(
+    by: Author, timer_ids: Sequence[UUID], found_by: str
+) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Those that were tried too often are among the others. Raises
-    StoreUnavailable.
+    They are of the author's account. Those that were tried too often are
+    among the others. `found_by` says for the log what they were found by.
+    Raises StoreUnavailable.
     """
+    logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
-        replayed = changing.replay(account, timer_ids)
+        replayed = changing.replay(by.account, timer_ids, logged)
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
 def replay_failed(
-    account: int, of: TimerFilter, limit: int
+    by: Author, of: TimerFilter, limit: int, found_by: str
 ) -> tuple[int, UUID | None]:
     """Replay the first timers of a set that gave up, up to `limit`.
 
@@ -250,6 +256,6 @@ def replay_failed(
     that gave up once more meanwhile come before that id, so they are not in
     the way. Raises UnknownPlace, ListTooSlow or StoreUnavailable.
     """
-    found, after = find_timers(account, of, limit)
-    others = replay_timers(account, [timer.id for timer in found])
+    found, after = find_timers(by.account, of, limit)
+    others = replay_timers(by, [timer.id for timer in found], found_by)
     return len(found) - len(others), after

@@ -1,11 +1,13 @@
 """What callers do with a timer: they change, move, cancel or replay it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from uuid import UUID
 
 from django.conf import settings
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
@@ -280,14 +282,18 @@ def cancel(account: int, timer_id: UUID, version: int | None = None) -> bool:
         return bool(_cancel(account, [timer_id], version))
 
 
-def cancel_many(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+def cancel_many(
+    account: int,
+    timer_ids: Sequence[UUID],
+    logged: LoggedChange | None = None,
+) -> set[UUID]:
     """Cancel an account's timers that wait; return which were cancelled.
 
-    They are cancelled 500 in a commit. A row that can't be written stays as
-    it is.
+    They are cancelled, and that is logged, 500 in a commit. A row that can't
+    be written stays as it is.
     """
     cancelled: set[UUID] = set()
-    cancel = partial(_cancel, account)
+    cancel = partial(_cancel, account, logged=logged)
     for first in range(0, len(timer_ids), _GROUP):
         group = timer_ids[first:first + _GROUP]
         cancelled.update(each_for_itself(cancel, group, _skip))
@@ -295,13 +301,21 @@ def cancel_many(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
 
 
 def _cancel(
-    account: int, timer_ids: Sequence[UUID], version: int | None = None
+    account: int,
+    timer_ids: Sequence[UUID],
+    version: int | None = None,
+    logged: LoggedChange | None = None,
 ) -> list[UUID]:
     values = {
         "account": account, "ids": list(timer_ids), "version": version,
     }
-    with pool().connection() as connection:
+    with (
+        pool().connection() as connection,
+        connection.transaction() if logged else nullcontext(),
+    ):
         rows = connection.execute(CANCEL, values).fetchall()
+        if rows and logged:
+            logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
 
 
@@ -310,14 +324,19 @@ def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
     return []
 
 
-def replay(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+def replay(
+    account: int,
+    timer_ids: Sequence[UUID],
+    logged: LoggedChange | None = None,
+) -> set[UUID]:
     """Open again an account's timers that gave up, due now; return which.
 
     If two calls replay a timer at the same time, one of them gets it. A timer
     with MOST_ATTEMPTS attempts stays as it is, and so does one whose row can't
     be written.
     """
-    return set(each_for_itself(partial(_replay, account), timer_ids, _skip))
+    replay = partial(_replay, account, logged=logged)
+    return set(each_for_itself(replay, timer_ids, _skip))
 
 
 def replay_one(account: int, timer_id: UUID) -> bool:
@@ -329,11 +348,17 @@ def replay_one(account: int, timer_id: UUID) -> bool:
         return bool(_replay(account, [timer_id]))
 
 
-def _replay(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def _replay(
+    account: int,
+    timer_ids: Sequence[UUID],
+    logged: LoggedChange | None = None,
+) -> list[UUID]:
     values = {
         "account": account, "ids": list(timer_ids), "most": MOST_ATTEMPTS,
     }
     with pool().connection() as connection, connection.transaction():
         connection.execute(LOCK_KEYS, values)
         rows = connection.execute(REPLAY, values).fetchall()
+        if rows and logged:
+            logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
