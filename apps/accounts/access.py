@@ -22,12 +22,13 @@ from apps.core.callers import (
 SCOPES = {
     "read": "look at timers and list them",
     "write": "set, change, fire, cancel and replay timers",
-    "admin": "manage the account's keys",
+    "admin": "manage the account's keys, and read its log",
     "metrics": "read the service's metrics",
 }
 
 _OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
+_KEYS_PAGE = "/dashboard/keys/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 #: The caller of a request without a key, where keys are not required.
 _ANYBODY = Caller(DEFAULT_ACCOUNT, None, frozenset(SCOPES))
@@ -71,7 +72,9 @@ def needed_scope(method: str, path: str) -> str | None:
         return "admin"
     if path == "/metrics":
         return "metrics"
-    return "read" if method in SAFE_METHODS else "write"
+    if method in SAFE_METHODS:
+        return "read"
+    return "admin" if path.startswith(_KEYS_PAGE) else "write"
 
 
 def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:

@@ -76,12 +76,15 @@ def _given(query: QueryDict) -> dict[str, Any]:
 
 
 def _in_utc(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the times that have no offset, in UTC."""
+    """Return the times, with their offsets."""
     return {
-        name: f"{given[name]}Z"
-        for name in ("from", "to")
-        if name in given and not _OFFSET.search(given[name])
+        name: in_utc(given[name]) for name in ("from", "to") if name in given
     }
+
+
+def in_utc(text: str) -> str:
+    """Return a time with its offset: if it has none, it is in UTC."""
+    return text if _OFFSET.search(text) else f"{text}Z"
 
 
 def _link(given: Mapping[str, Any], **changes: str | None) -> str:

@@ -2,12 +2,15 @@
 
 from django.urls import path
 
-from apps.dashboard import finding, gave_up, now, timer
+from apps.dashboard import finding, gave_up, keys, now, timer
 
 urlpatterns = [
     path("dashboard/now", now.news),
     path("dashboard/gave-up", gave_up.gave_up),
     path("dashboard/gave-up/replay", gave_up.replay),
+    path("dashboard/keys", keys.keys),
+    path("dashboard/keys/new", keys.create),
+    path("dashboard/keys/<str:prefix>/revoke", keys.revoke),
     path("dashboard/timers", finding.timers),
     path("dashboard/timer/<uuid:timer_id>", timer.timer),
     path("dashboard/timer/<uuid:timer_id>/changed", timer.changed),

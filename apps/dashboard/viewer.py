@@ -11,14 +11,18 @@ from apps.core.callers import caller_of
 class Viewer:
     """The account whose timers are shown.
 
-    writes  whether pages offer actions; `accounts.access` refuses them
+    writes   whether pages offer actions; `accounts.access` refuses them
+    manages  the same for API keys
     """
 
     account: int
     writes: bool
+    manages: bool
 
 
 def viewer(request: HttpRequest) -> Viewer:
     """Return who has sent a request."""
     caller = caller_of(request)
-    return Viewer(caller.account, "write" in caller.scopes)
+    return Viewer(
+        caller.account, "write" in caller.scopes, "admin" in caller.scopes
+    )
