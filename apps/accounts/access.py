@@ -26,8 +26,11 @@ SCOPES = {
     "metrics": "read the service's metrics",
 }
 
-_OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
-_OPEN_BELOW = "/static/"
+_OPEN = frozenset(
+    {"/livez", "/readyz", "/api/docs", "/api/openapi.json", "/admin"}
+)
+#: The admin has its own users.
+_OPEN_BELOW = ("/static/", "/admin/")
 _KEYS_PAGE = "/dashboard/keys/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 #: The caller of a request without a key, where keys are not required.

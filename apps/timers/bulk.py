@@ -16,7 +16,7 @@ from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import reaching_postgres
 from apps.timers.storage import bulk, changing
 from apps.timers.storage.bulk import Answer, RequestChunk
-from apps.timers.storage.records import NamedTimer
+from apps.timers.storage.records import DueMessage, NamedTimer
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,25 @@ def cancel(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
     ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled
+
+
+def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
+    """Fire waiting timers of the author's account now; return which.
+
+    `found_by` is what they were found by, for the log. Raises
+    StoreUnavailable.
+    """
+    logged = LoggedChange(by, "fire", f"timers by {found_by}")
+    with reaching_postgres():
+        fired = bulk.fire(by.account, timer_ids, logged)
+    news = [
+        DueMessage(each.timer.id, each.publish_at)
+        for each in fired if each.publish_at is not None
+    ]
+    if news:
+        publish_later(*news)
+    logger.info("timers fired", extra={"timers": len(fired)})
+    return {each.timer.id for each in fired}
 
 
 def _earlier(chunk: RequestChunk) -> bytes | None:

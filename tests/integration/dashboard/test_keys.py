@@ -35,7 +35,7 @@ def page(key: str | None = None, query: str = "", status: int = 200) -> str:
     headers = {} if key is None else {"authorization": basic(key)}
     answer = ask("GET", f"{PATH}{query}", **headers)
     assert answer.status_code == status
-    return answer.content.decode()
+    return str(answer.content.decode())
 
 
 def post(path: str, form: dict[str, Any], key: str | None = None) -> Any:
