@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from apps.accounts import services, storage
-from apps.accounts.access import SCOPES, unavailable
+from apps.accounts.access import unavailable
 from apps.accounts.authors import author_of
+from apps.accounts.scopes import SCOPES
 from apps.accounts.verifying import LIFETIME, Unavailable
 from apps.core.answers import error_response
 from apps.core.callers import account_of

@@ -31,7 +31,7 @@ class Author:
 def author_of(request: HttpRequest) -> Author:
     """Return who makes the change that a request asks for."""
     caller = caller_of(request)
-    return Author(caller.account, caller.key, address=source(request))
+    return Author(caller.account, caller.key, caller.user, source(request))
 
 
 def author_of_command(command: str) -> Author:

@@ -19,11 +19,13 @@ class Caller:
 
     key     the prefix of the request's API key, None without one
     scopes  what the caller may do
+    user    the name of the user who has logged in, None without one
     """
 
     account: int
     key: str | None
     scopes: frozenset[str]
+    user: str | None = None
 
 
 def set_caller(request: HttpRequest, caller: Caller) -> None:

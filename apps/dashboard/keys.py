@@ -16,9 +16,9 @@ from django.http import (
 from django.views.decorators.http import require_GET, require_POST
 
 from apps.accounts import services
-from apps.accounts.access import SCOPES
 from apps.accounts.authors import author_of
 from apps.accounts.log import DAYS_KEPT, UnknownEntry
+from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import MOST_KEYS, TooManyKeys
 from apps.accounts.verifying import LIFETIME
 from apps.core.callers import account_of, caller_of

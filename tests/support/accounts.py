@@ -6,9 +6,9 @@ from typing import Any
 from django.test import Client
 
 from apps.accounts import keys, services
-from apps.accounts.access import SCOPES
 from apps.accounts.authors import Author
 from apps.accounts.keys import new_key
+from apps.accounts.scopes import SCOPES
 from apps.core.callers import DEFAULT_ACCOUNT
 
 #: Whose timers are that tests make without a key.

@@ -4,10 +4,11 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from apps.accounts import services
 from apps.accounts.models import Account, ApiKey, LogEntry
+from apps.accounts.users import CHOSEN
 from apps.dashboard.admin.lists import LookOnly, author, chosen
 
 
@@ -19,6 +20,15 @@ class AccountAdmin(LookOnly):
     ordering = ("id",)
     search_fields = ("name__startswith",)
     search_help_text = "the beginning of a name"
+    actions = ("look",)
+
+    @admin.action(description="See its pages")
+    def look(
+        self, request: HttpRequest, queryset: QuerySet[Account]
+    ) -> HttpResponse:
+        """Show the pages of the first of the accounts from now on."""
+        request.session[CHOSEN] = chosen(queryset, "id")[0][0]
+        return HttpResponseRedirect("/")
 
 
 class KeyAdmin(LookOnly):

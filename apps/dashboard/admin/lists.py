@@ -43,7 +43,7 @@ class OneOrder(ChangeList):
 class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rows to look at. What changes them goes through the services."""
 
-    list_per_page = 100
+    list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

@@ -8,8 +8,9 @@ import pytest
 from pytest_django import Settings
 
 from apps.accounts import services, storage, verifying
-from apps.accounts.access import SCOPES, needed_scope
+from apps.accounts.access import needed_scope
 from apps.accounts.keys import new_key
+from apps.accounts.scopes import SCOPES
 from config.api import api
 from tests.support.accounts import (
     AUTHOR,

@@ -15,7 +15,6 @@ from pytest_django import Settings
 from apps.accounts import log, services, verifying
 from apps.dashboard.admin import lists
 from apps.dashboard.admin import site as admin_site
-from apps.timers.models import Timer
 from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import change, new_timer, row
@@ -30,11 +29,12 @@ FAR = {**GOOD, "hours": 100}
 @pytest.fixture(autouse=True)
 def quick(settings: Settings) -> None:
     """Have passwords cost little, and everything else need a key."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    hashers = "django.contrib.auth.hashers"
+    settings.PASSWORD_HASHERS = [f"{hashers}.MD5PasswordHasher"]
     settings.REQUIRE_API_KEY = True
 
 
-def user(name: str, **flags: bool) -> Client:
+def user(name: str, **flags: Any) -> Client:
     """Make a user; return a browser in which they have logged in."""
     client = Client()
     client.force_login(
@@ -99,11 +99,57 @@ def test_a_password_lets_staff_in(staff: Client) -> None:
     get(client, "", 302)
 
 
-def test_a_key_is_no_log_in_and_a_log_in_is_no_key(staff: Client) -> None:
+def test_a_key_is_no_log_in_and_a_log_in_is_no_key(boss: Client) -> None:
     answer = ask("GET", "/admin/timers/timer/", key=key_of(OWNER))
     assert answer.status_code == 302
-    assert staff.get("/timers").status_code == 401
-    assert "sessionid" not in Client().get("/livez").cookies
+    for path in ("/timers", "/account/keys", "/metrics", "/dashboards"):
+        assert boss.get(path).status_code == 401, path
+    assert boss.post("/timer", FAR, "application/json").status_code == 401
+
+
+def test_staff_see_pages_and_superusers_act_there(
+    staff: Client, boss: Client
+) -> None:
+    timer = new_timer(60)
+    for path in ("/", "/dashboard/keys", f"/dashboard/timer/{timer}"):
+        answer = staff.get(path)
+        assert answer.status_code == 200, path
+        assert "reader , account 1" in words(answer.content.decode())
+        assert "<form" not in answer.content.decode()
+    path = f"/dashboard/timer/{timer}/cancel"
+    refused = staff.post(path)
+    assert refused.status_code == 403
+    assert "`write`, which superusers have" in refused.content.decode()
+    assert boss.post(path).status_code == 302
+    assert row(timer)["outcome"] == "cancelled"
+    boss.post("/dashboard/keys/new", {"scopes": "read"})
+    (entry,) = log.entries(OWNER, 2)[0]
+    assert (entry.operator, entry.action) == ("boss", "create")
+
+
+def test_an_operator_chooses_whose_pages_are_shown(
+    boss: Client, timers: dict[str, Any]
+) -> None:
+    path = f"/dashboard/timer/{timers['two job']}"
+    assert boss.get(path).status_code == 404
+    of = value_of("SELECT id FROM account WHERE name = 'two'")
+    form = {"action": "look", "_selected_action": [of]}
+    answer = boss.post("/admin/accounts/account/", form)
+    assert answer["Location"] == "/"
+    assert boss.get(path).status_code == 200
+    # A key that is sent counts
+    headers = {"authorization": f"Bearer {key_of(account('three'))}"}
+    assert boss.get(path, headers=headers).status_code == 404
+
+
+@pytest.mark.parametrize("end", ["is_active = false", "is_staff = false",
+                                 "password = 'changed'"])
+def test_a_log_in_ends_with_its_user(end: str, staff: Client) -> None:
+    assert staff.get("/dashboard/keys").status_code == 200
+    execute(f"UPDATE auth_user SET {end}")
+    assert staff.get("/dashboard/keys").status_code == 401
+    staff.cookies["sessionid"] = "forged"
+    assert staff.get("/dashboard/keys").status_code == 401
 
 
 def test_pages_have_the_policy_of_pages(staff: Client) -> None:
@@ -312,8 +358,10 @@ def test_one_password_is_checked_at_a_time() -> None:
 
 def test_requests_without_the_admin_use_no_session() -> None:
     with CaptureQueriesContext(connection) as queries:
-        Client().get("/dashboard/timers", headers={
-            "authorization": f"Bearer {key_of(OWNER)}",
-            "cookie": "sessionid=abc",
-        })
+        for path in ("/timers", "/dashboard/timers"):
+            Client().get(path, headers={
+                "authorization": f"Bearer {key_of(OWNER)}",
+                "cookie": "sessionid=abc",
+            })
+        Client().get("/timers", headers={"cookie": "sessionid=abc"})
     assert len(queries) == 0

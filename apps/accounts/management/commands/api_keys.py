@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts import services, storage
-from apps.accounts.access import SCOPES
 from apps.accounts.authors import author_of_command
 from apps.accounts.management.commanding import ActionsCommand, add_list
+from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import ApiKey
 from apps.accounts.verifying import LIFETIME
 
