@@ -1,12 +1,13 @@
 """The endpoint of the log: who did what to an account's things."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest
 from ninja import NinjaAPI, Query, Router
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from apps.accounts import services
 from apps.accounts.log import DAYS_KEPT, UnknownEntry
@@ -28,10 +29,20 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
+_NO_ENTRY = "is no entry; it must be an answer's `next`"
+
+
+def _entry(value: Any) -> UUID:
+    try:
+        return UUID(value)
+    except ValueError:
+        raise PydanticCustomError("entry", _NO_ENTRY) from None
+
+
 class LogQuery(BaseModel):
     """Which page of the log."""
 
-    after: UUID | None = Field(
+    after: Annotated[UUID, BeforeValidator(_entry)] | None = Field(
         default=None,
         description="Goes on where an answer ended: its `next`.",
         json_schema_extra={"example": _ID},
@@ -108,7 +119,5 @@ def add_errors_to(api: NinjaAPI) -> None:
     """Have the API answer what the log raises."""
     api.add_exception_handler(
         UnknownEntry,
-        lambda *_: not_valid([
-            ("after", "is no entry; it must be an answer's `next`")
-        ]),
+        lambda *_: not_valid([("after", _NO_ENTRY)]),
     )

@@ -241,7 +241,7 @@ def test_pages_go_on_where_one_ended() -> None:
 
     # And what is no entry of the account is refused, whether it is another's
     theirs = log.entries(other, 1)[0][0].id
-    for unknown in (theirs, uuid4()):
+    for unknown in (theirs, uuid4(), "1"):
         answer = ask("GET", f"/account/log?after={unknown}", key=key)
         assert answer.status_code == 422
         assert answer.json()["errors"] == [{
