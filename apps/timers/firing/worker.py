@@ -17,6 +17,7 @@ from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
 from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
 from apps.monitoring.processes import Notices
+from apps.monitoring.rollups.process import RollUps
 from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
@@ -30,11 +31,12 @@ _DRAIN = 20.0
 
 
 class WorkerLifecycle(dramatiq.Middleware):
-    """Starts feeder and retention in standalone; drains at the end."""
+    """In standalone it also does what dispatchers do; drains at the end."""
 
     def __init__(self) -> None:
         self._feeder: Feeder | None = None
         self._retention: Retention | None = None
+        self._rollups: RollUps | None = None
         self._progress: Progress | None = None
         self._consuming: Consuming | None = None
         self._notices: Notices | None = None
@@ -56,6 +58,7 @@ class WorkerLifecycle(dramatiq.Middleware):
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
             self._retention = Retention()
+            self._rollups = RollUps()
         metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
         self._notices = Notices("worker", self.sign)
@@ -104,6 +107,8 @@ class WorkerLifecycle(dramatiq.Middleware):
             self._feeder.close()
         if self._retention is not None:
             self._retention.close()
+        if self._rollups is not None:
+            self._rollups.close()
         claims.stopping.set()
 
     def after_worker_shutdown(
