@@ -22,6 +22,12 @@ class Process(models.Model):
     good_at = models.DateTimeField()
     #: The troubles that the process reports about itself.
     trouble = models.TextField(null=True)
+    #: A worker's threads, and how many of them are calling.
+    threads = models.IntegerField(null=True)
+    busy = models.IntegerField(null=True)
+    #: Hosts that answer a worker nothing: host, port, and for how many
+    #: seconds, each.
+    circuits = models.JSONField(null=True)
 
     class Meta:
         """No index: there are as many rows as processes."""

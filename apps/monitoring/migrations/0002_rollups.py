@@ -91,4 +91,13 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
+        *(
+            migrations.AddField(
+                "process", name, models.IntegerField(null=True)
+            )
+            for name in ("threads", "busy")
+        ),
+        migrations.AddField(
+            "process", "circuits", models.JSONField(null=True)
+        ),
     ]

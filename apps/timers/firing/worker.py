@@ -6,6 +6,7 @@ import time
 from typing import Any, cast
 
 import dramatiq
+from django.conf import settings
 from dramatiq.broker import MessageProxy
 
 from apps.broker.interface import TimerBroker
@@ -16,7 +17,7 @@ from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
 from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
-from apps.monitoring.processes import Notices
+from apps.monitoring.processes import Calling, Notices
 from apps.monitoring.rollups.process import RollUps
 from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
@@ -61,7 +62,7 @@ class WorkerLifecycle(dramatiq.Middleware):
             self._rollups = RollUps()
         metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
-        self._notices = Notices("worker", self.sign)
+        self._notices = Notices("worker", self.sign, _calling)
         logger.info("worker started", extra={"threads": worker.worker_threads})
 
     def before_process_message(
@@ -132,3 +133,11 @@ class WorkerLifecycle(dramatiq.Middleware):
 
 def _sample_circuits() -> None:
     CIRCUITS_OPEN.set(call.destinations().count_open())
+
+
+def _calling() -> Calling:
+    """Return what the threads do, for the pages."""
+    destinations = call.destinations()
+    return Calling(
+        settings.WORKER_THREADS, destinations.busy(), destinations.hanging()
+    )
