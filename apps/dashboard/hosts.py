@@ -98,22 +98,24 @@ def hosts(request: HttpRequest) -> HttpResponse:
     threads = sum(each.threads or 0 for each in alive)
     circuits = _circuits(alive)
     now = timezone.now().replace(second=0, microsecond=0)
+    receivers = [
+        Receiver(
+            each,
+            reading.minutes(now),
+            under_way := calling.get(each.host, 0),
+            min(under_way / threads, 1.0) if threads else 0.0,
+            circuits.get(each.host),
+        )
+        for each in found
+    ]
     return show(
         request,
         "dashboard/hosts.html",
         wanted=wanted,
         threads=threads,
         has_more=has_more,
-        hosts=[
-            Receiver(
-                each,
-                reading.minutes(now),
-                under_way := calling.get(each.host, 0),
-                min(under_way / threads, 1.0) if threads else 0.0,
-                circuits.get(each.host),
-            )
-            for each in found
-        ],
+        hosts=receivers,
+        hanging=[each for each in receivers if each.open_for is not None],
     )
 
 

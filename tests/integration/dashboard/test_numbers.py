@@ -174,13 +174,19 @@ def test_hosts_of_the_last_hour() -> None:
     found = receivers(page("/dashboard/hosts"))
     assert found == [
         ["a.example", "now 2 of 128 threads", "calls 10",
-         "late 0.8 ms, 99 % within 1.0 ms",
-         "duration 25.0 ms, 99 % within 29.9 ms", "4xx 2, 5xx 2"],
+         "late half within 0.8 ms, 99 % within 1.0 ms",
+         "duration half within 25.0 ms, 99 % within 29.9 ms",
+         "4xx 2, 5xx 2"],
         ["b.example answers nothing for 5 min", "now 0 of 128 threads",
-         "calls 7", "late –", "duration 40.0 ms, 99 % within 40.0 ms",
+         "calls 7", "late",
+         "duration half within 40.0 ms, 99 % within 40.0 ms",
          "timeout 4, refused 3"],
     ]
     assert "3 of 64 threads call" in page()
+
+    assert "b.example answers nothing: one call" in text_of(
+        page("/dashboard/hosts")
+    )
 
     # And it can be asked for one, however it is written
     found = receivers(page("/dashboard/hosts?host=B.example"))
