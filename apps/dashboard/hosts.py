@@ -14,10 +14,15 @@ from apps.dashboard.pages import page, show
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
 from apps.monitoring import processes
+from apps.monitoring.api import readiness
 from apps.monitoring.heartbeat import STALE_AFTER
 from apps.monitoring.rollups import reading
 from apps.monitoring.rollups.reading import HostSums
-from apps.timers.services import ListTooSlow, reaching_postgres
+from apps.timers.services import (
+    ListTooSlow,
+    StoreUnavailable,
+    reaching_postgres,
+)
 from apps.timers.storage import overview
 
 #: Hosts on the page, those with the most calls.
@@ -84,6 +89,8 @@ def hosts(request: HttpRequest) -> HttpResponse:
     """Show the page."""
     wanted = request.GET.get("host", "").strip().replace("\0", "") or None
     account = viewer(request).account
+    if readiness().postgres == "away":
+        raise StoreUnavailable
     with reaching_postgres():
         try:
             with list_pool().connection() as connection:

@@ -13,9 +13,14 @@ from apps.dashboard.fresh import Fresh
 from apps.dashboard.pages import page, show
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
+from apps.monitoring.api import readiness
 from apps.monitoring.rollups import reading
 from apps.monitoring.rollups.reading import LIMITS, Share, Sums
-from apps.timers.services import ListTooSlow, reaching_postgres
+from apps.timers.services import (
+    ListTooSlow,
+    StoreUnavailable,
+    reaching_postgres,
+)
 
 #: For how long what was read is shown, in seconds; it is two seconds old as
 #: it is.
@@ -67,6 +72,8 @@ class Numbers:
 @page
 def lateness(request: HttpRequest) -> HttpResponse:
     """Return the part of the page that shows the last hour."""
+    if readiness().postgres == "away":
+        raise StoreUnavailable
     numbers = fresh(viewer(request).account)
     return show(request, "dashboard/lateness.html", numbers=numbers)
 

@@ -263,7 +263,7 @@ def test_quantiles_lie_evenly_in_their_band(
 ) -> None:
     sums = reading.Sums(
         late=[counts.get(number, 0) for number in range(35)],
-        late_most=most and timedelta(milliseconds=most),
+        late_most=None if most is None else timedelta(milliseconds=most),
     )
     assert sums.late_ms(share) == pytest.approx(expected)
 

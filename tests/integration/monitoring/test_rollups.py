@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from uuid import uuid4
@@ -9,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from apps.core.database import connect, pool
-from apps.monitoring.rollups import adding, names
+from apps.core.outages import TROUBLES
+from apps.monitoring.rollups import adding, names, process
 from apps.timers.models import Outcome
 from apps.timers.storage import (
     aside,
@@ -34,6 +36,7 @@ from tests.support.rows import (
     postponement,
     report,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("db_pool")
 
@@ -107,6 +110,7 @@ def test_ends_without_a_call_and_calls_without_an_end() -> None:
     assert reconciling.end(database_clock()) >= 1
     holding.release()
 
+    add_all()
     check()
     ended = rolled("roll_up", "minutes = 1")
     assert ended["", "ended missed"] == 1
@@ -132,6 +136,7 @@ def test_dead_workers_and_what_they_record_late(
     aside_ = claimed(new_timer(-1))
     aside.set_aside(aside_.id, ValueError("?"), token=aside_.token)
     assert len(taking_over.take_over(limit=10)) == 2
+    add_all()
     check()
     assert rolled("roll_up")["", "ended unknown"]
 
@@ -141,6 +146,7 @@ def test_dead_workers_and_what_they_record_late(
         assert done == [False, True, True]
 
     # Then what was assumed is taken back
+    add_all()
     check()
     found = rolled("roll_up", "minutes = 1")
     assert found["", "ended unknown"] == 0
@@ -264,5 +270,48 @@ def test_a_group_that_lost_a_claim_counts_the_others() -> None:
     mine, lost = claimed(new_timer(-1)), claimed(new_timer(-1))
     change(lost.id, f"claim_token = '{uuid4()}'")
     assert recording.record([report(lost), report(mine)]) == [False, True]
+    add_all()
     check()
     assert rolled("roll_up", "minutes = 1")["", "ended delivered"] == 1
+
+
+@pytest.fixture
+def thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the thread of dispatchers, which waits for milliseconds only."""
+    monkeypatch.setattr(process, "INTERVAL", 0.01)
+    TROUBLES.clear()
+    rollups = process.RollUps()
+    yield
+    rollups.close()
+    TROUBLES.clear()
+
+
+@pytest.mark.usefixtures("thread")
+def test_the_thread_goes_on_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given tallies that can't be added for some reason
+    with monkeypatch.context() as patch:
+        patch.setattr(adding, "ADD", "SELECT 1 / 0")
+        tally(", status_code: now(), 1, 200 FROM generate_series(1, 6000)")
+        eventually(lambda: "adding up" in "".join(TROUBLES.recent()))
+        patch.setattr(adding, "ADD", "SELECT pg_sleep(9)")
+        patch.setattr(adding, "_LOCK", "SET LOCAL statement_timeout = 1;"
+                                       " SELECT true")
+        eventually(lambda: "timeout" in "".join(TROUBLES.recent()))
+
+    # Then it tries again, and says that it works
+    eventually(lambda: rolled("roll_up", "minutes = 1") == {
+        ("", "result 2xx"): 6000
+    })
+    eventually(lambda: not TROUBLES.recent())
+
+
+@pytest.mark.usefixtures("thread")
+def test_the_thread_removes_what_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_FORGET", 0.0)
+    tally(", host, status_code: now() - interval '26 h', 1, 'a', 200")
+    eventually(lambda: rolled("roll_up"))
+    eventually(lambda: not rolled("roll_up_host"))

@@ -63,7 +63,7 @@ def test_bands_stand_one_behind_the_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "share, said",
+    ("share", "said"),
     [(1, "100 %"), (0.99999, "99.9 %"), (0.00001, "0.1 %"), (0, "0 %")],
 )
 def test_only_all_is_called_all(share: float, said: str) -> None:
