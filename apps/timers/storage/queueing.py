@@ -66,6 +66,20 @@ def _promote(span: str) -> str:
 DUE = {True: _due(_OVERDUE), False: _due(_AHEAD)}
 PROMOTE = {True: _promote(_OVERDUE), False: _promote(_AHEAD)}
 
+_OF_SOME = f"{_OVERDUE} AND account_id = ANY(%(accounts)b)"
+DUE_OF_SOME = _due(_OF_SOME)
+PROMOTE_OF_SOME = _promote(_OF_SOME)
+
+# This reads the whole backlog: no index that creates have to write is in the
+# order of accounts and times.
+BACKLOGS = f"""
+SELECT account_id, count(*) AS timers FROM timer
+WHERE fired_at IS NULL AND outcome IS NULL AND queued_at IS NULL
+  AND {_OVERDUE}
+GROUP BY account_id
+ORDER BY timers, account_id LIMIT %(limit)s
+"""
+
 # A queue mark is in the future if the clock was set back since.
 _LOST = """
     fired_at IS NULL AND outcome IS NULL AND queued_at IS NOT NULL
@@ -143,6 +157,29 @@ def promote(*, overdue: bool, limit: int) -> list[DueMessage]:
     """
     return _near(
         PROMOTE[overdue], DUE[overdue], overdue, ahead=HORIZON, limit=limit
+    )
+
+
+def backlogs(*, limit: int) -> dict[int, int]:
+    """Return how many overdue timers accounts have that are not queued.
+
+    Those with the fewest come first. That takes long if there are many timers.
+    """
+    values = {"overdue_after": OVERDUE_AFTER, "limit": limit}
+    with pool().connection() as connection:
+        return dict(connection.execute(BACKLOGS, values).fetchall())
+
+
+def overdue_of(
+    accounts: Sequence[int], *, limit: int, promote: bool
+) -> list[DueMessage]:
+    """Return overdue timers of some accounts, to be fired as if on time.
+
+    `promote` says whether they are marked as queued.
+    """
+    return _near(
+        PROMOTE_OF_SOME if promote else DUE_OF_SOME, DUE_OF_SOME, False,
+        accounts=list(accounts), limit=limit,
     )
 
 
