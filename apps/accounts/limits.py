@@ -4,6 +4,7 @@ Timers are charged where they are stored (`apps.timers.storage.limiting`). An
 account without limits has no row here, and is not charged.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -93,6 +94,26 @@ class Standing:
         if self.room == 0:
             return "outstanding"
         return "creates" if self.tokens == 0 else None
+
+    @property
+    def seconds(self) -> int:
+        """After how many seconds, from 1, to try again."""
+        return max(1, math.ceil(self.wait))
+
+    @property
+    def refusal(self) -> str:
+        """Which limit does not let a timer through, and what to do."""
+        if self.exceeded == "creates":
+            return (
+                f"The account may set {self.creates_per_second:,} timers a"
+                f" second, and {self.burst:,} at once. Send it again in"
+                f" {self.seconds} s."
+            )
+        return (
+            f"The account may have {self.outstanding:,} timers that have not"
+            f" ended, and has room for {self.room:,} more. Cancel some, or"
+            " send it again when some have ended."
+        )
 
 
 _standings: dict[int, Standing] = {}

@@ -11,7 +11,6 @@ from apps.core.sentences import Names, field_errors
 from apps.timers import services
 from apps.timers.api.bulk_body import MOST_ITEM, Raw
 from apps.timers.api.definition import RetryIn
-from apps.timers.api.limits import refusal
 from apps.timers.api.schemas import TimerIn
 from apps.timers.storage.bulk import Answer, Unwritable
 from apps.timers.storage.limiting import Refused
@@ -104,7 +103,7 @@ class Answers:
             )
             return self._refusal([("key", sentence)], id=str(answer.timer_id))
         if isinstance(answer, Refused):
-            return self._refusal([("account", refusal(answer.standing))])
+            return self._refusal([("account", answer.standing.refusal)])
         if isinstance(answer, Unwritable):
             return self._refusal([("body", f"can't be stored: {answer.why}")])
         timer_id = item.timer.timer.id

@@ -82,28 +82,11 @@ def limit_reached(error: LimitReached) -> HttpResponse:
     """Return 429: what is used up, and when to try again."""
     standing: Standing = error.args[0].standing
     response = error_response(
-        429,
-        f"The account {refusal(standing)}.",
-        Retry_After=str(_seconds(standing)),
+        429, standing.refusal, Retry_After=str(standing.seconds)
     )
     for name, value in headers_of(standing).items():
         response[name] = value
     return response
-
-
-def refusal(standing: Standing) -> str:
-    """Say which limit does not let a timer through, and what to do."""
-    if standing.exceeded == "creates":
-        return (
-            f"may set {standing.creates_per_second:,} timers a second, and"
-            f" {standing.burst:,} at once: send it again in"
-            f" {_seconds(standing)} s"
-        )
-    return (
-        f"may have {standing.outstanding:,} timers that have not ended, and"
-        f" has room for {standing.room:,} more: cancel some, or send it again"
-        " when some have ended"
-    )
 
 
 def headers_of(standing: Standing) -> dict[str, str]:
@@ -125,9 +108,5 @@ def headers_of(standing: Standing) -> dict[str, str]:
 
 
 def _item(name: str, left: int | None, standing: Standing) -> str:
-    window = "" if left else f";t={_seconds(standing)}"
+    window = "" if left else f";t={standing.seconds}"
     return f'"{name}";r={left or 0}{window}'
-
-
-def _seconds(standing: Standing) -> int:
-    return max(1, math.ceil(standing.wait))

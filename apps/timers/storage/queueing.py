@@ -66,12 +66,18 @@ def _promote(span: str) -> str:
 DUE = {True: _due(_OVERDUE), False: _due(_AHEAD)}
 PROMOTE = {True: _promote(_OVERDUE), False: _promote(_AHEAD)}
 
-_OF_SOME = f"{_OVERDUE} AND account_id = ANY(%(accounts)b)"
-DUE_OF_SOME = _due(_OF_SOME)
-PROMOTE_OF_SOME = _promote(_OF_SOME)
+_AMONG = f"{_OVERDUE} AND id = ANY(%(given)b)"
+#: Of some timers, those that are overdue; whether they are marked as queued.
+AMONG = {False: _due(_AMONG), True: _promote(_AMONG)}
 
-# This reads the whole backlog: no index that creates have to write is in the
-# order of accounts and times.
+# These two read the whole backlog: there is no index by accounts and times.
+# Each create would have to write it.
+OVERDUE_OF = f"""
+SELECT id FROM timer
+WHERE fired_at IS NULL AND outcome IS NULL AND queued_at IS NULL
+  AND {_OVERDUE} AND account_id = ANY(%(accounts)b)
+LIMIT %(limit)s
+"""
 BACKLOGS = f"""
 SELECT account_id, count(*) AS timers FROM timer
 WHERE fired_at IS NULL AND outcome IS NULL AND queued_at IS NULL
@@ -170,16 +176,30 @@ def backlogs(*, limit: int) -> dict[int, int]:
         return dict(connection.execute(BACKLOGS, values).fetchall())
 
 
-def overdue_of(
-    accounts: Sequence[int], *, limit: int, promote: bool
+def overdue_of(accounts: Sequence[int], *, limit: int) -> list[UUID]:
+    """Return overdue timers of some accounts that are not queued.
+
+    That takes long if there are many of all accounts.
+    """
+    values = {
+        "accounts": list(accounts), "limit": limit,
+        "overdue_after": OVERDUE_AFTER,
+    }
+    with pool().connection() as connection:
+        rows = connection.execute(OVERDUE_OF, values).fetchall()
+    return [timer_id for (timer_id,) in rows]
+
+
+def overdue_among(
+    timer_ids: Sequence[UUID], *, promote: bool
 ) -> list[DueMessage]:
-    """Return overdue timers of some accounts, to be fired as if on time.
+    """Return those of the timers that are overdue, to be fired as if on time.
 
     `promote` says whether they are marked as queued.
     """
     return _near(
-        PROMOTE_OF_SOME if promote else DUE_OF_SOME, DUE_OF_SOME, False,
-        accounts=list(accounts), limit=limit,
+        AMONG[promote], AMONG[False], False,
+        given=list(timer_ids), limit=len(timer_ids),
     )
 
 

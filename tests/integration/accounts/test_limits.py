@@ -2,15 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from pytest_django import Settings
 
 from apps.accounts import limits, services
+from apps.core.database import connect
+from apps.timers import services as services_of_timers
 from apps.timers.models import Outcome
-from apps.timers.storage import recording
+from apps.timers.storage import limiting, recording
+from apps.timers.storage.records import Definition, NewTimer
 from tests.support.accounts import account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import claimed, report
@@ -193,7 +201,10 @@ def test_of_many_timers_those_within_the_limit_are_set(
             assert answer["RateLimit"] == '"outstanding";r=0;t=1'
             return [json.loads(each) for each in b"".join(answer).split(b"\n")
                     if each]
-        return answered(team.ask("POST", "/timers", items, **headers))
+        found: list[dict[str, Any]] = answered(
+            team.ask("POST", "/timers", items, **headers)
+        )
+        return found
 
     # When some are not valid, or have a key that is in use
     found = post()
@@ -297,8 +308,6 @@ def test_an_account_sees_its_own_limits(team: Team) -> None:
 
 
 def test_who_has_no_limits_waits_for_no_lock(team: Team) -> None:
-    from apps.core.database import connect
-
     other = Team("other")
     team.limit(outstanding=5)
     with connect() as blocker, blocker.transaction():
@@ -309,6 +318,68 @@ def test_who_has_no_limits_waits_for_no_lock(team: Team) -> None:
         assert other.ask("PUT", path, FAR).status_code == 201
         many = other.ask("POST", "/timers", [FAR, FAR])
         assert many.status_code == 200
+
+
+def test_many_processes_hold_a_limit_together(team: Team) -> None:
+    # Given a limit, and groups of timers as several processes have them
+    team.limit(outstanding=100)
+
+    def group(number: int) -> list[NewTimer]:
+        definition = Definition("https://example.com/hook")
+        return [
+            services_of_timers.new_timer(
+                team.id, definition, timedelta(hours=number + 1)
+            )
+            for _ in range(7)
+        ]
+
+    # When all are stored at the same time, and some can't be
+    def store(number: int) -> int:
+        timers = group(number)
+        if number % 3 == 0:
+            timers[3] = replace(
+                timers[3], definition=Definition("https://example.com/\0")
+            )
+        answers = []
+        with suppress(psycopg.DataError):
+            answers = limiting.create(timers)
+        return sum(isinstance(each, float) for each in answers)
+
+    with ThreadPoolExecutor(4) as pool:
+        stored = sum(pool.map(store, range(24)))
+
+    # Then as many are stored as may be, and what failed was not charged
+    assert stored == team.living() == 100
+    assert value_of("SELECT room FROM account_limit") == 0
+
+
+def test_no_page_breaks_by_a_limit(team: Team) -> None:
+    timer = failed(team)
+    team.limit(outstanding=1)
+    assert team.set().status_code == 201
+    page = team.ask("POST", f"/dashboard/timer/{timer}/replay")
+    assert page.status_code == 429
+    assert page["Retry-After"] == "1"
+    assert "1 timers that have not ended" in page.content.decode()
+
+
+def test_the_count_reads_no_more_than_the_account_has(team: Team) -> None:
+    # Given others' timers, and statistics that say so
+    execute(
+        "INSERT INTO timer (id, account_id, url, host, created_at, due_at,"
+        " next_at) SELECT gen_random_uuid(), 1, 'https://example.com/',"
+        " 'example.com', now(), now() + interval '1 day',"
+        " now() + interval '1 day' FROM generate_series(1, 20000)"
+    )
+    team.set()
+    execute("ANALYZE timer")
+    values = {"account": team.id, "most": 10}
+    with connect() as connection:
+        rows = connection.execute("EXPLAIN " + limiting.COUNT, values)
+        plan = "\n".join(line for (line,) in rows)
+    assert "Seq Scan" not in plan
+    assert "timer_account_host" in plan
+    assert "timer_leased" in plan
 
 
 def test_without_limits_no_headers_are_left(team: Team) -> None:
