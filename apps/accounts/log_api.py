@@ -72,8 +72,8 @@ class LogEntryOut(BaseModel):
         " a command."
     )
     action: str = Field(
-        description="create, revoke, hold, release, reconcile, cancel, fire"
-        " or replay; there may be more."
+        description="create, revoke, limit, hold, release, reconcile, cancel,"
+        " fire or replay; there may be more."
     )
     object: str = Field(
         description="What it was done to. Of timers that were found by a"

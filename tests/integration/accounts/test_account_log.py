@@ -64,11 +64,16 @@ def test_commands_that_change_something_are_logged() -> None:
     for _ in range(2):
         manage("api_keys", "revoke", prefix)
 
+    # And limits it, and looks at its limits
+    manage("accounts", "limits", "team", "--outstanding", "5")
+    manage("accounts", "limits", "team")
+
     # Then its log says so, each change once, and no other one does
     assert said(of) == [
         f"{ME}: manage.py accounts create create account team",
         f"{ME}: manage.py api_keys create create key {prefix}",
         f"{ME}: manage.py api_keys revoke revoke key {prefix}",
+        f"{ME}: manage.py accounts limits limit account team",
     ]
     assert said(OWNER) == []
 
@@ -179,6 +184,9 @@ def broken_log(monkeypatch: pytest.MonkeyPatch) -> None:
 CHANGES: dict[str, Callable[[], object]] = {
     "account": lambda: services.create_account("team", AUTHOR),
     "key": lambda: services.create_key(OWNER, ["read"], None, AUTHOR),
+    "limits": lambda: services.change_limits(
+        "default", {"outstanding": 5}, AUTHOR
+    ),
     "hold": lambda: manage("hold"),
 }
 
@@ -189,7 +197,9 @@ def test_no_change_is_made_without_its_entry(
 ) -> None:
     with pytest.raises(psycopg.errors.NotNullViolation):
         CHANGES[name]()
-    tables = ("account WHERE id > 1", "api_key", "hold", "log")
+    tables = (
+        "account WHERE id > 1", "api_key", "account_limit", "hold", "log",
+    )
     for table in tables:
         assert value_of(f"SELECT count(*) FROM {table}") == 0
 
