@@ -5,7 +5,7 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Browser, expect
 
 from tests.browser.test_docs import watch
-from tests.support.pages import new_page
+from tests.support.pages import assert_good_to_use, new_page
 from tests.support.service import Service
 
 pytestmark = pytest.mark.browser
@@ -46,6 +46,11 @@ def test_an_operator_finds_and_cancels_a_timer(
     page.get_by_role("button", name="Go").click()
     expect(page.get_by_text("1 cancelled.")).to_be_visible()
     assert pages.timer(timer)["status"] == "cancelled"
+
+    # And the pages know who looks
+    page.goto(f"http://127.0.0.1:{pages.port}/dashboard/timer/{timer}")
+    assert_good_to_use(page)
+    page.get_by_role("link", name="boss, account 1").click()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_text("Logged out")).to_be_visible()
     assert complaints == []

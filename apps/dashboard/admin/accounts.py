@@ -27,7 +27,8 @@ class AccountAdmin(LookOnly):
         self, request: HttpRequest, queryset: QuerySet[Account]
     ) -> HttpResponse:
         """Show the pages of the first of the accounts from now on."""
-        request.session[CHOSEN] = chosen(queryset, "id")[0][0]
+        for (account,) in chosen(queryset, "id")[:1]:
+            request.session[CHOSEN] = account
         return HttpResponseRedirect("/")
 
 

@@ -26,8 +26,8 @@ class FirstRows(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         """How many rows there are, up to MOST."""
-        first: QuerySet[Any] = self.object_list[:MOST]  # type: ignore[assignment]
-        return first.count()
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows[:MOST].count()
 
 
 class OneOrder(ChangeList):

@@ -14,17 +14,23 @@ from django.contrib import admin
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import decorator_from_middleware
 
 from apps.accounts.models import Account, ApiKey, LogEntry
+from apps.accounts.verifying import Unavailable
 from apps.core.answers import error_response
+from apps.core.database import UNAVAILABLE
 from apps.dashboard.admin.accounts import AccountAdmin, KeyAdmin, LogAdmin
 from apps.dashboard.admin.timers import TimerAdmin
 from apps.timers.models import Timer
+from apps.timers.services import StoreUnavailable
 
 View = Callable[..., HttpResponseBase]
+
+_AWAY = (OperationalError, *UNAVAILABLE, StoreUnavailable, Unavailable)
 
 #: From the innermost to the outermost.
 _MIDDLEWARE = (
@@ -68,7 +74,8 @@ class Site(admin.AdminSite):
 def _with_middleware(view: View) -> View:
     """Put the middleware around a view."""
     for middleware in _MIDDLEWARE:
-        view = decorator_from_middleware(middleware)(view)  # type: ignore[assignment]
+        around: Any = decorator_from_middleware(middleware)
+        view = around(view)
 
     @wraps(view)
     def shown(request: HttpRequest, *args: Any, **values: Any) -> Any:
@@ -76,7 +83,13 @@ def _with_middleware(view: View) -> View:
         # ended TLS. `RequestGuard` has compared the rest. Django's tokens
         # are still needed.
         request.META.pop("HTTP_ORIGIN", None)
-        return view(request, *args, **values)
+        try:
+            return view(request, *args, **values)
+        except _AWAY:
+            return error_response(
+                503, "Postgres can't be reached, or took too long; try again.",
+                Retry_After="1",
+            )
 
     return shown
 

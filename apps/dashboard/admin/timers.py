@@ -16,6 +16,7 @@ from apps.dashboard.admin.lists import MOST, LookOnly, author, chosen
 from apps.timers import bulk, services
 from apps.timers.models import STATUS, Timer
 from apps.timers.storage import looking, searching
+from apps.timers.storage.limiting import LimitReached
 
 #: The latest attempts, which a timer's page has.
 _ATTEMPTS = 100
@@ -113,10 +114,13 @@ class TimerAdmin(LookOnly):
         of: dict[int, list[UUID]] = defaultdict(list)
         for timer_id, account in chosen(queryset, "id", "account_id"):
             of[account].append(timer_id)
-        count = sum(
-            len(act(author(request, account), ids, "id"))
-            for account, ids in sorted(of.items())
-        )
+        count = 0
+        for account, ids in sorted(of.items()):
+            try:
+                count += len(act(author(request, account), ids, "id"))
+            except LimitReached as error:
+                refusal = error.args[0].standing.refusal
+                self.message_user(request, refusal, messages.ERROR)
         others = sum(map(len, of.values())) - count
         self.message_user(
             request,

@@ -7,16 +7,18 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from apps.accounts import log, services, verifying
+from apps.accounts import limits, log, services, verifying
 from apps.dashboard.admin import lists
 from apps.dashboard.admin import site as admin_site
 from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.api import GOOD
+from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, new_timer, row
 from tests.support.timers import execute, value_of
 
@@ -285,6 +287,36 @@ def test_a_superuser_acts_through_the_services(
     ]
     assert {each.operator for each in entries} == {"boss: admin"}
     assert {each.address for each in entries} == {"127.0.0.1"}
+
+
+def test_a_limit_says_why_nothing_is_replayed(boss: Client) -> None:
+    failed = new_timer(-1)
+    change(failed, "outcome = 'failed'")
+    new_timer(60)
+    services.change_limits("default", {"outstanding": 1}, AUTHOR)
+    limits.forget()
+    said = act(boss, "timers/timer/", "replay", failed)
+    assert "The account may have 1 timers that have not ended" in said
+    assert "0 replayed. 1 could not be" in said
+    assert row(failed)["outcome"] == "failed"
+
+
+def test_without_postgres_it_is_503(
+    staff: Client, postgres: PostgresSwitch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.goes_away()
+    answer = staff.get("/admin/timers/timer/?q=order-*")
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "1"
+    postgres.comes_back()
+
+    # And if it is gone before anybody is known
+    def gone(*args: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(SessionStore, "load", gone)
+    for path in ("/admin/", "/dashboard/timers"):
+        assert staff.get(path).status_code == 503
 
 
 def test_staff_alone_can_not_act(staff: Client) -> None:
