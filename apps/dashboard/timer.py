@@ -151,6 +151,7 @@ def _show(
         sent=definition and _sent(definition, is_open),
         is_open=is_open,
         can_replay=found.outcome in GAVE_UP,
+        is_over=found.outcome is not None and found.outcome not in GAVE_UP,
         refusal=refusal,
         action=action,
     )
@@ -167,7 +168,7 @@ def _definition(account: int, timer_id: UUID) -> Definition | None:
         found = looking.definition(account, timer_id)
     except ROW_ERRORS:
         return None
-    return found and found[1]
+    return found and found[2]
 
 
 def _steps(timer: StoredTimer, queued_at: datetime | None) -> Iterator[Step]:

@@ -28,7 +28,7 @@ MOST_ATTEMPTS = 1_000
 _GROUP = 500
 
 # A timer that is to be retried may have been called. It can be cancelled all
-# the same: it is not called again.
+# the same: it is not called again. So its headers and body are needed no more.
 CANCEL = """
 WITH waiting AS MATERIALIZED (
     SELECT id FROM timer
@@ -41,7 +41,8 @@ WITH waiting AS MATERIALIZED (
 ),
 cancelled AS (
     UPDATE timer
-    SET outcome = 'cancelled', queued_at = NULL, version = version + 1
+    SET outcome = 'cancelled', queued_at = NULL, version = version + 1,
+        headers = NULL, body = NULL
     FROM waiting WHERE timer.id = waiting.id
     RETURNING timer.id
 ),

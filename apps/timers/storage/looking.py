@@ -15,7 +15,7 @@ WHERE id = %(id)s AND account_id = %(account)s
 
 DEFINITION = """
 SELECT version, url, method, headers, body, retry, at_least_once,
-       max_lateness, labels
+       max_lateness, labels, outcome IS NOT NULL AS has_ended
 FROM timer WHERE id = %(id)s AND account_id = %(account)s
 """
 
@@ -43,9 +43,10 @@ def get(account: int, timer_id: UUID) -> StoredTimer | None:
 
 def definition(
     account: int, timer_id: UUID
-) -> tuple[int, Definition] | None:
-    """Return a timer's version and what it calls, None if there is none.
+) -> tuple[int, bool, Definition] | None:
+    """Return a timer's version, whether it has ended, and what it calls.
 
+    None if there is none. What has ended may have lost its headers and body.
     Raises one of `aside.ROW_ERRORS` for a row that can't be read.
     """
     with pool().connection() as connection:
@@ -54,7 +55,8 @@ def definition(
         )
     if not rows:
         return None
-    return rows[0]["version"], reading.definition(rows[0])
+    row = rows[0]
+    return row["version"], row["has_ended"], reading.definition(row)
 
 
 def attempts(account: int, timer_id: UUID) -> list[Attempt]:

@@ -24,7 +24,9 @@ _KEEP_ATTEMPT = """
 """
 
 # `number` is NULL if no attempt was made. Then the status code of the last
-# attempt stays. `error` also says why none was made.
+# attempt stays. `error` also says why none was made. What is delivered is
+# never called again, so its headers and body go; what gave up keeps them, to
+# be replayed.
 RECORD = f"""
 WITH given AS MATERIALIZED (
     SELECT timer.id, given.*
@@ -50,7 +52,9 @@ held AS (
         status_code = CASE WHEN number IS NULL THEN timer.status_code
                            ELSE given.status_code END,
         sent_at = coalesce(given.sent_at, timer.sent_at),
-        answered = NULL
+        answered = NULL,
+        headers = CASE WHEN given.outcome <> 'delivered' THEN headers END,
+        body = CASE WHEN given.outcome <> 'delivered' THEN body END
     FROM given WHERE timer.id = given.id AND claim_token = token
     RETURNING given.*
 ),
