@@ -17,7 +17,7 @@ from apps.core.callers import DEFAULT_ACCOUNT, Caller, set_caller
 SCOPES = {
     "read": "look at timers and list them",
     "write": "set, change, fire, cancel and replay timers",
-    "admin": "manage the account's keys",
+    "admin": "manage the account's keys and signing secrets",
     "metrics": "read the service's metrics",
 }
 

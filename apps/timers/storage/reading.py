@@ -55,7 +55,8 @@ def _getter(record: type[Any]) -> Callable[[Row], tuple[Any, ...]]:
 
 #: What `claim` reads: the columns are named as the fields of a Claim.
 CLAIMED = """
-    method, headers, body, retry, timer.id, claim_token AS token, url,
+    method, headers, body, retry, timer.id, claim_token AS token,
+    account_id AS account, url,
     created_at, due_at, next_at,
     coalesce(replayed_at, due_at) + max_lateness AS latest_at,
     connect_failures, retry_until, attempts, claims, retries,
