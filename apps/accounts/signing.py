@@ -23,7 +23,7 @@ from apps.core.batching import GroupCommit
 from apps.core.callers import DEFAULT_ACCOUNT
 from apps.core.database import UNAVAILABLE
 from apps.core.rows import Row
-from apps.core.sealing import ring
+from apps.core.sealing import KeyRing, ring
 from apps.webhooks.signing import (
     new_private_key,
     new_secret,
@@ -77,9 +77,8 @@ def create(
         raw, public = key.private_bytes_raw(), public_key(key)
         text = public
     keys = ring()
-    if keys.current is not None:
-        raw = keys.seal(raw, place(secret_id))
-    new = NewSecret(secret_id, account, kind, raw, keys.current, public)
+    sealed = keys.seal(raw, place(secret_id))
+    new = NewSecret(secret_id, account, kind, sealed, keys.current, public)
     with reaching_postgres():
         storage.create(new, others_end_at)
     logger.info("signing secret created", extra={"secret": secret_id})
@@ -110,6 +109,26 @@ def revoke(
     if was_there:
         logger.info("signing secret revoked", extra={"secret": secret_id})
     return was_there
+
+
+def renew(keys: KeyRing) -> tuple[int, list[str]]:
+    """Encrypt all secrets anew with the key that encrypts now.
+
+    Returns how many were written, and why others can't be read. Raises
+    Unavailable.
+    """
+    problems: list[str] = []
+
+    def renewed(row: Row) -> bytes | None:
+        try:
+            return keys.seal(_raw(row, keys), place(row["id"]))
+        except ValueError as error:
+            problems.append(str(error))
+            return None
+
+    with reaching_postgres():
+        done = storage.renew(keys.current, renewed)
+    return done, problems
 
 
 def place(secret_id: str) -> str:
@@ -183,19 +202,17 @@ def _with_servers(keys: SigningKeys) -> SigningKeys:
 
 
 def _keys(rows: Sequence[Row]) -> SigningKeys:
-    raw = [(row["kind"], _raw(row)) for row in rows]
+    raw = [(row["kind"], _raw(row, ring())) for row in rows]
     return SigningKeys(
         tuple(key for kind, key in raw if kind == "v1"),
         tuple(private_key(key) for kind, key in raw if kind == "v1a"),
     )
 
 
-def _raw(row: Row) -> bytes:
+def _raw(row: Row, keys: KeyRing) -> bytes:
     """Return the bytes of a secret. Raises ValueError."""
     key_id, raw = row["encrypted_with"], bytes(row["secret"])
-    if key_id is None:
-        return raw
     try:
-        return ring().unseal(key_id, raw, place(row["id"]))
+        return keys.unseal(key_id, raw, place(row["id"]))
     except ValueError as error:
         raise ValueError(f"signing secret {row['id']}: {error}") from None

@@ -4,7 +4,7 @@ A row goes when its secret is revoked, or, once its time is over, with the next
 change that the account makes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,6 +62,18 @@ SELECT account_id AS account, id, kind, secret, encrypted_with
 FROM signing_secret
 WHERE account_id = ANY(%(accounts)s) AND {_COUNTS}
 ORDER BY created_at DESC, id
+"""
+
+LOCK_OLD = """
+SELECT id, secret, encrypted_with FROM signing_secret
+WHERE encrypted_with IS DISTINCT FROM %(key)s
+ORDER BY id
+FOR UPDATE
+"""
+
+RENEW = """
+UPDATE signing_secret SET secret = %(secret)b, encrypted_with = %(key)s
+WHERE id = %(id)s
 """
 
 
@@ -138,3 +150,21 @@ def look_up(accounts: Sequence[int]) -> list[list[Row]]:
     for row in rows:
         found[row["account"]].append(row)
     return [found[account] for account in accounts]
+
+
+def renew(
+    key_id: str | None, renewed: Callable[[Row], bytes | None]
+) -> int:
+    """Store the secrets anew that another key has encrypted, in one commit.
+
+    `renewed` returns a secret's new bytes, None if it is to stay as it is.
+    Returns how many were stored.
+    """
+    done = 0
+    with pool().connection() as connection, connection.transaction():
+        values = {"key": key_id}
+        for row in named(connection.execute(LOCK_OLD, values)):
+            if (secret := renewed(row)) is not None:
+                own = {**values, "id": row["id"], "secret": secret}
+                done += connection.execute(RENEW, own).rowcount
+    return done

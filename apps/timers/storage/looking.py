@@ -14,13 +14,14 @@ WHERE id = %(id)s AND account_id = %(account)s
 """
 
 DEFINITION = """
-SELECT version, url, method, headers, body, retry, at_least_once,
-       max_lateness, labels, outcome IS NOT NULL AS has_ended
+SELECT id, version, url, method, headers, body, encrypted_with, retry,
+       at_least_once, max_lateness, labels, outcome IS NOT NULL AS has_ended
 FROM timer WHERE id = %(id)s AND account_id = %(account)s
 """
 
 ATTEMPTS = """
-SELECT number, due_at, sent_at, status_code, error, duration, answer
+SELECT number, due_at, sent_at, status_code, error, duration, answer,
+       encrypted_with
 FROM attempt
 WHERE timer_id = %(id)s
   AND EXISTS (SELECT FROM timer

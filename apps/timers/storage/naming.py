@@ -19,7 +19,7 @@ from uuid import UUID
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
-from apps.timers.storage.creating import NEW, columns
+from apps.timers.storage.creating import ENCRYPTED_WITH, NEW, columns
 from apps.timers.storage.queueing import CHANNEL
 from apps.timers.storage.records import (
     ClockReading,
@@ -88,10 +88,10 @@ asked AS (
 ),
 stored AS (
     INSERT INTO timer (id, account_id, url, host, method, headers, body,
-                       retry, max_lateness, created_at, due_at, next_at,
-                       queued_at, at_least_once, key, labels)
-    SELECT id, account_id, url, host, method, headers, body, retry,
-           max_lateness, now, coalesce(due_at, now + delay),
+                       encrypted_with, retry, max_lateness, created_at, due_at,
+                       next_at, queued_at, at_least_once, key, labels)
+    SELECT id, account_id, url, host, method, headers, body, {ENCRYPTED_WITH},
+           retry, max_lateness, now, coalesce(due_at, now + delay),
            coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once, key, labels
     FROM clock, given

@@ -168,7 +168,11 @@ class DueMessage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to call; `error` is the failure's kind and detail."""
+    """One try to call; `error` is the failure's kind and detail.
+
+    encrypted_with  the id of the key of the stored answer; None if it is not
+                    encrypted, or is not stored yet
+    """
 
     number: int
     due_at: datetime
@@ -177,6 +181,7 @@ class Attempt:
     error: str | None
     duration: timedelta | None
     answer: bytes | None
+    encrypted_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
