@@ -28,6 +28,7 @@ from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
 from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
+from apps.timers.api.erasing import router as erased
 from apps.timers.api.explain import router as explained
 from apps.timers.api.routes import creating
 from apps.timers.api.routes import router as timers
@@ -140,6 +141,7 @@ api.add_router("", timers_by_key)
 api.add_router("", timers)
 api.add_router("", many_timers)
 api.add_router("", explained)
+api.add_router("", erased)
 api.add_router("", account)
 api.add_router("", signing)
 api.add_router("", monitoring)

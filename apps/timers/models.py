@@ -286,7 +286,7 @@ class Event(models.Model):
 
     timer_id = models.UUIDField()
     at = models.DateTimeField()
-    #: moved, changed, fired, cancelled, replayed or reconciled.
+    #: moved, changed, fired, cancelled, replayed, reconciled or erased.
     what = models.TextField()
     #: `due_at` before and after, if the timer was moved.
     old_at = models.DateTimeField(null=True)

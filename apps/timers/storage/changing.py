@@ -82,7 +82,7 @@ given_up AS MATERIALIZED (
     SELECT id, key FROM timer
     WHERE outcome IN ('failed', 'unknown', 'missed') AND id = ANY(%(ids)b)
       AND account_id = %(account)s
-      AND attempts::bigint + claims < %(most)s
+      AND attempts::bigint + claims < %(most)s AND erased_at IS NULL
       AND id NOT IN (SELECT id FROM without_key)
     ORDER BY id
     FOR UPDATE

@@ -114,6 +114,36 @@ SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
 """
 
+# Arrays, and OFFSET 0, have Postgres look up each row by index, however many
+# it expects.
+#: Parts of a statement: the timers that are `gone` lose their rows here.
+UNNAME = """
+held AS (
+    DELETE FROM timer_key
+    WHERE account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM gone))
+      AND key = ANY(ARRAY(SELECT key FROM gone WHERE key IS NOT NULL))
+      AND timer_id = ANY(ARRAY(SELECT id FROM gone))
+),
+labelled AS (
+    DELETE FROM timer_label WHERE ctid = ANY(ARRAY(
+        SELECT found.ctid
+        FROM (
+            SELECT id, account_id, labels, due_at FROM gone
+            WHERE jsonb_typeof(labels) = 'object'
+            OFFSET 0
+        ) AS named
+        CROSS JOIN LATERAL jsonb_each_text(labels) AS label
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM timer_label
+            WHERE account_id = named.account_id
+              AND name = label.key AND value = label.value
+              AND timer_label.due_at = named.due_at AND timer_id = named.id
+            OFFSET 0
+        ) AS found
+    ))
+)
+"""
+
 REQUESTS = f"""
 SELECT account_id, key, fingerprint, timer_id, time_left,
        created_at < clock_timestamp() - interval '{REMEMBERED}' AS is_old

@@ -92,7 +92,7 @@ SHOWN = f"""
     )))::bigint AS time_left,
     created_at, due_at, next_at, fired_at, sent_at, outcome, deferred,
     status_code, error, at_least_once, max_lateness, key, labels, version,
-    attempts::bigint + claims AS attempts, {STATUS} AS status
+    attempts::bigint + claims AS attempts, {STATUS} AS status, erased_at
 """
 #: The values of a StoredTimer that are columns as they are.
 _shown = _getter(StoredTimer)

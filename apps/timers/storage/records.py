@@ -188,7 +188,8 @@ class Attempt:
 class StoredTimer:
     """A timer as the API shows it; `time_left` in seconds, 0 if expired.
 
-    attempts  those that have ended or are under way
+    attempts   those that have ended or are under way
+    erased_at  when what it called was erased, None if it was not
     """
 
     retry: RetryPolicy | None
@@ -212,6 +213,7 @@ class StoredTimer:
     version: int
     attempts: int
     status: Status
+    erased_at: datetime | None = None
 
     @property
     def waits(self) -> bool:

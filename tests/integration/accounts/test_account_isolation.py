@@ -114,6 +114,10 @@ ROWS: dict[str, Row] = {
         Ask("/timers/replay", {"host": names.host}),
         Ask("/timers/replay", {"host": names.host, "after": names.failed}),
     ],
+    "POST /timers/erase": lambda names: [
+        Ask("/timers/erase", {"ids": [names.waits, names.failed]}),
+        Ask("/timers/erase", {"label": names.label, "cancel": True}),
+    ],
     "GET /account/keys": lambda names: [Ask("/account/keys")],
     "POST /account/keys": lambda names: [
         Ask("/account/keys", {"scopes": ["read"]})
