@@ -30,6 +30,7 @@ from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
 from apps.timers.api.erasing import router as erased
 from apps.timers.api.explain import router as explained
+from apps.timers.api.limits import router as limits
 from apps.timers.api.routes import creating
 from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
@@ -144,6 +145,7 @@ api.add_router("", explained)
 api.add_router("", erased)
 api.add_router("", account)
 api.add_router("", signing)
+api.add_router("", limits)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
 add_account_errors_to(api)

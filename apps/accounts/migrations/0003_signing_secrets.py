@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("accounts", "0001_accounts")]
+    dependencies = [("accounts", "0002_limits")]
 
     operations = [
         migrations.CreateModel(
