@@ -25,6 +25,7 @@ _OPEN = frozenset(
 )
 #: The admin has its own users.
 _OPEN_BELOW = ("/static/", "/admin/")
+_ADMIN = frozenset({"/account", "/timers/erase"})
 _KEYS_PAGE = "/dashboard/keys/"
 _INBOX = re.compile(r"/inbox/[^/]+")
 #: The caller of a request without a key, where keys are not required.
@@ -65,7 +66,7 @@ def needed_scope(method: str, path: str) -> str | None:
     """Return the scope that a request needs, None if it needs no key."""
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return None
-    if path == "/account" or path.startswith("/account/"):
+    if path in _ADMIN or path.startswith("/account/"):
         return "admin"
     if path == "/metrics":
         return "metrics"

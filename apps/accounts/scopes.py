@@ -4,6 +4,7 @@
 SCOPES = {
     "read": "look at timers and list them",
     "write": "set, change, fire, cancel and replay timers",
-    "admin": "manage the account's keys, and read its log",
+    "admin": "manage the account's keys and signing secrets, erase timers,"
+    " read the log",
     "metrics": "read the service's metrics",
 }

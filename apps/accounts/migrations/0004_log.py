@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("accounts", "0002_limits")]
+    dependencies = [("accounts", "0003_signing_secrets")]
 
     operations = [
         migrations.CreateModel(

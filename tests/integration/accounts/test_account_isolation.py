@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from pytest_django import Settings
 
-from apps.accounts import services
+from apps.accounts import services, signing
 from apps.accounts.access import needed_scope
 from apps.timers.models import Outcome
 from apps.timers.storage import recording
@@ -40,6 +40,7 @@ class Names:
     host: str = "nobody.example.com"
     request: str = "no request"
     prefix: str = "00000000"
+    secret: str = "f" * 12
     entry: str = str(uuid4())
 
 
@@ -114,6 +115,10 @@ ROWS: dict[str, Row] = {
         Ask("/timers/replay", {"host": names.host}),
         Ask("/timers/replay", {"host": names.host, "after": names.failed}),
     ],
+    "POST /timers/erase": lambda names: [
+        Ask("/timers/erase", {"ids": [names.waits, names.failed]}),
+        Ask("/timers/erase", {"label": names.label, "cancel": True}),
+    ],
     "GET /account/limits": lambda names: [Ask("/account/limits")],
     "GET /account/keys": lambda names: [Ask("/account/keys")],
     "GET /account/log": lambda names: [
@@ -124,6 +129,17 @@ ROWS: dict[str, Row] = {
     ],
     "DELETE /account/keys/{prefix}": lambda names: [
         Ask(f"/account/keys/{names.prefix}")
+    ],
+    "GET /account/signing-secrets": lambda names: [
+        Ask("/account/signing-secrets")
+    ],
+    "POST /account/signing-secrets": lambda names: [
+        Ask("/account/signing-secrets", {}),
+        Ask("/account/signing-secrets",
+            {"others_end_at": "2099-01-31T12:00:00Z"}),
+    ],
+    "DELETE /account/signing-secrets/{secret_id}": lambda names: [
+        Ask(f"/account/signing-secrets/{names.secret}")
     ],
 }
 #: They say the same to everybody.
@@ -174,6 +190,7 @@ def others(settings: Settings) -> Others:
     names = Names(
         waits, failed["id"], "order 17", "user:17", "theirs.example.com",
         "their request", key.split("_")[1],
+        signing.create(other, "v1", AUTHOR).id,
         str(value_of(f"SELECT id FROM log WHERE account_id = {other}"
                      " ORDER BY at LIMIT 1")),
     )
@@ -187,7 +204,8 @@ def kept(of: int) -> dict[str, Any]:
     tables = {
         "timer": mine, "timer_key": mine, "timer_label": mine,
         "request_key": mine, "request_chunk": mine, "event": timers,
-        "attempt": timers, "api_key": mine, "log": mine,
+        "attempt": timers, "api_key": mine, "signing_secret": mine,
+        "log": mine,
     }
     return {
         table: value_of(
@@ -216,6 +234,7 @@ def answered(row: str, names: Names, key: str) -> Iterator[tuple[int, str]]:
         # A use is noted a little later.
         text = re.sub(r"(?<=last_used_at\": )[^},]+", "sometime", text)
         text = re.sub(r"(?<=object\": \")[^\"]+", "something", text)
+        text = re.sub(r"(?<=\"id\": \")[0-9a-f]{12}|whsec_[^\"]+", "one", text)
         text = re.sub(r"tsk_\w+|(?<=\"prefix\": \")\w{8}", "a key", text)
         yield answer.status_code, text
 

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.test import Client
 from pytest_django import Settings
 
-from apps.accounts import log, services
+from apps.accounts import log, services, signing
 from apps.accounts.authors import Author
 from apps.accounts.log import LoggedChange
 from apps.core.database import connect
@@ -68,12 +68,21 @@ def test_commands_that_change_something_are_logged() -> None:
     manage("accounts", "limits", "team", "--outstanding", "5")
     manage("accounts", "limits", "team")
 
+    # And makes and revokes a signing secret
+    manage("signing_secrets", "create", "--account", "team")
+    secret = value_of("SELECT id FROM signing_secret")
+    manage("signing_secrets", "revoke", secret)
+
     # Then its log says so, each change once, and no other one does
     assert said(of) == [
         f"{ME}: manage.py accounts create create account team",
         f"{ME}: manage.py api_keys create create key {prefix}",
         f"{ME}: manage.py api_keys revoke revoke key {prefix}",
         f"{ME}: manage.py accounts limits limit account team",
+        f"{ME}: manage.py signing_secrets create create signing secret"
+        f" {secret}",
+        f"{ME}: manage.py signing_secrets revoke revoke signing secret"
+        f" {secret}",
     ]
     assert said(OWNER) == []
 
@@ -164,6 +173,16 @@ def test_what_is_done_in_bulk_is_logged_without_its_contents() -> None:
         f"{prefix} replay 3 timers by host",
     ]
 
+    # When they are erased, and cancelled before
+    body = {"label": "user:17", "cancel": True}
+    answer = ask("POST", "/timers/erase", body, key=key)
+    assert answer.json()["erased"] == 4
+    manage("erase", "--account", "team", "--id", ids[0])
+    assert said(of)[before + 4:] == [
+        f"{prefix} cancel 4 timers by label",
+        f"{prefix} erase 4 timers by label",
+    ]
+
 
 def test_a_page_that_replays_a_group_is_logged() -> None:
     timer = new_timer(-1)
@@ -187,6 +206,7 @@ CHANGES: dict[str, Callable[[], object]] = {
     "limits": lambda: services.change_limits(
         "default", {"outstanding": 5}, AUTHOR
     ),
+    "signing secret": lambda: signing.create(OWNER, "v1", AUTHOR),
     "hold": lambda: manage("hold"),
 }
 
@@ -199,6 +219,7 @@ def test_no_change_is_made_without_its_entry(
         CHANGES[name]()
     tables = (
         "account WHERE id > 1", "api_key", "account_limit", "hold", "log",
+        "signing_secret",
     )
     for table in tables:
         assert value_of(f"SELECT count(*) FROM {table}") == 0

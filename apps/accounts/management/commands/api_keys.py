@@ -8,6 +8,7 @@ from django.core.management.base import CommandError
 
 from apps.accounts import services, storage
 from apps.accounts.authors import author_of_command
+from apps.accounts.management.arguments import account_named, moment
 from apps.accounts.management.commanding import ActionsCommand, add_list
 from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import ApiKey
@@ -31,7 +32,7 @@ class Command(ActionsCommand):
             help=f"what it may do: {', '.join(SCOPES)}",
         )
         create.add_argument(
-            "--expires", type=_moment, metavar="MOMENT",
+            "--expires", type=moment, metavar="MOMENT",
             help="when it ends, such as 2027-01-31T12:00:00Z; default: never",
         )
         add_list(actions, "keys")
@@ -58,19 +59,10 @@ class Command(ActionsCommand):
         self, account: str, scopes: list[str], expires: datetime | None,
         **others: Any,
     ) -> None:
-        found = [
-            each.id for each in services.list_accounts()
-            if each.name == account
-        ]
-        if not found:
-            raise CommandError(
-                f"There is no account {account}; `manage.py accounts create"
-                f" {account}` creates it."
-            )
+        owner = account_named(account)
         try:
             key = services.create_key(
-                found[0], scopes, expires,
-                author_of_command("api_keys create"),
+                owner, scopes, expires, author_of_command("api_keys create")
             )
         except storage.TooManyKeys:
             raise CommandError(
@@ -108,10 +100,3 @@ def _scopes(text: str) -> list[str]:
             f"scopes are {', '.join(SCOPES)}, with commas between them"
         )
     return found
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return services.future_moment(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
