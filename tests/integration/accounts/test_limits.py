@@ -1,7 +1,7 @@
 """Limits of accounts: what is refused, and what is charged."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +23,7 @@ from tests.support.accounts import account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import claimed, report
 from tests.support.timers import execute, value_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("db_pool", "memory_broker")
 
@@ -250,6 +251,8 @@ def test_a_replayed_timer_is_outstanding_again(team: Team) -> None:
     path = f"/timer/{timers[0]}/replay"
     assert team.ask("POST", path).status_code == 202
     assert replay({"ids": timers[1:2]}).json()["replayed"] == 1
+    left = team.ask("GET", "/account/limits").json()
+    assert (left["outstanding_now"], left["creates_left"]) == (2, 1)
     path = f"/timer/{timers[2]}/replay"
     assert team.ask("POST", path).status_code == 429
     assert team.living() == 2
@@ -257,8 +260,8 @@ def test_a_replayed_timer_is_outstanding_again(team: Team) -> None:
 
 
 def test_calls_under_way_and_retries_are_outstanding(team: Team) -> None:
-    for _ in range(2):
-        claimed(UUID(team.set(GOOD | {"seconds": 0}).json()["id"]))
+    for who in (team, team, Team("other")):
+        claimed(UUID(who.set(GOOD | {"seconds": 0}).json()["id"]))
     team.set()
     execute("UPDATE timer SET attempts = 1 WHERE fired_at IS NULL")
     failed(team)
@@ -310,14 +313,30 @@ def test_an_account_sees_its_own_limits(team: Team) -> None:
 def test_who_has_no_limits_waits_for_no_lock(team: Team) -> None:
     other = Team("other")
     team.limit(outstanding=5)
-    with connect() as blocker, blocker.transaction():
-        blocker.execute("SELECT FROM account_limit FOR UPDATE")
-        assert other.set().status_code == 201
-        assert other.set(FAR | {"key": "a"}).status_code == 201
-        path = "/timer/by-key/b"
-        assert other.ask("PUT", path, FAR).status_code == 201
-        many = other.ask("POST", "/timers", [FAR, FAR])
-        assert many.status_code == 200
+
+    def ways(of: Team) -> list[Callable[[], Any]]:
+        return [
+            of.set,
+            lambda: of.set(FAR | {"key": "a"}),
+            lambda: of.ask("PUT", "/timer/by-key/b", FAR),
+            lambda: of.ask("POST", "/timers", [FAR, FAR]),
+        ]
+
+    # Given another process that holds the lock, so that an account waits
+    with ThreadPoolExecutor(4) as pool:
+        with connect() as blocker, blocker.transaction():
+            blocker.execute("SELECT FROM account_limit FOR UPDATE")
+            waiting = [pool.submit(way) for way in ways(team)]
+            eventually(lambda: value_of(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock'"
+            ) == 4)
+
+            # Then one without limits does not
+            for way in ways(other):
+                assert way().status_code in (200, 201)
+            assert not any(each.done() for each in waiting)
+        assert {each.result().status_code for each in waiting} == {200, 201}
 
 
 def test_many_processes_hold_a_limit_together(team: Team) -> None:
@@ -385,6 +404,7 @@ def test_the_count_reads_no_more_than_the_account_has(team: Team) -> None:
 def test_without_limits_no_headers_are_left(team: Team) -> None:
     team.limit(outstanding=5)
     assert "RateLimit" in team.set().headers
-    team.limit(outstanding=None)
+    services.change_limits("team", {"outstanding": None})
+    limits._known.clear()
     assert value_of("SELECT count(*) FROM account_limit") == 0
     assert "RateLimit" not in team.set().headers
