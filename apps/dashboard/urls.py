@@ -2,10 +2,12 @@
 
 from django.urls import path
 
-from apps.dashboard import finding, gave_up, now, timer
+from apps.dashboard import finding, gave_up, hosts, now, numbers, timer
 
 urlpatterns = [
     path("dashboard/now", now.news),
+    path("dashboard/now/lateness", numbers.lateness),
+    path("dashboard/hosts", hosts.hosts),
     path("dashboard/gave-up", gave_up.gave_up),
     path("dashboard/gave-up/replay", gave_up.replay),
     path("dashboard/timers", finding.timers),

@@ -45,11 +45,15 @@ cancelled AS (
     UPDATE timer
     SET outcome = 'cancelled', queued_at = NULL, version = version + 1
     FROM waiting WHERE timer.id = waiting.id
-    RETURNING timer.id
+    RETURNING timer.id, host
 ),
 noted AS (
     INSERT INTO event (timer_id, at, what)
     SELECT id, clock_timestamp(), 'cancelled' FROM cancelled
+),
+tallied AS (
+    INSERT INTO tally (at, account_id, host, outcome)
+    SELECT now(), %(account)s, host, 'cancelled' FROM cancelled
 )
 SELECT id FROM cancelled
 """
