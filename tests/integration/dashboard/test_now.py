@@ -20,6 +20,7 @@ def _fresh(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
     now.fresh.forget()
     numbers.fresh.forget()
+    numbers.part.forget()
 
 
 def page(path: str = "/", status: int = 200, **headers: str) -> str:
