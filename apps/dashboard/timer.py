@@ -16,6 +16,7 @@ from django.http import (
 from django.views.decorators.http import require_GET, require_POST
 
 from apps.core.callers import account_of
+from apps.dashboard.many import Wrong, seconds
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
 from apps.timers import changes, services
@@ -85,12 +86,10 @@ def _fire(request: HttpRequest, timer_id: UUID) -> bool:
 
 
 def _move(request: HttpRequest, timer_id: UUID) -> bool:
-    text = request.POST.get("seconds", "")
-    most = settings.MAX_TIMER_DAYS * 86_400
-    is_number = text.isascii() and text.isdigit() and len(text) < 12
-    if not is_number or int(text) > most:
-        raise Refused(f"The seconds must be a whole number, {most:,} at most.")
-    delay = timedelta(seconds=int(text))
+    try:
+        delay = seconds(request.POST.get("seconds", ""))
+    except Wrong as error:
+        raise Refused(str(error)) from None
     return _change(request, timer_id, "moved", delay)
 
 

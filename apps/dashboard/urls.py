@@ -2,13 +2,15 @@
 
 from django.urls import path
 
-from apps.dashboard import finding, gave_up, now, timer
+from apps.dashboard import finding, gave_up, many, now, timer
 
 urlpatterns = [
     path("dashboard/now", now.news),
     path("dashboard/gave-up", gave_up.gave_up),
     path("dashboard/gave-up/replay", gave_up.replay),
     path("dashboard/timers", finding.timers),
+    path("dashboard/timers/suggest/<str:field>", finding.suggestions),
+    path("dashboard/timers/<str:action>", many.many),
     path("dashboard/timer/<uuid:timer_id>", timer.timer),
     path("dashboard/timer/<uuid:timer_id>/changed", timer.changed),
     path("dashboard/timer/<uuid:timer_id>/<str:action>", timer.act),

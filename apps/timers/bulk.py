@@ -1,9 +1,10 @@
 """What can be done with many timers in one request."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from apps.core.outages import POSTGRES
@@ -12,7 +13,7 @@ from apps.timers.changes import RequestKeyReused
 from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import reaching_postgres
-from apps.timers.storage import bulk, changing
+from apps.timers.storage import bulk, changing, many
 from apps.timers.storage.bulk import Answer, RequestChunk
 from apps.timers.storage.records import NamedTimer
 
@@ -66,6 +67,31 @@ def cancel(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
     ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled
+
+
+def move(
+    account: int, timer_ids: Sequence[UUID], delay: timedelta
+) -> set[UUID]:
+    """Move an account's waiting timers to a time; return which were moved.
+
+    Raises StoreUnavailable.
+    """
+    with reaching_postgres():
+        moved = many.move(account, timer_ids, delay)
+    logger.info("timers moved", extra={"timers": len(moved)})
+    return moved
+
+
+def standing(account: int, timer_ids: Sequence[UUID]) -> Counter[str]:
+    """Count an account's timers by how they stand, as `many.STANDING` says.
+
+    Those that are not there are "gone". Raises StoreUnavailable.
+    """
+    with reaching_postgres():
+        found = many.standing(account, timer_ids)
+    if gone := len(timer_ids) - found.total():
+        found["gone"] = gone
+    return found
 
 
 def _earlier(chunk: RequestChunk) -> bytes | None:

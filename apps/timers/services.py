@@ -1,7 +1,7 @@
 """What can be done with a timer from outside."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -11,7 +11,7 @@ import uuid_utils.compat
 from django.conf import settings
 
 from apps.core.batching import GroupCommit
-from apps.core.database import UNAVAILABLE, Busy
+from apps.core.database import UNAVAILABLE, Busy, list_pool
 from apps.core.outages import POSTGRES
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.models import GAVE_UP, Outcome
@@ -204,6 +204,33 @@ def find_timers(
             raise ListTooSlow from error
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
+
+
+def count_timers(account: int, of: TimerFilter, most: int) -> int:
+    """Return how many timers a set has, up to `most`.
+
+    Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            with list_pool().connection() as connection:
+                return finding.count(connection, account, of, most)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+
+
+def suggest(
+    what: Callable[[int, str], list[str]], account: int, beginning: str
+) -> list[str]:
+    """Return what an account's timers have that begins so.
+
+    `what` is one of `suggesting`. Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            return what(account, beginning)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
 
 
 def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:

@@ -102,6 +102,12 @@ def counted(count: int, most: int) -> str:
 
 
 @register.filter
+def thousands(number: int) -> str:
+    """Return a number with its thousands apart."""
+    return f"{number:,}"
+
+
+@register.filter
 def ago(seconds: float) -> str:
     """Return how long ago something was, roughly: it is shown for a while."""
     return "now" if seconds < 10 else f"{seconds:.0f} s ago"

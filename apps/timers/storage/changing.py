@@ -235,8 +235,13 @@ def change(changes: Sequence[Change]) -> list[Stored | None]:
     ]
 
 
-def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:
-    """Run CHANGE; return its rows by the timers' ids, which must differ."""
+def run(
+    connection: Connection, changes: Sequence[Change], *, leaves: bool = False
+) -> dict[UUID, Row]:
+    """Run CHANGE; return its rows by the timers' ids, which must differ.
+
+    leaves  whether near ones are left to the dispatcher, not published
+    """
     cursor = connection.execute(
         CHANGE,
         {
@@ -249,7 +254,7 @@ def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:
             "due_at": [each.due_at for each in changes],
             "latest_at": [each.latest_at for each in changes],
             "horizon": HORIZON,
-            "publishes": bool(settings.RABBITMQ_URL),
+            "publishes": bool(settings.RABBITMQ_URL) and not leaves,
         },
     )
     return {row["id"]: row for row in named(cursor)}

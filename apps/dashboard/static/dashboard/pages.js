@@ -39,6 +39,12 @@ writeAll();
 setInterval(() => document.hidden || writeAll(), 1000);
 document.addEventListener("htmx:afterSettle", writeAll);
 
+// What needs this script is hidden without it.
+for (const each of document.querySelectorAll("[data-script]")) each.hidden = false;
+document.getElementById("page")?.addEventListener("change", ({ target }) => {
+  for (const each of document.getElementsByName("id")) each.checked = target.checked;
+});
+
 // A page that sends a form asks for no news, and takes none: to be loaded anew
 // by them would stop the form.
 let isLeaving = false;

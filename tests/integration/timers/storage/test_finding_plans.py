@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from apps.core.database import Connection, close_pool, connect, list_pool
-from apps.timers.storage import finding, overview
+from apps.timers.storage import finding, overview, suggesting
 from apps.timers.storage.records import STATUSES, TimerFilter
 from tests.support.accounts import OWNER
 
@@ -190,6 +190,21 @@ def test_a_list_reads_no_more_than_its_page(
             kinds, read = scans(plan(page, account))
             if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
+    # And to hop through an index reads one entry for a value, or two: the
+    # nodes of what recurs are counted each time.
+    hops = (
+        *suggesting.HOSTS, *suggesting.KEYS, *suggesting.NAMES,
+        *suggesting.VALUES,
+    )
+    with list_pool().connection() as connection:
+        for query in hops:
+            values = {
+                "account": account, "beginning": "", "name": "user",
+                "most": suggesting.MOST,
+            }
+            kinds, read = scans(explained(connection, query, values))
+            if any("Seq" in kind for kind in kinds) or read > 200:
+                wrong.append((query, values, kinds, read))
     # And what the page Now reads costs as much as it shows and counts. Of the
     # 2,000 that come within a minute, Postgres may read all to count 1,000.
     with list_pool().connection() as connection:
