@@ -39,15 +39,19 @@ def moment(value: datetime | None, kind: str = "") -> str | SafeString:
     if value is None:
         return ""
     exact = value.astimezone(UTC)
-    text = exact.strftime("%Y-%m-%d %H:%M:%S")
-    milliseconds = f"{exact.microsecond // 1000:03}"
     return format_html(
         '<time datetime="{}" title="{}" data-kind="{}">{} UTC</time>',
-        exact.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds}Z"),
-        f"{text}.{milliseconds} UTC",
+        f"{exact:%Y-%m-%dT%H:%M:%S}.{exact.microsecond // 1000:03}Z",
+        exactly(value),
         kind,
-        text,
+        exact.strftime("%Y-%m-%d %H:%M:%S"),
     )
+
+
+@register.filter
+def exactly(value: datetime) -> str:
+    """Return a moment to the millisecond, in UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d} {clock(value)}"
 
 
 @register.filter
@@ -86,6 +90,25 @@ def status(name: str) -> SafeString:
         '<span class="{}"><span aria-hidden="true">{} </span>{}</span>',
         colour, shape, name,
     )
+
+
+@register.filter
+def colour(state: str) -> str:
+    """Return the class of a status, if a state is one."""
+    return _STATUSES.get(state, ("", ""))[1]
+
+
+@register.filter
+def shape(state: str) -> str:
+    """Return the shape of a status, and a space, if a state is one."""
+    return f"{_STATUSES[state][0]} " if state in _STATUSES else ""
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    """Return a moment's time of day, in UTC."""
+    exact = value.astimezone(UTC)
+    return f"{exact:%H:%M:%S}.{exact.microsecond // 1000:03} UTC"
 
 
 @register.filter
