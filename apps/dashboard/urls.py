@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from apps.dashboard import finding, gave_up, many, now, timer
+from apps.dashboard import ahead, finding, gave_up, many, now, timer
 
 urlpatterns = [
     path("dashboard/now", now.news),
+    path("dashboard/ahead", ahead.ahead),
     path("dashboard/gave-up", gave_up.gave_up),
     path("dashboard/gave-up/replay", gave_up.replay),
     path("dashboard/timers", finding.timers),

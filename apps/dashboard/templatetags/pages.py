@@ -145,6 +145,18 @@ def milliseconds(duration: timedelta | None) -> str:
 
 
 @register.filter
+def seconds(duration: float) -> str:
+    """Return how long something takes, in seconds."""
+    return _span(duration)
+
+
+@register.filter
+def whole(number: float) -> str:
+    """Return the nearest whole number, with its thousands apart."""
+    return f"{number:,.0f}"
+
+
+@register.filter
 def gap(duration: timedelta) -> str:
     """Return how long after something else something was."""
     return f"+{_span(duration.total_seconds())}"

@@ -1,0 +1,115 @@
+"""How late the last call of each herd will be, by what workers can do.
+
+Calls are taken for something that flows: a host's calls are made as fast as
+its share of the workers' slots allows, and those that are due before others
+are made first (docs/decisions/0039-ahead.md).
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from apps.webhooks.destination import PATIENCE, QUICK
+
+#: What a call takes besides the receiver's time, in seconds: it is claimed.
+OVERHEAD = 0.005
+#: How many calls a worker process makes in a second, at most.
+MOST_CALLS = 900
+
+#: The share of all slots that a host alone may have, by how long it takes at
+#: most; that all slow ones may have together; and all hosts.
+_SHARES = ((PATIENCE, 57 / 64), (QUICK, 51 / 64))
+_SHARE_OF_SLOW, _SHARE_OF_ALL = 30 / 64, 58 / 64
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Calls that are due at once.
+
+    at       when they are due, in seconds from any moment
+    seconds  how long the host takes to answer
+    """
+
+    at: float
+    host: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The processes of all workers, and the threads that each has."""
+
+    processes: int
+    threads: int
+
+    @property
+    def slots(self) -> int:
+        """How many calls are made at once, at most."""
+        return self.processes * self.threads
+
+
+def most_at_once(workers: Workers, seconds: float) -> float:
+    """Return how many calls at once a host has alone; it takes `seconds`."""
+    for longest, share in _SHARES:
+        if seconds < longest:
+            return workers.slots * share
+    return workers.slots * _SHARE_OF_SLOW
+
+
+def lateness(crowds: Sequence[Crowd], workers: Workers) -> list[float]:
+    """Return how late each crowd's last call leaves, in seconds.
+
+    There is at least one worker.
+    """
+    late = [0.0] * len(crowds)
+    ahead = deque(
+        sorted(range(len(crowds)), key=lambda number: crowds[number].at)
+    )
+    #: For each host: the crowds that wait, and how many calls are left.
+    waiting: dict[str, deque[int]] = defaultdict(deque)
+    left = [float(crowd.count) for crowd in crowds]
+    now = 0.0
+    while ahead or waiting:
+        if not waiting:
+            now = crowds[ahead[0]].at
+        while ahead and crowds[ahead[0]].at <= now:
+            number = ahead.popleft()
+            waiting[crowds[number].host].append(number)
+        rates = _rates(
+            {host: crowds[each[0]].seconds for host, each in waiting.items()},
+            workers,
+        )
+        step = min(left[waiting[host][0]] / rates[host] for host in rates)
+        if ahead:
+            step = min(step, crowds[ahead[0]].at - now)
+        now += step
+        for host, rate in rates.items():
+            first = waiting[host][0]
+            left[first] -= rate * step
+            if left[first] < 1e-6:
+                late[first] = now - crowds[first].at
+                waiting[host].popleft()
+                if not waiting[host]:
+                    del waiting[host]
+    return late
+
+
+def _rates(
+    seconds: Mapping[str, float], workers: Workers
+) -> dict[str, float]:
+    """Return how many calls a second each host gets, if these compete."""
+    free = workers.slots * _SHARE_OF_ALL
+    rates = {}
+    # Those that may have least come first: the others share what these leave.
+    hosts = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    slow = sum(each >= QUICK for each in seconds.values())
+    for number, host in enumerate(hosts):
+        most = most_at_once(workers, seconds[host])
+        if number < slow:
+            most /= slow
+        share = min(most, free / (len(hosts) - number))
+        free -= share
+        rates[host] = share / (seconds[host] + OVERHEAD)
+    excess = sum(rates.values()) / (MOST_CALLS * workers.processes)
+    return {host: rate / max(1.0, excess) for host, rate in rates.items()}
