@@ -41,12 +41,16 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """A chart: what it shows, and a bar for each of its whiles."""
+    """A chart: what it shows, and a bar for each of its whiles.
+
+    most  the largest of the bars
+    """
 
     title: str
     each: str
     points: Sequence[tuple[str, float]]
     total: int
+    most: int
     is_exact: bool
 
 
@@ -105,6 +109,7 @@ def _bars(title: str, each: str, label: str, dues: Sequence[Due]) -> Bars:
         title, each,
         [(due.at.strftime(label), due.count) for due in dues],
         sum(due.count for due in dues),
+        max(due.count for due in dues),
         all(due.is_exact for due in dues),
     )
 

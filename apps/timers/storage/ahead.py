@@ -12,19 +12,19 @@ from typing import Any
 
 from apps.core.database import Connection
 from apps.core.rows import Row, named
-from apps.timers.storage.finding import NOT_LEASED
+from apps.timers.storage.finding import MANY, NOT_LEASED
 from apps.timers.storage.reading import STATUS
 
 #: An account with fewer waiting timers is read whole.
-FEW = 20_000
+FEW = MANY
 #: Of the timers that come next, whosever they are, so many are counted.
-NEXT = 20_000
+NEXT = 10_000
 #: Pages of the table that are read as a sample, about.
-PAGES = 4_000
+PAGES = 1_200
 #: Seconds that are shown, the fullest ones; in a sample, more are looked at.
-HERDS, _CANDIDATES = 10, 20
+HERDS, _CANDIDATES = 10, 12
 #: So many timers of one second are counted; beyond that they are estimated.
-MOST = 5_000
+MOST = 3_000
 #: Calls of a host whose mean duration counts.
 LATEST = 50
 
@@ -39,12 +39,18 @@ SELECT now() AS now, date_trunc('minute', now()) AS minute,
            / current_setting('block_size')::float AS pages
 """
 
-_OWN = f"""
-    SELECT next_at, host FROM timer
-    WHERE account_id = %(account)s AND {NOT_LEASED}
-      AND ({STATUS}) COLLATE "C" IN ('scheduled', 'deferred', 'retrying')
+_OWN = " UNION ALL ".join(
+    f"""
+    (SELECT next_at, host FROM timer
+     WHERE account_id = %(account)s AND {NOT_LEASED}
+       AND ({STATUS}) COLLATE "C" = '{status}'
+     LIMIT %(few)s)
+    """
+    for status in ("scheduled", "deferred", "retrying")
+)
+COUNT_OWN = f"""
+SELECT count(*) FROM (SELECT FROM ({_OWN}) AS own LIMIT %(few)s) AS counted
 """
-COUNT_OWN = f"SELECT count(*) FROM ({_OWN} LIMIT %(few)s) AS counted"
 _SAMPLED = """
     SELECT next_at, host FROM timer TABLESAMPLE SYSTEM (%(percent)s::float)
     WHERE account_id = %(account)s AND fired_at IS NULL AND outcome IS NULL
