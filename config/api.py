@@ -27,6 +27,7 @@ from apps.timers.api import errors as timer_errors
 from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
 from apps.timers.api.explain import router as explained
+from apps.timers.api.limits import router as limits
 from apps.timers.api.routes import creating
 from apps.timers.api.routes import router as timers
 from apps.webhooks import jsontext
@@ -139,6 +140,7 @@ api.add_router("", timers)
 api.add_router("", many_timers)
 api.add_router("", explained)
 api.add_router("", account)
+api.add_router("", limits)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
 add_account_errors_to(api)

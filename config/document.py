@@ -35,6 +35,8 @@ _MEANINGS = {
     "413": "The body is too long.",
     "414": "The path and the query are too long.",
     "422": "Something is not valid; `errors` has each field, and the fix.",
+    "429": "A limit of the account is used up. Try again after as many seconds"
+    " as `Retry-After` says.",
     "503": "Postgres can't be used, or too many requests are under way. Try"
     " again after as many seconds as `Retry-After` says.",
 }

@@ -46,3 +46,36 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"API key {self.prefix} of account {self.account_id}"
+
+
+class AccountLimit(models.Model):
+    """An account's limits, and what is left of them.
+
+    NULL is no limit. A row is locked while a group of the account's timers is
+    stored; `timers.storage.limiting` says how it is charged.
+    """
+
+    account = models.OneToOneField(
+        Account, models.PROTECT, primary_key=True
+    )
+    #: The most timers that have not ended.
+    outstanding = models.BigIntegerField(null=True)
+    creates_per_second = models.IntegerField(null=True)
+    burst = models.IntegerField(null=True)
+    #: The longest body of a request that sets or changes a timer.
+    body_bytes = models.IntegerField(null=True)
+    #: How many timers could be set at the moment `filled_at`.
+    tokens = models.FloatField()
+    filled_at = models.DateTimeField()
+    #: How many more timers there may be before they are counted again, and
+    #: when they were counted last. NULL: they have to be counted.
+    room = models.BigIntegerField(null=True)
+    counted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """Without an index on what changes, each update is HOT."""
+
+        db_table = "account_limit"
+
+    def __str__(self) -> str:
+        return f"limits of account {self.account_id}"

@@ -2,11 +2,13 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from apps.accounts import storage
+from apps.accounts import limits, storage
 from apps.accounts.keys import new_key, parse_key
+from apps.accounts.limits import NONE, Limits
 from apps.accounts.storage import Account, ApiKey
 from apps.accounts.verifying import reaching_postgres
 
@@ -31,6 +33,44 @@ def list_accounts() -> list[Account]:
     """Return all accounts. Raises Unavailable."""
     with reaching_postgres():
         return storage.accounts()
+
+
+class BurstAlone(Exception):
+    """A burst needs a limit of creates a second."""
+
+
+def list_limits() -> dict[int, Limits]:
+    """Return the limits of all accounts that have some, by their ids.
+
+    Raises Unavailable.
+    """
+    with reaching_postgres():
+        return limits.all_limits()
+
+
+def change_limits(
+    name: str, given: Mapping[str, int | None]
+) -> Limits | None:
+    """Change some limits of an account; return all, None if there is none.
+
+    `given` has fields of Limits; the others stay. Without a burst, it is as
+    many as a second. Raises BurstAlone or Unavailable.
+    """
+    found = [each.id for each in list_accounts() if each.name == name]
+    if not found:
+        return None
+    wanted = replace(list_limits().get(found[0], NONE), **given)
+    if wanted.creates_per_second is None:
+        if given.get("burst") is not None:
+            raise BurstAlone
+        wanted = replace(wanted, burst=None)
+    elif wanted.burst is None:
+        wanted = replace(wanted, burst=wanted.creates_per_second)
+    if given:
+        with reaching_postgres():
+            limits.set_limits(found[0], wanted)
+        logger.info("limits changed", extra={"account": name})
+    return wanted
 
 
 def create_key(

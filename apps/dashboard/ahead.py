@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
@@ -86,11 +85,11 @@ def _view(account: int) -> View:
                 rows = processes.seen(connection)
         except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
-    alive = [
-        row for row in rows
+    threads = [
+        row.threads or 0 for row in rows
         if row.role == "worker" and row.seen <= STALE_AFTER
     ]
-    workers = Workers(len(alive), settings.WORKER_THREADS)
+    workers = Workers(len(threads), sum(threads))
     return View(
         found.now,
         [

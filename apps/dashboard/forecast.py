@@ -40,15 +40,10 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The processes of all workers, and the threads that each has."""
+    """How many processes of workers there are, and calls at once."""
 
     processes: int
-    threads: int
-
-    @property
-    def slots(self) -> int:
-        """How many calls are made at once, at most."""
-        return self.processes * self.threads
+    slots: int
 
 
 def most_at_once(workers: Workers, seconds: float) -> float:

@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
 
 from apps.core.database import Busy, list_pool
+from apps.dashboard import numbers
 from apps.dashboard.fresh import Fresh
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
@@ -41,8 +42,13 @@ class Part:
 @page
 def now(request: HttpRequest) -> HttpResponse:
     """Show the page."""
-    part = fresh(viewer(request).account)
-    return show(request, "dashboard/now.html", part=part)
+    account = viewer(request).account
+    return show(
+        request,
+        "dashboard/now.html",
+        part=fresh(account),
+        numbers=numbers.fresh(account),
+    )
 
 
 @require_GET
@@ -74,6 +80,7 @@ def _part(account: int) -> Part:
         "dashboard/now_part.html",
         {
             **values, "counts": counts, "most": MOST, "health": health,
+            "numbers": numbers.fresh(account),
             "sentences": list(_sentences(counts, health)),
         },
     )

@@ -15,6 +15,7 @@ from django.utils.decorators import decorator_from_middleware
 from apps.dashboard.health import health
 from apps.dashboard.viewer import viewer
 from apps.timers.services import ListTooSlow, StoreUnavailable
+from apps.timers.storage.limiting import LimitReached
 
 View = Callable[..., HttpResponseBase]
 
@@ -42,6 +43,13 @@ def page(view: View) -> View:
                 request, 503, "Postgres is away", _UNAVAILABLE
             )
             response["Retry-After"] = "1"
+            return response
+        except LimitReached as error:
+            standing = error.args[0].standing
+            response = failure(
+                request, 429, "A limit is reached", standing.refusal
+            )
+            response["Retry-After"] = str(standing.seconds)
             return response
         except ListTooSlow:
             return failure(

@@ -2,10 +2,21 @@
 
 from django.urls import path
 
-from apps.dashboard import ahead, finding, gave_up, many, now, timer
+from apps.dashboard import (
+    ahead,
+    finding,
+    gave_up,
+    hosts,
+    many,
+    now,
+    numbers,
+    timer,
+)
 
 urlpatterns = [
     path("dashboard/now", now.news),
+    path("dashboard/now/lateness", numbers.lateness),
+    path("dashboard/hosts", hosts.hosts),
     path("dashboard/ahead", ahead.ahead),
     path("dashboard/gave-up", gave_up.gave_up),
     path("dashboard/gave-up/replay", gave_up.replay),

@@ -15,6 +15,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from apps.core.database import UNAVAILABLE, Connection, pool
 from apps.core.outages import Outage, describe
@@ -32,11 +33,14 @@ _UNWRITTEN = Outage(
 )
 
 _WRITE = """
-INSERT INTO process (id, role, name, seen_at, good_at, trouble)
-VALUES (%(id)s, %(role)s, %(name)s, now(), now() - %(age)s, %(trouble)s)
+INSERT INTO process (id, role, name, seen_at, good_at, trouble, threads, busy,
+                     circuits)
+VALUES (%(id)s, %(role)s, %(name)s, now(), now() - %(age)s, %(trouble)s,
+        %(threads)s, %(busy)s, %(circuits)s)
 ON CONFLICT (id) DO UPDATE
 SET seen_at = excluded.seen_at, good_at = excluded.good_at,
-    trouble = excluded.trouble
+    trouble = excluded.trouble, threads = excluded.threads,
+    busy = excluded.busy, circuits = excluded.circuits
 """
 # A killed process leaves its row, and `judge` overlooks it once another of its
 # role runs. Rows that nobody replaced go after a day.
@@ -44,7 +48,8 @@ _SWEEP = "DELETE FROM process WHERE seen_at < now() - interval '1 day'"
 _WITHDRAW = "DELETE FROM process WHERE id = %(id)s"
 _READ = """
 SELECT role, name, extract(epoch FROM now() - seen_at)::float,
-       extract(epoch FROM now() - good_at)::float, trouble
+       extract(epoch FROM now() - good_at)::float, trouble, threads, busy,
+       circuits
 FROM process ORDER BY role, name
 """
 # One half for each of the two partial indexes.
@@ -60,25 +65,48 @@ _OVERDUE = " UNION ALL ".join(
 
 
 @dataclass(frozen=True, slots=True)
+class Calling:
+    """What a worker's threads do.
+
+    threads   how many there are
+    busy      how many are calling
+    circuits  hosts that answer nothing: host, port, for how many seconds
+    """
+
+    threads: int
+    busy: int
+    circuits: Sequence[tuple[str, int, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A process, seen `seen` s ago; it last worked well `good` s ago."""
+    """A process, seen `seen` s ago; it last worked well `good` s ago.
+
+    The rest is what `Calling` says, None for dispatchers.
+    """
 
     role: str
     name: str
     seen: float
     good: float
     trouble: str | None = None
+    threads: int | None = None
+    busy: int | None = None
+    circuits: Sequence[tuple[str, int, float]] | None = None
 
 
 class Notice:
     """The row of this process. Its methods never raise."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(
+        self, role: str, calling: Callable[[], Calling] | None = None
+    ) -> None:
         self._values = {
             "id": uuid4(),
             "role": role,
             "name": f"{socket.gethostname()}:{os.getpid()}",
         }
+        self._calling = calling
         self._written_at: float | None = None
         self._trouble: str | None = None
 
@@ -95,7 +123,15 @@ class Notice:
         self._written_at, self._trouble = now, sign.trouble
         age = timedelta(seconds=sign.age)
         trouble = sign.trouble and sign.trouble.replace("\0", "")
-        self._execute(_WRITE, age=age, trouble=trouble)
+        calls = self._calling and self._calling()
+        self._execute(
+            _WRITE,
+            age=age,
+            trouble=trouble,
+            threads=calls and calls.threads,
+            busy=calls and calls.busy,
+            circuits=calls and Jsonb(calls.circuits),
+        )
         if sweep:
             self._execute(_SWEEP)
 
@@ -118,8 +154,14 @@ class Notice:
 class Notices:
     """A thread that keeps the row of this process up to date."""
 
-    def __init__(self, role: str, look: Callable[[], Sign]) -> None:
-        self._notice = Notice(role)
+    def __init__(
+        self,
+        role: str,
+        look: Callable[[], Sign],
+        calling: Callable[[], Calling] | None = None,
+    ) -> None:
+        """Take how the process is, and what its threads do, if they call."""
+        self._notice = Notice(role, calling)
         self._look = look
         self._stopping = threading.Event()
         self._thread = threading.Thread(

@@ -12,7 +12,7 @@ from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.changes import RequestKeyReused
 from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish_later, takes_many
-from apps.timers.services import reaching_postgres
+from apps.timers.services import is_limited, reaching_postgres
 from apps.timers.storage import bulk, changing, many
 from apps.timers.storage.bulk import Answer, RequestChunk
 from apps.timers.storage.records import NamedTimer
@@ -42,7 +42,10 @@ def create_chunk(
             return found
         timers = _queued(timers)
         try:
-            text, due = bulk.create(timers, chunk, counted)
+            text, due = bulk.create(
+                timers, chunk, counted,
+                limited=bool(timers) and is_limited(timers[0].timer.account),
+            )
         except bulk.StoredMeanwhile:
             assert chunk is not None
             found = _earlier(chunk)

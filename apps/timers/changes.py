@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from apps.core.batching import GroupCommit
@@ -12,12 +13,14 @@ from apps.timers.scheduling.publishing import publish_later
 from apps.timers.services import (
     Versions,
     WrongVersion,
+    is_limited,
     reaching_postgres,
     wanted_version,
 )
 from apps.timers.storage import by_key, changing, looking, naming
 from apps.timers.storage.aside import ROW_ERRORS, writing_one
 from apps.timers.storage.by_key import Put
+from apps.timers.storage.limiting import LimitReached, Refused
 from apps.timers.storage.records import (
     Change,
     Definition,
@@ -36,10 +39,19 @@ _PATIENCE = 3.0
 #: How often a change is merged anew since others changed the timer meanwhile.
 _TRIES = 5
 
-_creates: GroupCommit[NamedTimer, naming.Answer] = GroupCommit(
-    naming.create, singly=ROW_ERRORS
-)
-_puts: GroupCommit[Put, Stored] = GroupCommit(by_key.put, singly=ROW_ERRORS)
+# Of accounts without limits (False), and with limits: see `services`.
+_creates: dict[bool, GroupCommit[NamedTimer, naming.Answer]] = {
+    limited: GroupCommit(
+        partial(naming.create, limited=limited), singly=ROW_ERRORS
+    )
+    for limited in (False, True)
+}
+_puts: dict[bool, GroupCommit[Put, Stored | Refused]] = {
+    limited: GroupCommit(
+        partial(by_key.put, limited=limited), singly=ROW_ERRORS
+    )
+    for limited in (False, True)
+}
 _changes: GroupCommit[Change, Stored | None] = GroupCommit(
     changing.change, singly=ROW_ERRORS
 )
@@ -60,11 +72,14 @@ class NotChangeable(Exception):
 def create_named(timer: NamedTimer) -> Stored | Repeated:
     """Store a timer once for its key, and once for its request's key.
 
-    Raises KeyInUse, RequestKeyReused or StoreUnavailable.
+    Raises KeyInUse, RequestKeyReused, LimitReached or StoreUnavailable.
     """
     with reaching_postgres():
-        answer = _creates.submit(timer, timeout=_PATIENCE)
+        group = _creates[is_limited(timer.timer.account)]
+        answer = group.submit(timer, timeout=_PATIENCE)
     POSTGRES.worked()
+    if isinstance(answer, Refused):
+        raise LimitReached(answer)
     if isinstance(answer, KeyTaken):
         raise KeyInUse(answer.timer_id)
     if isinstance(answer, Repeated):
@@ -77,11 +92,14 @@ def create_named(timer: NamedTimer) -> Stored | Repeated:
 def put_timer(put: Put) -> Stored:
     """Give a key its timer: a new one, or the one that has it and waits.
 
-    Raises RowUnwritable or StoreUnavailable.
+    Raises LimitReached, RowUnwritable or StoreUnavailable.
     """
     with reaching_postgres(), writing_one():
-        stored = _puts.submit(put, timeout=_PATIENCE)
+        group = _puts[is_limited(put.new.timer.account)]
+        stored = group.submit(put, timeout=_PATIENCE)
     POSTGRES.worked()
+    if isinstance(stored, Refused):
+        raise LimitReached(stored)
     return _published(stored)
 
 

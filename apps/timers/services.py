@@ -10,6 +10,7 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
+from apps.accounts.limits import NONE, limits_of
 from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy, list_pool
 from apps.core.outages import POSTGRES
@@ -20,9 +21,11 @@ from apps.timers.storage import (
     changing,
     creating,
     finding,
+    limiting,
     looking,
     queueing,
 )
+from apps.timers.storage.limiting import LimitReached, LimitsLeft, Refused
 from apps.timers.storage.records import (
     Attempt,
     Definition,
@@ -38,8 +41,14 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 3.0
 
 
+_BAD = (psycopg.DataError, psycopg.IntegrityError)
 _creates: GroupCommit[NewTimer, float] = GroupCommit(
-    creating.create, singly=(psycopg.DataError, psycopg.IntegrityError)
+    creating.create, singly=_BAD
+)
+#: Groups of these wait for other processes' groups. So they have no timers of
+#: accounts without limits.
+_limited_creates: GroupCommit[NewTimer, float | Refused] = GroupCommit(
+    limiting.create, singly=_BAD
 )
 
 
@@ -89,11 +98,17 @@ def create_timer(timer: NewTimer) -> UUID:
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. Raises StoreUnavailable.
+    feeder. Raises LimitReached or StoreUnavailable.
     """
+    due: float | Refused
     with reaching_postgres():
-        due = _creates.submit(timer, timeout=_PATIENCE)
+        if is_limited(timer.account):
+            due = _limited_creates.submit(timer, timeout=_PATIENCE)
+        else:
+            due = _creates.submit(timer, timeout=_PATIENCE)
     POSTGRES.worked()
+    if isinstance(due, Refused):
+        raise LimitReached(due)
     CREATED.add()
     logger.debug(
         "timer set",
@@ -104,6 +119,38 @@ def create_timer(timer: NewTimer) -> UUID:
     if timer.queued:
         publish_later(DueMessage(timer.id, due))
     return timer.id
+
+
+def is_limited(account: int) -> bool:
+    """Tell whether an account may have limits.
+
+    Raises `database.UNAVAILABLE` or TimeoutError.
+    """
+    return limits_of(account) != NONE
+
+
+class BodyTooLong(Exception):
+    """The account's requests may not be so long; `args` has the limit."""
+
+
+def get_limits(account: int) -> LimitsLeft:
+    """Return an account's limits, and what is left of them.
+
+    Raises StoreUnavailable.
+    """
+    with reaching_postgres():
+        return limiting.look(account)
+
+
+def check_body(account: int, size: int) -> None:
+    """Raise BodyTooLong if a request has more bytes than the account may send.
+
+    Raises StoreUnavailable.
+    """
+    with reaching_postgres():
+        most = limits_of(account).body_bytes
+    if most is not None and size > most:
+        raise BodyTooLong(most)
 
 
 def get_timer(account: int, timer_id: UUID) -> StoredTimer | None:
@@ -237,10 +284,12 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
     It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
-    TriedTooOften, RowUnwritable, or StoreUnavailable.
+    TriedTooOften, LimitReached, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay_one(account, timer_id)
+        replayed = changing.replay_one(
+            account, timer_id, limited=is_limited(account)
+        )
         timer = looking.get(account, timer_id)
     if replayed:
         logger.info("timer replayed", extra={"timer": timer_id})
@@ -259,11 +308,13 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
 def replay_timers(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Those that were tried too often are among the others. Raises
-    StoreUnavailable.
+    Those that were tried too often are among the others. Raises LimitReached
+    or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay(account, timer_ids)
+        replayed = changing.replay(
+            account, timer_ids, limited=is_limited(account)
+        )
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
@@ -275,7 +326,8 @@ def replay_failed(
 
     Returns how many, and the id after which there are more, if any. Timers
     that gave up once more meanwhile come before that id, so they are not in
-    the way. Raises UnknownPlace, ListTooSlow or StoreUnavailable.
+    the way. Raises LimitReached, UnknownPlace, ListTooSlow or
+    StoreUnavailable.
     """
     found, after = find_timers(account, of, limit)
     others = replay_timers(account, [timer.id for timer in found])

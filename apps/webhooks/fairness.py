@@ -24,6 +24,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import chain, islice
 
 from apps.webhooks.destination import (
     PATIENCE,
@@ -50,6 +51,8 @@ _FOR_FAST = 10
 _FOR_NEW = 8
 #: How many destinations without calls under way are remembered.
 _MOST_IDLE = 10_000
+#: How many of those that hang are told, at most.
+_MOST_SHOWN = 100
 
 
 class Destinations:
@@ -144,6 +147,27 @@ class Destinations:
     def count_open(self) -> int:
         """Return how many of the destinations that are remembered hang."""
         return self._open
+
+    def busy(self) -> int:
+        """Return how many slots are taken."""
+        return self._slots - self._free
+
+    def hanging(self) -> list[tuple[str, int, float]]:
+        """Return which hang: host, port, and for how many seconds.
+
+        Of many, those that are called, or that were asked for last.
+        """
+        if not self._open:
+            return []
+        with self._change:
+            now = self._clock()
+            known = chain(
+                self._calling.values(), reversed(self._idle.values())
+            )
+            found = islice(
+                (each for each in known if each.is_open), _MOST_SHOWN
+            )
+            return [(*each.origin, now - each.opened_at) for each in found]
 
     def _find(self, origin: Origin) -> Destination:
         return (

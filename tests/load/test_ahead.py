@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from pytest_django import Settings
 
 from apps.dashboard import ahead
 from tests.support.accounts import OWNER
@@ -32,10 +31,7 @@ WHERE date_trunc('second', due_at) = %s
 
 
 @pytest.fixture
-def stack(
-    db_pool: None, tmp_path: Path, settings: Settings
-) -> Iterator[Service]:
-    settings.WORKER_THREADS = 64
+def stack(db_pool: None, tmp_path: Path) -> Iterator[Service]:
     with virtual_host(os.environ["RABBITMQ_URL"]) as (url, _):
         service = Service(tmp_path, url)
         service.start_all(threads=64)

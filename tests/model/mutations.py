@@ -199,12 +199,12 @@ MUTATIONS = {
     "another's mark is not kept in a dead worker's attempt": _sql(
         "TAKE_OVER", (_LEFT_AT, "sent_at"),
     ),
-    "a late record corrects its attempt": _sql("RECORD", _CORRECTING),
+    "a late record corrects its attempt": _sql("CORRECT", _CORRECTING),
     "what was missed has no number": _sql(
-        "RECORD", ("(number IS NULL AND timer.outcome IS NULL)", "false"),
+        "RECORD", ("(number IS NULL AND was IS NULL)", "false"),
     ),
     "a record is repeated without effect": _sql(
-        "RECORD", (" AND timer.outcome IS NULL)", ")"),
+        "CORRECT", (" AND was IS NULL)", ")"),
     ),
     "what is deferred has no number": _sql(
         "POSTPONE", ("- (number IS NULL)::int", ""),

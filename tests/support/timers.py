@@ -19,7 +19,9 @@ from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 
 
-def store_timers(url: str, delays: Sequence[float]) -> set[str]:
+def store_timers(
+    url: str, delays: Sequence[float], account: int = OWNER
+) -> set[str]:
     """Store timers in one statement, unqueued; delays are in seconds.
 
     Those with a negative delay are overdue at once.
@@ -27,7 +29,7 @@ def store_timers(url: str, delays: Sequence[float]) -> set[str]:
     timers = [
         NewTimer(
             uuid_utils.compat.uuid7(),
-            OWNER,
+            account,
             Definition(url),
             timedelta(seconds=delay),
             queued=False,

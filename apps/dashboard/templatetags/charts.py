@@ -61,12 +61,12 @@ def sparkline(
 @register.simple_tag
 def bands(parts: Sequence[tuple[str, float, str]], title: str) -> SafeString:
     """Return one bar, divided: label, share of 1 and colour of each part."""
-    said = ", ".join(f"{label} {_percent(share)}" for label, share, _ in parts)
+    said = ", ".join(f"{label} {percent(share)}" for label, share, _ in parts)
     begins = 0.0
     rects = []
     for label, share, colour in parts:
         rects.append((colour, _number(begins * 100), _number(share * 100),
-                      label, _percent(share)))
+                      label, percent(share)))
         begins += share
     found = format_html_join(
         "",
@@ -75,6 +75,32 @@ def bands(parts: Sequence[tuple[str, float, str]], title: str) -> SafeString:
         rects,
     )
     return _picture("bands", 100, f"{title}: {said}", found)
+
+
+@register.filter
+def percent(share: float) -> str:
+    """Return a share; one that is not all is never rounded up to it."""
+    if share in (0, 1):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+@register.filter
+def ms(milliseconds: float | None) -> str:
+    """Return a duration that is given in milliseconds."""
+    if milliseconds is None:
+        return "–"
+    if milliseconds < 1_000:
+        return f"{milliseconds:.1f} ms"
+    return f"{milliseconds / 1_000:,.1f} s"
+
+
+@register.filter
+def seconds(duration: float) -> str:
+    """Return a duration that is given in seconds."""
+    if duration < 120:
+        return f"{duration:.0f} s"
+    return f"{duration / 60:,.0f} min"
 
 
 def _picture(
@@ -104,13 +130,6 @@ def _said(value: float | None, unit: str) -> str:
         return "nothing"
     digits = 0 if value == int(value) else 1
     return f"{value:,.{digits}f} {unit}".rstrip()
-
-
-def _percent(share: float) -> str:
-    """Return a share; one that is not all is never rounded up to it."""
-    if share in (0, 1):
-        return f"{share * 100:.0f} %"
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
 
 
 def _most(points: Iterable[Point]) -> float:

@@ -6,8 +6,6 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apps.timers.storage.records import StoredTimer
-
 register = template.Library()
 
 #: Milliseconds from which on a call counts as late.
@@ -72,14 +70,6 @@ def _late(milliseconds: float) -> str:
     if milliseconds < 1000:
         return f"{milliseconds:,.1f} ms late"
     return f"{milliseconds / 1000:,.1f} s late"
-
-
-@register.filter
-def late_ms(timer: StoredTimer) -> float | None:
-    """Return how long after its due time a timer's last request left."""
-    if timer.sent_at is None:
-        return None
-    return (timer.sent_at - timer.due_at).total_seconds() * 1000
 
 
 @register.filter

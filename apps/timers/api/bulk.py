@@ -39,6 +39,7 @@ from apps.timers.api.bulk_schemas import (
     Refused,
 )
 from apps.timers.api.headers import IDEMPOTENCY_KEY, idempotency_key
+from apps.timers.api.limits import show_limits
 from apps.timers.api.schemas import ErrorOut, TimerCreated
 from apps.timers.storage.bulk import RequestChunk
 
@@ -75,7 +76,8 @@ def create_timers(request: HttpRequest) -> HttpResponseBase:
     Lines come as application/x-ndjson: at most 128 KiB each, 64 MiB in all.
     Each item is what POST /timer takes. There is one result for each, in
     their order, when all are stored. An item that is not valid costs only
-    itself. Timers are stored 500 at a time; an error answer says that some
+    itself, and so does one that a limit of the account refuses: send it again
+    later. Timers are stored 500 at a time; an error answer says that some
     may have been stored. Repeat the request with the same Idempotency-Key
     then: nothing is stored twice.
     """
@@ -84,12 +86,12 @@ def create_timers(request: HttpRequest) -> HttpResponseBase:
     try:
         if as_lines:
             found = chunks(lines(request.read))
-            return _answer(_stored(ask, found), LINES)
+            return _answer(ask, _stored(ask, found), LINES)
         items = list(islice(array_items(request.read), MOST_ITEMS + 1))
         if len(items) > MOST_ITEMS:
             return _too_many()
         texts = _stored(ask, chunks(items))
-        return _answer(_as_array(texts), "application/json")
+        return _answer(ask, _as_array(texts), "application/json")
     except NotArray as error:
         return error_response(
             400,
@@ -201,7 +203,7 @@ def _as_array(texts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _answer(
-    texts: Iterable[bytes], content_type: str
+    ask: Request, texts: Iterable[bytes], content_type: str
 ) -> StreamingHttpResponse:
     """Return an answer when all of it is known.
 
@@ -219,6 +221,7 @@ def _answer(
     spool.seek(0)
     answer = StreamingHttpResponse(_pieces(spool), content_type=content_type)
     answer["Content-Length"] = str(length)
+    show_limits(ask.account, answer)
     return answer
 
 

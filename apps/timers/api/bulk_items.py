@@ -13,6 +13,7 @@ from apps.timers.api.bulk_body import MOST_ITEM, Raw
 from apps.timers.api.definition import RetryIn
 from apps.timers.api.schemas import TimerIn
 from apps.timers.storage.bulk import Answer, Unwritable
+from apps.timers.storage.limiting import Refused
 from apps.timers.storage.records import KeyTaken, NamedTimer
 from apps.webhooks import jsontext
 
@@ -35,10 +36,17 @@ class Wanted(NamedTuple):
 def read_item(account: int, raw: Raw) -> Wanted | Errors:
     """Return the timer that an item asks for, or what is wrong with it.
 
-    It will belong to the account.
+    It will belong to the account. Raises StoreUnavailable.
     """
     if raw is None:
         return [("body", f"is longer than {MOST_ITEM:,} bytes")]
+    try:
+        services.check_body(account, len(raw))
+    except services.BodyTooLong as error:
+        (most,) = error.args
+        return [
+            ("body", f"is longer than {most:,} bytes, the account's limit")
+        ]
     try:
         item = TimerIn.model_validate(jsontext.loads(raw))
     except jsontext.NotJSON as error:
@@ -94,6 +102,8 @@ class Answers:
                 f"belongs to timer {answer.timer_id}, which has not ended"
             )
             return self._refusal([("key", sentence)], id=str(answer.timer_id))
+        if isinstance(answer, Refused):
+            return self._refusal([("account", answer.standing.refusal)])
         if isinstance(answer, Unwritable):
             return self._refusal([("body", f"can't be stored: {answer.why}")])
         timer_id = item.timer.timer.id

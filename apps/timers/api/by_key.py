@@ -12,6 +12,7 @@ from apps.timers.api import routes
 from apps.timers.api.changing import PatchIn, PutIn
 from apps.timers.api.fields import PathKey
 from apps.timers.api.headers import IfMatch, etag
+from apps.timers.api.limits import show_limits
 from apps.timers.api.schemas import ErrorOut, TimerOut, timer_out
 from apps.timers.storage.by_key import Put
 from apps.timers.storage.records import NamedTimer
@@ -40,7 +41,7 @@ _PATH = "/timer/by-key/{any:key}"
     _PATH,
     response={
         frozenset({200, 201}): TimerOut,
-        frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 408, 413, 422, 429, 503}): ErrorOut,
     },
     summary="Set or change the timer with a key",
 )
@@ -52,9 +53,11 @@ def put_timer_by_key(
     201 if a timer was set, also if the one that had the key is just being
     called. 200 if there was one; `if_exists` says what becomes of it.
     """
+    account = account_of(request)
+    services.check_body(account, len(request.body))
     when = body.when()
     timer = services.new_timer(
-        account_of(request), body.definition, when.delay, when.due_at
+        account, body.definition, when.delay, when.due_at
     )
     named = NamedTimer(
         timer, key, takes_key=True, latest_at=body.latest_at
@@ -62,6 +65,7 @@ def put_timer_by_key(
     stored = changes.put_timer(Put(named, body.if_exists))
     response["ETag"] = etag(stored.timer.version)
     response["Location"] = f"/timer/{stored.timer.id}"
+    show_limits(account, response)
     return Status(201 if stored.is_new else 200, timer_out(stored.timer))
 
 

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
 from apps.core.answers import error_response, not_valid
+from apps.timers.api.limits import limit_reached
 from apps.timers.changes import (
     KeyInUse,
     NotChangeable,
@@ -14,6 +15,7 @@ from apps.timers.changes import (
 )
 from apps.timers.services import (
     AlreadyFired,
+    BodyTooLong,
     ListTooSlow,
     NotGivenUp,
     StoreUnavailable,
@@ -23,6 +25,7 @@ from apps.timers.services import (
 )
 from apps.timers.storage import changing
 from apps.timers.storage.aside import RowUnwritable
+from apps.timers.storage.limiting import LimitReached
 
 
 def add_to(api: NinjaAPI) -> None:
@@ -118,6 +121,15 @@ def _unknown_place(error: UnknownPlace) -> HttpResponse:
     ])
 
 
+def _body_too_long(error: BodyTooLong) -> HttpResponse:
+    (most,) = error.args
+    return error_response(
+        413,
+        f"The account's limit for such a body is {most:,} bytes. Send a"
+        " shorter one.",
+    )
+
+
 _ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
     StoreUnavailable: _unavailable,
     ListTooSlow: _list_too_slow,
@@ -130,4 +142,6 @@ _ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
     NotGivenUp: _not_given_up,
     TriedTooOften: _tried_too_often,
     UnknownPlace: _unknown_place,
+    LimitReached: limit_reached,
+    BodyTooLong: _body_too_long,
 }

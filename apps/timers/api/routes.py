@@ -24,6 +24,7 @@ from apps.timers.api.headers import (
     request_key,
     versions,
 )
+from apps.timers.api.limits import show_limits
 from apps.timers.api.schemas import (
     ErrorOut,
     TimerCreated,
@@ -49,7 +50,7 @@ Found = TypeVar("Found")
     "/timer",
     response={
         frozenset({200, 201}): TimerCreated,
-        frozenset({400, 403, 408, 409, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 408, 409, 413, 422, 429, 503}): ErrorOut,
     },
     summary="Set a timer",
     openapi_extra=IDEMPOTENCY_KEY,
@@ -62,9 +63,11 @@ def create_timer(
     201 means that it is stored durably. After a 503 it may have been stored
     as well: repeat the request with the same Idempotency-Key to find out.
     """
+    account = account_of(request)
+    services.check_body(account, len(request.body))
     when = body.when()
     timer = services.new_timer(
-        account_of(request), body.definition, when.delay, when.due_at
+        account, body.definition, when.delay, when.due_at
     )
     status, timer_id, time_left = 201, timer.id, when.time_left
     asked = request_key(request, time_left)
@@ -80,6 +83,7 @@ def create_timer(
     response.content = created.encode()
     response.status_code = status
     response["Location"] = f"/timer/{timer_id}"
+    show_limits(account, response)
     return response
 
 
@@ -118,6 +122,7 @@ def change_timer(
     What is left out stays; null takes away. 409 once it is being called or
     has ended.
     """
+    services.check_body(account_of(request), len(request.body))
     when = body.when() if body.has_time else None
     merge = None
     if body.redefines:
@@ -192,7 +197,7 @@ def get_attempts(request: HttpRequest, timer_uuid: TimerId) -> AttemptsOut:
     "/timer/{timer_uuid}/replay",
     response={
         202: TimerOut,
-        frozenset({403, 404, 409, 422, 503}): ErrorOut,
+        frozenset({403, 404, 409, 422, 429, 503}): ErrorOut,
     },
     summary="Replay a timer that gave up",
 )
@@ -213,7 +218,7 @@ def replay_timer(
     "/timers/replay",
     response={
         202: Replayed,
-        frozenset({400, 403, 408, 413, 422, 503}): ErrorOut,
+        frozenset({400, 403, 408, 413, 422, 429, 503}): ErrorOut,
     },
     summary="Replay what gave up",
 )

@@ -142,10 +142,7 @@ class ErrorOut(BaseModel):
 
 def timer_out(timer: StoredTimer) -> TimerOut:
     """Return a timer as the API shows it."""
-    late_ms = None
-    if timer.sent_at is not None:
-        late = (timer.sent_at - timer.due_at).total_seconds()
-        late_ms = round(late * 1000, 3)
+    late_ms = timer.late_ms
     return TimerOut(
         id=timer.id,
         time_left=timer.time_left,
@@ -166,7 +163,7 @@ def timer_out(timer: StoredTimer) -> TimerOut:
         created_at=timer.created_at,
         fired_at=timer.fired_at,
         attempts=timer.attempts,
-        late_ms=late_ms,
+        late_ms=None if late_ms is None else round(late_ms, 3),
         status_code=timer.status_code,
         error=timer.error,
     )

@@ -6,6 +6,7 @@ import time
 from typing import Any, cast
 
 import dramatiq
+from django.conf import settings
 from dramatiq.broker import MessageProxy
 
 from apps.broker.interface import TimerBroker
@@ -16,7 +17,8 @@ from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
 from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
-from apps.monitoring.processes import Notices
+from apps.monitoring.processes import Calling, Notices
+from apps.monitoring.rollups.process import RollUps
 from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
 from apps.timers.scheduling.feeder import Feeder
@@ -30,11 +32,12 @@ _DRAIN = 20.0
 
 
 class WorkerLifecycle(dramatiq.Middleware):
-    """Starts feeder and retention in standalone; drains at the end."""
+    """In standalone it also does what dispatchers do; drains at the end."""
 
     def __init__(self) -> None:
         self._feeder: Feeder | None = None
         self._retention: Retention | None = None
+        self._rollups: RollUps | None = None
         self._progress: Progress | None = None
         self._consuming: Consuming | None = None
         self._notices: Notices | None = None
@@ -56,9 +59,10 @@ class WorkerLifecycle(dramatiq.Middleware):
         if isinstance(broker, MemoryBroker):
             self._feeder = Feeder(broker)
             self._retention = Retention()
+            self._rollups = RollUps()
         metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
-        self._notices = Notices("worker", self.sign)
+        self._notices = Notices("worker", self.sign, _calling)
         logger.info("worker started", extra={"threads": worker.worker_threads})
 
     def before_process_message(
@@ -104,6 +108,8 @@ class WorkerLifecycle(dramatiq.Middleware):
             self._feeder.close()
         if self._retention is not None:
             self._retention.close()
+        if self._rollups is not None:
+            self._rollups.close()
         claims.stopping.set()
 
     def after_worker_shutdown(
@@ -127,3 +133,11 @@ class WorkerLifecycle(dramatiq.Middleware):
 
 def _sample_circuits() -> None:
     CIRCUITS_OPEN.set(call.destinations().count_open())
+
+
+def _calling() -> Calling:
+    """Return what the threads do, for the pages."""
+    destinations = call.destinations()
+    return Calling(
+        settings.WORKER_THREADS, destinations.busy(), destinations.hanging()
+    )

@@ -17,6 +17,7 @@ from apps.timers import counting, decisions
 from apps.timers.models import Outcome
 from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
+from apps.timers.scheduling.sharing import Sharing
 from apps.timers.scheduling.steps import Steps, without_end
 from apps.timers.storage import queueing, recording, taking_over
 from apps.timers.storage.claim_records import Postponement, Report
@@ -32,6 +33,8 @@ _NEARLY_EMPTY = 50
 #: busy. To queue more would take processor time from the calls
 #: (docs/decisions/0012).
 _ENOUGH = 10_000
+
+_sharing = Sharing(promote=True)
 
 
 @dataclass
@@ -92,6 +95,8 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     if done.hold is not None:
         return done
     _promote(done, steps, is_over, room=_ENOUGH - depths[1])
+    if done.more or done.unfinished:
+        steps.run("looking for small backlogs", partial(_share, done))
     idle = sum(depths) <= _NEARLY_EMPTY
     steps.run("looking for what is lost", partial(_sweep, done, is_over, idle))
     return done
@@ -133,6 +138,11 @@ def _promote(
         if is_over():
             done.unfinished = bool(left)
             return
+
+
+def _share(done: Pass) -> None:
+    """Queue overdue timers of accounts that have few, before the others."""
+    done.overdue += _publish(done, _sharing.next())
 
 
 def _publish(done: Pass, batch: Sequence[DueMessage]) -> int:

@@ -17,6 +17,7 @@ from apps.monitoring.heartbeat import Health, Sign
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher, holding
 from apps.timers.scheduling.publishing import outgoing
+from apps.timers.scheduling.sharing import Sharing
 from apps.timers.scheduling.steps import Steps, Turn
 from apps.timers.scheduling.wakeups import Wakeups
 from apps.timers.storage import queueing, taking_over
@@ -37,6 +38,7 @@ class Feeder:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._health = Health()
+        self._sharing = Sharing(promote=False)
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="feeder", daemon=True
@@ -65,10 +67,10 @@ class Feeder:
         fed = 0
         if steps.run("looking for a hold", holding.current) is None:
             fed += steps.run(
-                "feeding what is near", partial(self._due, False)
+                "feeding what is near", self._ahead
             ) or 0
             fed += steps.run(
-                "feeding what is overdue", partial(self._due, True)
+                "feeding what is overdue", self._overdue
             ) or 0
         steps.run("freeing what is stuck", taking_over.free_stuck)
         counting.passed(is_good=not steps.failed)
@@ -78,10 +80,17 @@ class Feeder:
             self._health.good()
         return fed
 
-    def _due(self, overdue: bool) -> int:
+    def _ahead(self) -> int:
         return self._feed(
-            queueing.due(overdue=overdue, ahead=_AHEAD, limit=_MOST)
+            queueing.due(overdue=False, ahead=_AHEAD, limit=_MOST)
         )
+
+    def _overdue(self) -> int:
+        found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
+        fed = self._feed(found)
+        if len(found) == _MOST:
+            fed += self._feed(self._sharing.next())
+        return fed
 
     def _feed(self, timers: Sequence[DueMessage]) -> int:
         now = time.monotonic()

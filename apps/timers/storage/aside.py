@@ -47,14 +47,21 @@ ROW_ERRORS = (
 
 # A marked one may have been received.
 SET_ASIDE = """
-UPDATE timer
-SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
-                                         THEN 'unknown' ELSE 'failed' END),
-    error = %(error)s, leased_until = NULL, queued_at = NULL
-WHERE id = %(id)s AND outcome IS NULL
-  AND (claim_token = %(token)s::uuid
-       OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
-RETURNING outcome
+WITH done AS (
+    UPDATE timer
+    SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
+                                             THEN 'unknown' ELSE 'failed' END),
+        error = %(error)s, leased_until = NULL, queued_at = NULL
+    WHERE id = %(id)s AND outcome IS NULL
+      AND (claim_token = %(token)s::uuid
+           OR %(free)s AND (fired_at IS NULL OR leased_until < now()))
+    RETURNING outcome, account_id, host
+),
+tallied AS (
+    INSERT INTO tally (at, account_id, host, outcome)
+    SELECT now(), account_id, host, outcome FROM done
+)
+SELECT outcome FROM done
 """
 #: Statements that find their rows themselves leave out the `skipped` ones.
 _NOT_SKIPPED = "id <> ALL(%(skipped)b::uuid[])"

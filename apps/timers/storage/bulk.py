@@ -7,9 +7,15 @@ from functools import partial
 from uuid import UUID
 
 from apps.core.database import Connection, pool
+from apps.timers.storage import creating
 from apps.timers.storage.aside import each_for_itself, reason
-from apps.timers.storage.creating import CREATE, columns
-from apps.timers.storage.naming import REMEMBERED, lock_keys, rounds, store
+from apps.timers.storage.limiting import Budgets, Refused, wanted
+from apps.timers.storage.naming import (
+    REMEMBERED,
+    lock_keys,
+    rounds,
+    store,
+)
 from apps.timers.storage.records import (
     DueMessage,
     KeyTaken,
@@ -56,7 +62,7 @@ class Unwritable:
 
 
 #: A timer that was stored has the moment when it is due.
-Answer = KeyTaken | Unwritable | datetime
+Answer = KeyTaken | Unwritable | Refused | datetime
 
 
 class StoredMeanwhile(Exception):
@@ -77,16 +83,33 @@ def create(
     timers: Sequence[NamedTimer],
     chunk: RequestChunk | None,
     render: Callable[[Sequence[Answer]], bytes],
+    *,
+    limited: bool = False,
 ) -> tuple[bytes, list[DueMessage]]:
     """Store timers; return their rendered answers, and what to publish.
 
-    The answers are kept with the chunk. Raises StoredMeanwhile.
+    The answers are kept with the chunk. `limited` says whether the account
+    may have limits. Raises StoredMeanwhile.
     """
+    found: dict[UUID, Answer] = {}
     with pool().connection() as connection:
-        with connection.transaction():
+
+        def stored_within(some: Sequence[NamedTimer]) -> list[NamedTimer]:
             answers = each_for_itself(
-                partial(_store, connection), timers, _unwritable
+                partial(_store, connection), some, _unwritable
             )
+            found.update(zip(_ids(some), answers, strict=True))
+            return [
+                each for each, answer in zip(some, answers, strict=True)
+                if not isinstance(answer, datetime)
+            ]
+
+        with connection.transaction():
+            budgets = Budgets(connection, wanted(timers) if limited else {})
+            for each in budgets.within(timers, stored_within):
+                found[each.timer.id] = budgets.refused(each.timer.account)
+            budgets.keep()
+            answers = [found[timer_id] for timer_id in _ids(timers)]
             text = render(answers)
             if chunk is not None:
                 _remember(connection, chunk, text)
@@ -102,6 +125,10 @@ def create(
         DueMessage(timer_id, clock.to_monotonic(due_at))
         for timer_id, due_at in queued
     ]
+
+
+def _ids(timers: Sequence[NamedTimer]) -> list[UUID]:
+    return [timer.timer.id for timer in timers]
 
 
 def _store(
@@ -129,11 +156,8 @@ def _store(
 def _store_plain(
     connection: Connection, timers: Sequence[NewTimer]
 ) -> dict[UUID, Answer]:
-    row = connection.execute(CREATE, columns(timers)).fetchone()
-    assert row is not None
-    return {
-        timer.id: timer.due_at or row[0] + timer.delay for timer in timers
-    }
+    now = creating.store(connection, timers)
+    return {timer.id: timer.due_at or now + timer.delay for timer in timers}
 
 
 def _has_name(timer: NamedTimer) -> bool:

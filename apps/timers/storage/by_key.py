@@ -8,6 +8,7 @@ from uuid import UUID
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import changing, naming, reading
+from apps.timers.storage.limiting import Budgets, Refused, wanted
 from apps.timers.storage.records import (
     Change,
     ClockReading,
@@ -48,29 +49,45 @@ class Put:
     if_exists: IfExists
 
 
-def put(puts: Sequence[Put]) -> list[Stored]:
+def put(
+    puts: Sequence[Put], *, limited: bool = False
+) -> list[Stored | Refused]:
     """Give keys their timers; the answers stand in the order of the puts.
 
-    Raises one of `aside.ROW_ERRORS` if a timer's row can't be written.
+    `limited` says whether the accounts may have limits. Raises one of
+    `aside.ROW_ERRORS` if a timer's row can't be written.
     """
     rows: dict[UUID, Row] = {}
     with pool().connection() as connection:
         with connection.transaction():
-            keys = naming.lock_keys(connection, [put.new for put in puts])
+            new = [put.new for put in puts]
+            budgets = Budgets(connection, wanted(new) if limited else {})
+            keys = naming.lock_keys(connection, new)
             for group in naming.rounds(puts, lambda put: [put.new.name]):
-                rows |= _put(connection, group, keys)
+                rows |= _put(connection, group, keys, budgets)
+            others = [each for each in new if each.timer.id not in rows]
+            naming.forget_keys(connection, others)
+            budgets.keep()
         clock = read_clock(connection)
-    return [_stored(put, rows[put.new.timer.id], clock) for put in puts]
+    return [
+        _stored(put, row, clock)
+        if (row := rows.get(put.new.timer.id))
+        else budgets.refused(put.new.timer.account)
+        for put in puts
+    ]
 
 
 def _put(
-    connection: Connection, puts: Sequence[Put], keys: naming.Keys
+    connection: Connection,
+    puts: Sequence[Put],
+    keys: naming.Keys,
+    budgets: Budgets,
 ) -> dict[UUID, Row]:
     """Return the rows of what the keys have now, by the ids of the new timers.
 
     No two of the puts have one key. `keys` has their rows, which are locked,
     and is kept up to date. A timer that is being called can't be changed:
-    another one takes its key.
+    another one takes its key. What a limit does not let through has no row.
     """
     kept = [
         keys[put.new.name]["timer_id"] for put in puts
@@ -92,13 +109,18 @@ def _put(
         if (holder := keys[put.new.name]["timer_id"]) in found
     }
     _keep_latest(connection, [p for p in puts if p.new.timer.id in rows], keys)
-    new = [put.new for put in puts if put.new.timer.id not in rows]
-    if new:
-        rows |= naming.store(connection, new)
-    for each in new:
-        keys[each.name] = {
-            "timer_id": each.timer.id, "latest_at": each.latest_at
-        }
+
+    def stored(new: Sequence[NamedTimer]) -> Sequence[NamedTimer]:
+        rows.update(naming.store(connection, new))
+        for each in new:
+            keys[each.name] = {
+                "timer_id": each.timer.id, "latest_at": each.latest_at
+            }
+        return ()
+
+    budgets.within(
+        [put.new for put in puts if put.new.timer.id not in rows], stored
+    )
     return rows
 
 

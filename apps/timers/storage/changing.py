@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+import psycopg
 from django.conf import settings
 
 from apps.core.database import Connection, pool
@@ -16,6 +17,7 @@ from apps.timers.storage.aside import (
     writing_one,
 )
 from apps.timers.storage.creating import definitions
+from apps.timers.storage.limiting import Budgets, LimitReached
 from apps.timers.storage.naming import rounds
 from apps.timers.storage.queueing import CHANNEL, HORIZON
 from apps.timers.storage.records import Change, ClockReading, Stored
@@ -43,11 +45,15 @@ cancelled AS (
     UPDATE timer
     SET outcome = 'cancelled', queued_at = NULL, version = version + 1
     FROM waiting WHERE timer.id = waiting.id
-    RETURNING timer.id
+    RETURNING timer.id, host
 ),
 noted AS (
     INSERT INTO event (timer_id, at, what)
     SELECT id, clock_timestamp(), 'cancelled' FROM cancelled
+),
+tallied AS (
+    INSERT INTO tally (at, account_id, host, outcome)
+    SELECT now(), %(account)s, host, 'cancelled' FROM cancelled
 )
 SELECT id FROM cancelled
 """
@@ -315,30 +321,48 @@ def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
     return []
 
 
-def replay(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+def replay(
+    account: int, timer_ids: Sequence[UUID], *, limited: bool = False
+) -> set[UUID]:
     """Open again an account's timers that gave up, due now; return which.
 
     If two calls replay a timer at the same time, one of them gets it. A timer
     with MOST_ATTEMPTS attempts stays as it is, and so does one whose row can't
-    be written.
+    be written. `limited` says whether the account may have limits. Raises
+    LimitReached; then none is opened.
     """
-    return set(each_for_itself(partial(_replay, account), timer_ids, _skip))
+    run = partial(_replay, account, limited)
+    return set(each_for_itself(run, timer_ids, _skip))
 
 
-def replay_one(account: int, timer_id: UUID) -> bool:
+def replay_one(
+    account: int, timer_id: UUID, *, limited: bool = False
+) -> bool:
     """Replay one timer; tell whether it was opened again.
 
-    Raises RowUnwritable.
+    Raises RowUnwritable or LimitReached.
     """
     with writing_one():
-        return bool(_replay(account, [timer_id]))
+        return bool(_replay(account, limited, [timer_id]))
 
 
-def _replay(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def _replay(
+    account: int, limited: bool, timer_ids: Sequence[UUID]
+) -> list[UUID]:
     values = {
         "account": account, "ids": list(timer_ids), "most": MOST_ATTEMPTS,
     }
     with pool().connection() as connection, connection.transaction():
-        connection.execute(LOCK_KEYS, values)
-        rows = connection.execute(REPLAY, values).fetchall()
+        wanted = {account: len(timer_ids)} if limited else {}
+        budgets = Budgets(connection, wanted)
+        has_room = False
+        with connection.transaction():
+            connection.execute(LOCK_KEYS, values)
+            rows = connection.execute(REPLAY, values).fetchall()
+            has_room = budgets.take_room(account, len(rows))
+            if not has_room:
+                raise psycopg.Rollback
+        budgets.keep()
+    if not has_room:
+        raise LimitReached(budgets.refused(account))
     return [timer_id for (timer_id,) in rows]

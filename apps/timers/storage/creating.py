@@ -4,9 +4,10 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
-from apps.core.database import pool
+from apps.core.database import Connection, pool
 from apps.timers.storage.queueing import CHANNEL, HORIZON
 from apps.timers.storage.records import Definition, NewTimer
 from apps.timers.storage.rows import read_clock
@@ -57,13 +58,33 @@ def create(timers: Sequence[NewTimer]) -> list[float]:
     """
     with pool().connection() as connection:
         began = time.monotonic()
-        row = connection.execute(CREATE, columns(timers)).fetchone()
-        assert row is not None
-        if not any(timer.queued for timer in timers):
-            return [began + timer.delay.total_seconds() for timer in timers]
-        clock = read_clock(connection)
+        return due(connection, timers, store(connection, timers), began)
+
+
+def store(connection: Connection, timers: Sequence[NewTimer]) -> datetime:
+    """Store timers; return the moment from which their delays count."""
+    row = connection.execute(CREATE, columns(timers)).fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
+
+
+def due(
+    connection: Connection,
+    timers: Sequence[NewTimer],
+    now: datetime,
+    began: float,
+) -> list[float]:
+    """Return when timers are due that are stored; see `create`.
+
+    now, began  the moment when they were stored, and one before that on
+                `time.monotonic()`
+    """
+    if not any(timer.queued for timer in timers):
+        return [began + timer.delay.total_seconds() for timer in timers]
+    clock = read_clock(connection)
     return [
-        clock.to_monotonic(timer.due_at or row[0] + timer.delay)
+        clock.to_monotonic(timer.due_at or now + timer.delay)
         for timer in timers
     ]
 

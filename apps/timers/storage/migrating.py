@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
-from django.db import OperationalError, transaction
+from django.conf import settings
+from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.core.database import (
@@ -44,6 +45,16 @@ _BUILD = re.compile(
     r'\s*CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?'
     r'"?(?P<name>\w+)"?',
     re.I,
+)
+
+#: How often a statement is tried behind a pooler that runs it elsewhere.
+_SESSION_TRIES = 100
+#: What it raises there, with the settings of a role or a database.
+_ELSEWHERE = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.QueryCanceled,
 )
 
 _BLOCKERS = """
@@ -80,15 +91,18 @@ def _run_statement(
     """
     connection: BaseDatabaseWrapper = context["connection"]
     if _CONCURRENT.match(sql):
-        with _session(connection):
-            if found := _BUILD.match(sql):
-                # An interrupted build leaves an index that nothing uses, or
-                # one that was not noted as made.
-                execute(
-                    f'DROP INDEX CONCURRENTLY IF EXISTS "{found["name"]}"',
-                    None, False, context,
-                )
+        before = []
+        if found := _BUILD.match(sql):
+            # An interrupted build leaves an index that nothing uses, or one
+            # that was not noted as made.
+            before = [f'DROP INDEX CONCURRENTLY IF EXISTS "{found["name"]}"']
+
+        def run() -> Any:
+            for each in before:
+                execute(each, None, False, context)
             return execute(sql, params, many, context)
+
+        return _run_in_session(connection, run)
     with contextlib.ExitStack() as stack:
         if not connection.in_atomic_block:
             stack.enter_context(transaction.atomic(connection.alias))
@@ -113,6 +127,26 @@ def _set(connection: BaseDatabaseWrapper, how: str, **values: str) -> None:
     connection.connection.execute(
         "; ".join(f"{how} {name} = '{text}'" for name, text in values.items())
     )
+
+
+def _run_in_session(
+    connection: BaseDatabaseWrapper, run: Callable[[], Any]
+) -> Any:
+    """Run what can't be in a transaction, with settings of the session.
+
+    A pooler may use another session for each statement, and one with other
+    settings refuses it. So it is tried again.
+    """
+    tries_left = _SESSION_TRIES if settings.DATABASE_POOLER else 1
+    while True:
+        tries_left -= 1
+        with _session(connection):
+            try:
+                return run()
+            except DatabaseError as error:
+                is_elsewhere = isinstance(error.__cause__, _ELSEWHERE)
+                if not (is_elsewhere and tries_left):
+                    raise
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
 from apps.timers.storage.creating import NEW, columns
+from apps.timers.storage.limiting import Budgets, Refused, wanted
 from apps.timers.storage.queueing import CHANNEL
 from apps.timers.storage.records import (
     ClockReading,
@@ -122,36 +123,62 @@ FROM unnest(%(accounts)b::integer[], %(keys)b::text[])
      JOIN request_key USING (account_id, key)
 """
 
-Answer = Stored | KeyTaken | Repeated
+# Those who are refused by a limit leave no key behind.
+FORGET_KEYS = """
+DELETE FROM timer_key
+USING unnest(%(accounts)b::integer[], %(keys)b::text[], %(ids)b::uuid[])
+      AS given (account_id, key, timer_id)
+WHERE timer_key.account_id = given.account_id AND timer_key.key = given.key
+  AND timer_key.timer_id = given.timer_id
+"""
+
+Answer = Stored | KeyTaken | Repeated | Refused
 #: Rows of `timer_key`.
 Keys = dict[Name, Row]
 
 
-def create(timers: Sequence[NamedTimer]) -> list[Answer]:
+def create(
+    timers: Sequence[NamedTimer], *, limited: bool = False
+) -> list[Answer]:
     """Store timers, each once for its key and once for its request's key.
 
     Nothing is stored where another timer has the key, or the request was
-    made before. The answers stand in the order of the timers.
+    made before. The answers stand in the order of the timers. `limited` says
+    whether the accounts may have limits.
     """
     rows: dict[UUID, Row] = {}
     with pool().connection() as connection:
+
+        def stored_within(some: Sequence[NamedTimer]) -> list[NamedTimer]:
+            for group in rounds(some, _names):
+                rows.update(store(connection, group))
+            return [each for each in some if not _is_stored(rows, each)]
+
         with connection.transaction():
+            budgets = Budgets(connection, wanted(timers) if limited else {})
             lock_keys(connection, timers)
-            for group in rounds(timers, _names):
-                rows |= store(connection, group)
+            others = budgets.within(timers, stored_within)
+            forget_keys(connection, others)
+            budgets.keep()
         clock = read_clock(connection)
         requests = _earlier(
             connection,
             [
                 (timer.timer.account, timer.request_key.key)
                 for timer in timers
-                if timer.request_key and not rows[timer.timer.id]["id"]
+                if timer.request_key and not _is_stored(rows, timer)
             ],
         )
     return [
-        _answer(timer, rows[timer.timer.id], requests, clock)
+        _answer(timer, rows.get(timer.timer.id), requests, clock)
+        or budgets.refused(timer.timer.account)
         for timer in timers
     ]
+
+
+def _is_stored(rows: Mapping[UUID, Row], timer: NamedTimer) -> bool:
+    row = rows.get(timer.timer.id)
+    return row is not None and row["id"] is not None
 
 
 def rounds(
@@ -202,6 +229,19 @@ def lock_keys(
     return {(row["account_id"], row["key"]): row for row in rows}
 
 
+def forget_keys(
+    connection: Connection, timers: Sequence[NamedTimer]
+) -> None:
+    """Remove what lock_keys() has made for timers that are not stored."""
+    named_ones = [each for each in timers if each.key]
+    if named_ones:
+        connection.execute(FORGET_KEYS, {
+            "accounts": [each.timer.account for each in named_ones],
+            "keys": [each.key for each in named_ones],
+            "ids": [each.timer.id for each in named_ones],
+        })
+
+
 def store(
     connection: Connection, timers: Sequence[NamedTimer]
 ) -> dict[UUID, Row]:
@@ -239,21 +279,25 @@ def _earlier(connection: Connection, names: list[Name]) -> dict[Name, Row]:
 
 def _answer(
     timer: NamedTimer,
-    row: Row,
+    row: Row | None,
     requests: Mapping[Name, Row],
     clock: ClockReading,
-) -> Answer:
-    if row["id"] is not None:
+) -> Answer | None:
+    """Return what came of a timer; None if a limit did not let it through.
+
+    `row` is one of CREATE, None if a limit was in the way.
+    """
+    if row and row["id"] is not None:
         return stored(row, timer.timer, clock)
-    asked, holder = timer.request_key, row["holder"]
+    asked, holder = timer.request_key, row and row["holder"]
     earlier = None
     if asked is not None:
         earlier = requests.get((timer.timer.account, asked.key))
     # Without a holder it was the earlier request that stood in the way.
-    if asked and earlier and not (holder and earlier["is_old"]):
+    if asked and earlier and not ((holder or not row) and earlier["is_old"]):
         is_same = earlier["fingerprint"] == asked.fingerprint
         return Repeated(earlier["timer_id"], earlier["time_left"], is_same)
-    return KeyTaken(holder)
+    return KeyTaken(holder) if holder else None
 
 
 def stored(row: Row, timer: NewTimer, clock: ClockReading) -> Stored:

@@ -72,6 +72,15 @@ SELECT {_counted("next_at < now() - interval '1 s'")} AS overdue,
 """
 
 
+# There are no more of them than workers have threads.
+CALLING = """
+SELECT host, count(*) FROM timer
+WHERE account_id = %(account)s AND leased_until IS NOT NULL
+  AND host IS NOT NULL
+GROUP BY host
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many timers there are; MOST stands for that many or more.
@@ -124,3 +133,9 @@ def counts(connection: Connection, account: int) -> Counts:
     return Counts(
         **row, gave_up=finding.count(connection, account, gave_up, MOST)
     )
+
+
+def calling(connection: Connection, account: int) -> dict[str, int]:
+    """Return how many of the account's timers are being called, by host."""
+    rows = connection.execute(CALLING, {"account": account}).fetchall()
+    return dict(rows)

@@ -66,6 +66,26 @@ def _promote(span: str) -> str:
 DUE = {True: _due(_OVERDUE), False: _due(_AHEAD)}
 PROMOTE = {True: _promote(_OVERDUE), False: _promote(_AHEAD)}
 
+_AMONG = f"{_OVERDUE} AND id = ANY(%(given)b)"
+#: Of some timers, those that are overdue; whether they are marked as queued.
+AMONG = {False: _due(_AMONG), True: _promote(_AMONG)}
+
+# These two read the whole backlog: there is no index by accounts and times.
+# Each create would have to write it.
+OVERDUE_OF = f"""
+SELECT id FROM timer
+WHERE fired_at IS NULL AND outcome IS NULL AND queued_at IS NULL
+  AND {_OVERDUE} AND account_id = ANY(%(accounts)b)
+LIMIT %(limit)s
+"""
+BACKLOGS = f"""
+SELECT account_id, count(*) AS timers FROM timer
+WHERE fired_at IS NULL AND outcome IS NULL AND queued_at IS NULL
+  AND {_OVERDUE}
+GROUP BY account_id
+ORDER BY timers, account_id LIMIT %(limit)s
+"""
+
 # A queue mark is in the future if the clock was set back since.
 _LOST = """
     fired_at IS NULL AND outcome IS NULL AND queued_at IS NOT NULL
@@ -143,6 +163,43 @@ def promote(*, overdue: bool, limit: int) -> list[DueMessage]:
     """
     return _near(
         PROMOTE[overdue], DUE[overdue], overdue, ahead=HORIZON, limit=limit
+    )
+
+
+def backlogs(*, limit: int) -> dict[int, int]:
+    """Return how many overdue timers accounts have that are not queued.
+
+    Those with the fewest come first. That takes long if there are many timers.
+    """
+    values = {"overdue_after": OVERDUE_AFTER, "limit": limit}
+    with pool().connection() as connection:
+        return dict(connection.execute(BACKLOGS, values).fetchall())
+
+
+def overdue_of(accounts: Sequence[int], *, limit: int) -> list[UUID]:
+    """Return overdue timers of some accounts that are not queued.
+
+    That takes long if there are many of all accounts.
+    """
+    values = {
+        "accounts": list(accounts), "limit": limit,
+        "overdue_after": OVERDUE_AFTER,
+    }
+    with pool().connection() as connection:
+        rows = connection.execute(OVERDUE_OF, values).fetchall()
+    return [timer_id for (timer_id,) in rows]
+
+
+def overdue_among(
+    timer_ids: Sequence[UUID], *, promote: bool
+) -> list[DueMessage]:
+    """Return those of the timers that are overdue, to be fired as if on time.
+
+    `promote` says whether they are marked as queued.
+    """
+    return _near(
+        AMONG[promote], AMONG[False], False,
+        given=list(timer_ids), limit=len(timer_ids),
     )
 
 

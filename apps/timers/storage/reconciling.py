@@ -73,11 +73,15 @@ ended AS (
         error = 'unknown: it may have been called after the backup from which'
                 || ' the database was restored'
     FROM due WHERE timer.id = due.id
-    RETURNING timer.id
+    RETURNING timer.id, account_id, host
 ),
 noted AS (
     INSERT INTO event (timer_id, at, what)
     SELECT id, clock_timestamp(), 'reconciled' FROM ended
+),
+tallied AS (
+    INSERT INTO tally (at, account_id, host, outcome)
+    SELECT now(), account_id, host, 'unknown' FROM ended
 )
 SELECT id FROM ended
 """

@@ -4,6 +4,8 @@ As in `claiming`, a SELECT around the ids lets Postgres keep its plan.
 """
 
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 from typing import Any
 
 from apps.timers.models import Outcome
@@ -22,41 +24,72 @@ _KEEP_ATTEMPT = """
         status_code = excluded.status_code, error = excluded.error,
         duration = excluded.duration, answer = excluded.answer
 """
-
-# `number` is NULL if no attempt was made. Then the status code of the last
-# attempt stays. `error` also says why none was made.
-RECORD = f"""
-WITH given AS MATERIALIZED (
-    SELECT timer.id, given.*
-    FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
-                %(outcome)b::text[],
-                %(number)b::integer[], %(due_at)b::timestamptz[],
-                %(sent_at)b::timestamptz[], %(status_code)b::smallint[],
-                %(error)b::text[], %(duration)b::interval[],
-                %(answer)b::bytea[])
-         AS given (timer_id, token, outcome, number, due_at, sent_at,
-                   status_code, error, duration, answer)
-    JOIN timer ON timer.id = timer_id AND claim_token = token
-    WHERE timer.outcome IS NULL OR %(ended_too)s
-    ORDER BY timer.id
-    FOR UPDATE OF timer
-),
-held AS (
-    UPDATE timer
-    SET outcome = given.outcome,
-        leased_until = NULL,
-        claims = claims - (number IS NULL AND timer.outcome IS NULL)::int,
-        error = given.error,
-        status_code = CASE WHEN number IS NULL THEN timer.status_code
-                           ELSE given.status_code END,
-        sent_at = coalesce(given.sent_at, timer.sent_at),
-        answered = NULL
-    FROM given WHERE timer.id = given.id AND claim_token = token
-    RETURNING given.*
-),
-kept AS ({_KEEP_ATTEMPT})
-SELECT token FROM held
+# What the roll-ups are made of (apps/monitoring/rollups).
+_TALLY = """
+    INSERT INTO tally (at, account_id, host, outcome, due_at, sent_at,
+                       duration, status_code, failure, times)
+    SELECT now(), account_id, host, outcome, due_at, sent_at, duration,
+           status_code,
+           CASE WHEN number IS NOT NULL AND status_code IS NULL
+                THEN split_part(error, ':', 1) END, 1
+    FROM held
 """
+
+# What is recorded late takes the place of what was assumed, also there.
+_CORRECT_TALLY = f"""
+    {_TALLY}
+    UNION ALL
+    SELECT now(), account_id, host, was, old.due_at, old.sent_at,
+           old.duration, old.status_code,
+           CASE WHEN old.status_code IS NULL
+                THEN split_part(old.error, ':', 1) END, -1
+    FROM held LEFT JOIN attempt AS old USING (timer_id, number)
+"""
+
+
+def _record(state: str, tally: str) -> str:
+    """Return the statement that records how timers in a state have ended.
+
+    `number` is NULL if no attempt was made. Then the status code of the last
+    attempt stays. `error` also says why none was made.
+    """
+    return f"""
+    WITH given AS MATERIALIZED (
+        SELECT timer.id, timer.outcome AS was, given.*
+        FROM unnest((SELECT %(ids)b::uuid[]), %(tokens)b::uuid[],
+                    %(outcome)b::text[],
+                    %(number)b::integer[], %(due_at)b::timestamptz[],
+                    %(sent_at)b::timestamptz[], %(status_code)b::smallint[],
+                    %(error)b::text[], %(duration)b::interval[],
+                    %(answer)b::bytea[])
+             AS given (timer_id, token, outcome, number, due_at, sent_at,
+                       status_code, error, duration, answer)
+        JOIN timer ON timer.id = timer_id AND claim_token = token
+        WHERE timer.outcome {state}
+        ORDER BY timer.id
+        FOR UPDATE OF timer
+    ),
+    held AS (
+        UPDATE timer
+        SET outcome = given.outcome,
+            leased_until = NULL,
+            claims = claims - (number IS NULL AND was IS NULL)::int,
+            error = given.error,
+            status_code = CASE WHEN number IS NULL THEN timer.status_code
+                               ELSE given.status_code END,
+            sent_at = coalesce(given.sent_at, timer.sent_at),
+            answered = NULL
+        FROM given WHERE timer.id = given.id AND claim_token = token
+        RETURNING given.*, account_id, host
+    ),
+    kept AS ({_KEEP_ATTEMPT}),
+    tallied AS ({tally})
+    SELECT token FROM held
+    """
+
+
+RECORD = _record("IS NULL", _TALLY)
+CORRECT = _record("IS NOT NULL", _CORRECT_TALLY)
 
 # `claims` counts the workers that died before this one, and this one. This one
 # counts as an attempt only if it tried; if it did not, the timer is deferred.
@@ -95,9 +128,10 @@ held AS (
         sent_at = coalesce(given.sent_at, timer.sent_at),
         answered = NULL
     FROM given WHERE timer.id = given.id AND claim_token = token
-    RETURNING given.*
+    RETURNING given.*, NULL AS outcome, account_id, host
 ),
-kept AS ({_KEEP_ATTEMPT})
+kept AS ({_KEEP_ATTEMPT}),
+tallied AS ({_TALLY} WHERE number IS NOT NULL)
 SELECT token FROM held
 """
 
@@ -111,7 +145,11 @@ def record(reports: Sequence[Report]) -> list[bool]:
     Repeating a record is harmless. A late record replaces the `unknown` of
     its own claim with the answer.
     """
-    return _record(reports, ended_too=True)
+    done = _ended(RECORD, reports)
+    if all(done):
+        return done
+    late = iter(_ended(CORRECT, [*compress(reports, map(not_, done))]))
+    return [is_done or next(late) for is_done in done]
 
 
 def record_for_the_dead(reports: Sequence[Report]) -> list[bool]:
@@ -119,18 +157,17 @@ def record_for_the_dead(reports: Sequence[Report]) -> list[bool]:
 
     The worker's own record, if it came meanwhile, says more and stays.
     """
-    return _record(reports, ended_too=False)
+    return _ended(RECORD, reports)
 
 
-def _record(reports: Sequence[Report], *, ended_too: bool) -> list[bool]:
+def _ended(query: str, reports: Sequence[Report]) -> list[bool]:
     def columns(some: Sequence[Report]) -> dict[str, Any]:
         return {
             "outcome": [report.outcome.value for report in some],
-            "ended_too": ended_too,
             **_last_attempts(some),
         }
 
-    return matched(RECORD, reports, columns, lambda report: report.outcome)
+    return matched(query, reports, columns, lambda report: report.outcome)
 
 
 def postpone(timers: Sequence[Postponement]) -> list[bool]:

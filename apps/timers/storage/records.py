@@ -209,6 +209,13 @@ class StoredTimer:
     status: Status
 
     @property
+    def late_ms(self) -> float | None:
+        """How long after its due time the last request left, if it did."""
+        if self.sent_at is None:
+            return None
+        return (self.sent_at - self.due_at).total_seconds() * 1000
+
+    @property
     def waits(self) -> bool:
         """Whether it has not ended, and is not being called."""
         return self.outcome is None and self.fired_at is None

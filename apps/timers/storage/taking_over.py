@@ -71,7 +71,11 @@ WITH ended AS MATERIALIZED (
                 WHEN claims > %(most)s THEN 'failed'
            END AS decision,
            attempts + claims AS number, next_at AS tried_at,
-           {_LEFT_AT} AS left_at
+           {_LEFT_AT} AS left_at, account_id, host,
+           CASE WHEN {_LEFT_AT} IS NULL
+                THEN 'worker_lost: the worker died before the call'
+                ELSE 'unknown: the worker died after the request had left'
+           END AS failure
     FROM timer
     WHERE {_LEASE_ENDED} AND answered IS NULL
     ORDER BY leased_until LIMIT %(limit)s
@@ -97,13 +101,15 @@ over AS (
 ),
 kept AS (
     INSERT INTO attempt (timer_id, number, due_at, sent_at, error)
-    SELECT id, number, tried_at, left_at,
-           CASE WHEN left_at IS NULL
-                THEN 'worker_lost: the worker died before the call'
-                ELSE 'unknown: the worker died after the request had left'
-           END
-    FROM over
+    SELECT id, number, tried_at, left_at, failure FROM over
     ON CONFLICT DO NOTHING
+),
+tallied AS (
+    INSERT INTO tally (at, account_id, host, outcome, due_at, sent_at,
+                       failure)
+    SELECT now(), account_id, host, decision, tried_at, left_at,
+           split_part(failure, ':', 1)
+    FROM over
 )
 SELECT id, decision FROM over
 """

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from apps.accounts import verifying
+from apps.accounts import limits, verifying
 from apps.accounts.keys import PATTERN
 from tests.support.accounts import ask
 from tests.support.postgres_switch import PostgresSwitch
@@ -66,6 +66,43 @@ def test_an_account_and_its_key(settings: Settings) -> None:
     assert listed()[prefix]["revoked_at"] == first
 
 
+def test_limits_are_set_one_by_one_and_shown() -> None:
+    manage("accounts", "create", "team-1")
+
+    def shown() -> dict[str, Any]:
+        _, team = json.loads(manage("accounts", "list", "--json"))
+        found: dict[str, Any] = team["limits"]
+        return found
+
+    none = dict.fromkeys(
+        ["outstanding", "creates_per_second", "burst", "body_bytes"]
+    )
+    assert shown() == none
+    assert manage("accounts", "limits", "team-1") == "team-1: no limits.\n"
+
+    # When some are set, Then the others stay as they are
+    said = manage(
+        "accounts", "limits", "team-1", "--outstanding", "1000",
+        "--creates-per-second", "20",
+    )
+    assert said == (
+        "team-1: outstanding 1000, creates-per-second 20, burst 20."
+        " Held 2 s from now.\n"
+    )
+    manage("accounts", "limits", "team-1", "--burst=50", "--body-bytes=4096")
+    assert shown() == {
+        "outstanding": 1000, "creates_per_second": 20, "burst": 50,
+        "body_bytes": 4096,
+    }
+    assert "burst 50" in manage("accounts", "list")
+
+    # When they are taken away, Then nothing is left of them
+    manage("accounts", "limits", "team-1", "--outstanding=none",
+           "--creates-per-second=none", "--body-bytes=none")
+    assert shown() == none
+    assert limits.all_limits() == {}
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -73,6 +110,13 @@ def test_an_account_and_its_key(settings: Settings) -> None:
         (["accounts", "create", "A team"], "A name has 1 to 64"),
         (["accounts", "create", "x" * 65], "A name has 1 to 64"),
         (["accounts", "create", "-x"], "unrecognized|required|A name"),
+        (["accounts", "limits", "none"], "There is no account none"),
+        (["accounts", "limits", "default", "--outstanding", "0"],
+         "must be a whole number from 1 to 2147483647, or none"),
+        (["accounts", "limits", "default", "--outstanding", "many"],
+         "must be a whole number"),
+        (["accounts", "limits", "default", "--burst", "5"],
+         "--burst needs --creates-per-second"),
         (["api_keys", "create", "--account", "none", "--scopes", "read"],
          "There is no account none"),
         (["api_keys", "create", "--account", "default", "--scopes", "all"],

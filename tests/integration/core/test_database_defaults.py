@@ -1,7 +1,9 @@
 """What a role or a database may have as defaults, directly and pooled."""
 
 import importlib.util
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pytest_django import Settings
 
 from apps.core.database import close_pool, connection_arguments, pool
-from apps.timers.storage import looking, recording
+from apps.timers.storage import looking, migrating, recording
 from deploy.local.needs import pgbouncer
 from tests.support import api
 from tests.support.accounts import OWNER
@@ -125,6 +127,31 @@ def test_no_default_of_a_database_matters(
     ended = looking.attempts(OWNER, timer_id)
     assert [each.duration for each in ended] == [timedelta(0)] * 2
     assert api.look("/timers", "failed").status_code == 200
+
+
+def test_indexes_are_built_beside_others_behind_a_pooler(
+    use_pooler: None, pooled: str
+) -> None:
+    """The pooler may give the session that has our settings to others."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with psycopg.connect(pooled, autocommit=True) as session:
+            while not stop.is_set():
+                session.execute("SELECT 1")
+
+    call_command("migrate", verbosity=0)
+    with ThreadPoolExecutor(2) as others:
+        try:
+            others.submit(work)
+            others.submit(work)
+            with migrating.careful(connection), connection.cursor() as cursor:
+                for _ in range(10):
+                    cursor.execute(
+                        "CREATE INDEX CONCURRENTLY one_more ON timer (id)"
+                    )
+        finally:
+            stop.set()
 
 
 def test_every_statement_runs_with_what_it_relies_on(

@@ -23,7 +23,7 @@ WHEN = (0.25, 0.5, 0.75, 90, 3700, 86_500, 86_500.5)
 
 @pytest.fixture(autouse=True)
 def _fresh(db_pool: None, settings: Settings) -> Iterator[None]:
-    settings.RABBITMQ_URL, settings.WORKER_THREADS = "", 64
+    settings.RABBITMQ_URL = ""
     ahead.fresh.forget()
     yield
     ahead.fresh.forget()
@@ -146,7 +146,7 @@ def workers(count: int) -> None:
     for _ in range(count):
         execute(
             "INSERT INTO process VALUES (gen_random_uuid(), 'worker', 'w',"
-            " now(), now())"
+            " now(), now(), NULL, 64)"
         )
 
 
@@ -159,7 +159,7 @@ def test_how_late_the_last_one_will_be_is_said() -> None:
     # 999 calls of 205 ms each, 92 at once
     assert "999 timers at a.example , 200.0 ms each" in text
     assert "the last one about 2.2 s late, with 92 calls at once" in text
-    assert "worker processes: 2, each with 64 threads" in text
+    assert "128 calls at once (worker processes: 2)" in text
     assert "b.example 2 not called yet not known" in text
 
 

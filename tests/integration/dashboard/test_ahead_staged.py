@@ -21,7 +21,7 @@ def test_a_herd_is_as_late_as_was_said(
     settings: Settings,
 ) -> None:
     # Given a host that takes 1.2 s, as its first calls have shown
-    settings.RABBITMQ_URL, settings.WORKER_THREADS = "", 64
+    settings.RABBITMQ_URL = ""
     service = make_service()
     service.start_worker(threads=64, processes=1)
     receiver.delay = 1.2

@@ -1,5 +1,6 @@
 """What /metrics says is what the rows say."""
 
+import re
 import signal
 import time
 import urllib.request
@@ -18,6 +19,7 @@ from apps.monitoring.metrics import exposition, stored
 from apps.timers.scheduling import publishing
 from apps.timers.storage.records import DueMessage
 from deploy import commands
+from tests.support import rollups
 from tests.support.metrics import parsed, scrape
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
@@ -79,6 +81,17 @@ def answered(port: int) -> Counter[str]:
         return Counter()
 
 
+def count_in(table: str) -> int:
+    [(found,)] = rows(f"SELECT count(*) FROM {table}")
+    return int(found)
+
+
+def page(service: Service) -> str:
+    url = f"http://127.0.0.1:{service.port}/"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
 def begin_web(service: Service) -> Process:
     """Start two web processes that share a port."""
     command = commands.web("127.0.0.1", service.port, 2)[1:]
@@ -123,7 +136,7 @@ def test_the_numbers_are_those_of_the_rows(
 
     # When there are all sorts of timers
     service.set_timers(20, 0, receiver.url())
-    set_many(service, 100, url=receiver.url())
+    set_many(service, 900, url=receiver.url())
     retry = {"max_attempts": 2, "min_delay": 1}
     set_many(service, 30, url=failing.url(), retry=retry)
     set_many(service, 20, url=absent.url())
@@ -134,7 +147,7 @@ def test_the_numbers_are_those_of_the_rows(
     service.request("PUT", "/timer/by-key/a", {
         "hours": 1, "minutes": 0, "seconds": 0, "url": receiver.url(),
     })  # fmt: skip
-    eventually(lambda: count("outcome IS NOT NULL") == 200, within=20)
+    eventually(lambda: count("outcome IS NOT NULL") == 1000, within=30)
     set_many(service, 3, url=holding.url())
     eventually(lambda: count("sent_at IS NOT NULL AND outcome IS NULL") == 3)
 
@@ -161,6 +174,13 @@ def test_the_numbers_are_those_of_the_rows(
     )
     assert web["timers_postgres_answers"] == 1
     assert found["timers_passes_total good"] > 2
+
+    # And so are those of the pages
+    eventually(lambda: not count_in("tally"))
+    rollups.check()
+    text = page(service)
+    assert rollups.shown_shares(text) == rollups.shares(rollups.raw())
+    assert re.search(r"\d of \d+ threads call", text)
     failing.close()
     holding.close()
 

@@ -10,7 +10,7 @@ from apps.dashboard.forecast import (
     most_at_once,
 )
 
-WORKERS = Workers(2, 64)
+WORKERS = Workers(2, 128)
 
 
 def late(*crowds: tuple[float, str, int, float]) -> list[float]:

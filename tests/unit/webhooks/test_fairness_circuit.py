@@ -198,3 +198,32 @@ def test_those_that_are_open_are_counted(
         assert given.enter(origin) is None
         given.leave(origin=origin)
     assert given.destinations.count_open() == 0
+
+
+def test_what_hangs_is_told_for_as_long_as_it_does() -> None:
+    # Given one that hangs, and one that is just being called
+    given = Slots()
+    assert given.destinations.hanging() == []
+    given.open()
+    assert given.enter(OTHER) is None
+    given.now += 60
+    assert given.destinations.hanging() == [(*HOST, 60)]
+    assert given.destinations.busy() == 1
+
+    # When it is probed, it is told still; when it answers, no more
+    assert given.enter(returning=True) is None
+    assert given.destinations.hanging() == [(*HOST, 60)]
+    assert given.destinations.busy() == 2
+    given.leave()
+    assert given.destinations.hanging() == []
+    assert given.destinations.busy() == 1
+
+
+def test_of_many_that_hang_some_are_told() -> None:
+    given = Slots()
+    for number in range(fairness._MOST_SHOWN + 5):
+        for _ in range(destination.HUNG_IN_A_ROW):
+            given.call(DEADLINE, (f"{number}.example", 443))
+    told = given.destinations.hanging()
+    assert len(told) == fairness._MOST_SHOWN
+    assert told[0][0] == f"{fairness._MOST_SHOWN + 4}.example"

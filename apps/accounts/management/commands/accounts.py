@@ -1,21 +1,26 @@
-"""`manage.py accounts`: who may own timers."""
+"""`manage.py accounts`: who may own timers, and how many."""
 
 import json
-from argparse import ArgumentParser
-from dataclasses import asdict
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.accounts import services
+from apps.accounts.limits import LIFETIME, NONE, Limits
 from apps.accounts.verifying import Unavailable
+
+#: The largest limit that a column takes.
+_MOST = 2**31 - 1
+_NO_LIMIT = "none"
 
 
 class Command(BaseCommand):
-    """Create accounts, and list them."""
+    """Create accounts, list them, and limit them."""
 
-    help = "Create an account, or list all of them."
+    help = "Create an account, list all of them, or limit what one may have."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,6 +30,17 @@ class Command(BaseCommand):
         create.add_argument(
             "name", help="1 to 64 of a-z, 0-9, `.`, `_` and `-`"
         )
+        limits = actions.add_parser(
+            "limits",
+            help="limit what an account may have, or show its limits",
+            description="What is not given stays as it is; `none` is no"
+            " limit.",
+        )
+        limits.add_argument("name")
+        for option, what in _OPTIONS.items():
+            limits.add_argument(
+                f"--{option}", type=_limit, metavar="N", help=what
+            )
         lists = actions.add_parser("list", help="list all accounts")
         lists.add_argument(
             "--json", action="store_true", help="as a JSON array"
@@ -35,6 +51,8 @@ class Command(BaseCommand):
         try:
             if options["action"] == "create":
                 self._create(options["name"])
+            elif options["action"] == "limits":
+                self._limit(options)
             else:
                 self._list(options["json"])
         except Unavailable as error:
@@ -53,10 +71,37 @@ class Command(BaseCommand):
             raise CommandError(f"There is an account {name} already.")
         self.stdout.write(f"Created account {name} (id {account.id}).")
 
+    def _limit(self, options: dict[str, Any]) -> None:
+        name = options["name"]
+        given = {
+            field.name: options[field.name] for field in fields(Limits)
+            if options[field.name] is not None
+        }
+        try:
+            limits = services.change_limits(name, {
+                field: None if value == _NO_LIMIT else value
+                for field, value in given.items()
+            })
+        except services.BurstAlone:
+            raise CommandError(
+                "--burst needs --creates-per-second."
+            ) from None
+        if limits is None:
+            raise CommandError(
+                f"There is no account {name}; `manage.py accounts create"
+                f" {name}` creates it."
+            )
+        since = f" Held {LIFETIME:g} s from now." if given else ""
+        self.stdout.write(f"{name}: {_shown(limits)}.{since}")
+
     def _list(self, as_json: bool) -> None:
         found = services.list_accounts()
+        limits = services.list_limits()
         if as_json:
-            rows = [asdict(each) for each in found]
+            rows = [
+                asdict(each) | {"limits": asdict(limits.get(each.id, NONE))}
+                for each in found
+            ]
             text = json.dumps(rows, default=datetime.isoformat)
             self.stdout.write(text)
             return
@@ -64,4 +109,32 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{each.id:>4}  {each.name}  since"
                 f" {each.created_at:%Y-%m-%d %H:%M}"
+                f"  {_shown(limits.get(each.id, NONE))}"
             )
+
+
+_OPTIONS = {
+    "outstanding": "timers that have not ended, at most",
+    "creates-per-second": "timers that it may set a second, on average",
+    "burst": "timers that it may set at once, after a pause; default: as many"
+    " as a second",
+    "body-bytes": "bytes of a request that sets or changes a timer, at most",
+}
+
+
+def _limit(text: str) -> int | str:
+    if text == _NO_LIMIT:
+        return text
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST:
+        return int(text)
+    raise ArgumentTypeError(
+        f"must be a whole number from 1 to {_MOST}, or {_NO_LIMIT}"
+    )
+
+
+def _shown(limits: Limits) -> str:
+    found = [
+        f"{name.replace('_', '-')} {value}"
+        for name, value in asdict(limits).items() if value is not None
+    ]
+    return ", ".join(found) or "no limits"

@@ -14,6 +14,7 @@ from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
 from apps.monitoring.processes import Notices
+from apps.monitoring.rollups.process import RollUps
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher
 from apps.timers.scheduling.retention import Retention
@@ -60,12 +61,14 @@ def _run(stopping: threading.Event) -> None:
     keep_beating("dispatcher", stopping, look)
     notices = Notices("dispatcher", look)
     retention = Retention()
+    rollups = RollUps()
     logger.info("dispatcher started")
     while not stopping.is_set():
         if not _pass(stopping, health):
             wakeups.wait(_INTERVAL)
     wakeups.close()
     retention.close()
+    rollups.close()
     notices.close()
     logger.info("dispatcher stopped")
 

@@ -238,7 +238,7 @@ def test_the_api_document_says_what_is_true() -> None:
     operation = document["paths"]["/timer"]["post"]
     assert set(operation["responses"]) == {
         "200", "201", "400", "401", "403", "408", "409", "413", "414", "422",
-        "503",
+        "429", "503",
     }
     schemas = document["components"]["schemas"]
     body = schemas["TimerIn"]

@@ -69,6 +69,7 @@ def rows() -> Iterator[dict[tuple[str, str], UUID]]:
                     found[state, kind] = row[0]
                     if state >= "0003" and kind == "failed":
                         session.execute(ATTEMPT, [row[0]])
+        call_command("migrate", verbosity=0)
         yield found
 
 

@@ -13,6 +13,7 @@ def preparing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEBHOOK_SIGNING_KEYS = (b"n" * 32,)
     monkeypatch.setattr(call, "client", lambda: None)
     monkeypatch.setattr(claims, "mark_writer", lambda: None)
+    monkeypatch.setattr(fire, "pool", lambda: None)
 
 
 def test_a_call_as_long_as_half_the_lease_is_allowed(

@@ -1,0 +1,123 @@
+"""Numbers of the last hour, day and month, for the page Now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_GET
+
+from apps.core.database import Busy, list_pool
+from apps.dashboard.fresh import Fresh
+from apps.dashboard.pages import page, show
+from apps.dashboard.templatetags.charts import Point
+from apps.dashboard.viewer import viewer
+from apps.monitoring.api import readiness
+from apps.monitoring.rollups import reading
+from apps.monitoring.rollups.reading import LIMITS, Share, Sums
+from apps.timers.services import (
+    ListTooSlow,
+    StoreUnavailable,
+    reaching_postgres,
+)
+
+#: For how long what was read is shown, in seconds; it is two seconds old as
+#: it is.
+_FRESH = 3.0
+#: A band's colour, in the order of LIMITS, and that of what was later.
+_COLOURS = ("ok", "wait", "warn", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class OnTime:
+    """How many calls of a span were on time.
+
+    bands   what the bar is made of
+    within  a limit in ms, and the share of the calls that were no later
+    """
+
+    span: str
+    calls: int
+    bands: Sequence[tuple[str, float, str]]
+    within: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """The calls of a minute, and how late they were, in ms."""
+
+    at: datetime
+    calls: int
+    p50: float | None
+    p99: float | None
+    most: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the page shows; `rate` is in calls a second."""
+
+    on_time: Sequence[OnTime]
+    minutes: Sequence[Minute]
+    rate: float
+
+    @property
+    def late(self) -> Sequence[Point]:
+        """How late 99 of 100 calls of each minute were, at most."""
+        return [(f"{each.at:%H:%M}", each.p99) for each in self.minutes]
+
+
+@require_GET
+@page
+def lateness(request: HttpRequest) -> HttpResponse:
+    """Return the part of the page that shows the last hour."""
+    if readiness().postgres == "away":
+        raise StoreUnavailable
+    numbers = fresh(viewer(request).account)
+    return show(request, "dashboard/lateness.html", numbers=numbers)
+
+
+def _numbers(account: int) -> Numbers:
+    with reaching_postgres():
+        try:
+            with list_pool().connection() as connection:
+                shares = reading.shares(connection, account)
+                minutes = reading.last_hour(connection, account)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+    return Numbers(
+        [_on_time(share) for share in shares],
+        [_minute(at, sums) for at, sums in minutes.items()],
+        reading.rate(minutes),
+    )
+
+
+def _on_time(share: Share) -> OnTime:
+    if not share.calls:
+        return OnTime(share.span, 0, (), ())
+    ends = [*share.within, share.calls]
+    sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    names = [*(f"within {limit:,} ms" for limit in LIMITS), "later"]
+    return OnTime(
+        share.span,
+        share.calls,
+        [
+            (name, size / share.calls, colour)
+            for name, size, colour in zip(names, sizes, _COLOURS, strict=True)
+        ],
+        [
+            (limit, count / share.calls)
+            for limit, count in zip(LIMITS, share.within, strict=True)
+        ],
+    )
+
+
+def _minute(at: datetime, sums: Sums) -> Minute:
+    return Minute(
+        at, sums.calls, sums.late_ms(0.5), sums.late_ms(0.99), sums.late_ms(1)
+    )
+
+
+#: The numbers of an account, read every three seconds at most.
+fresh: Fresh[Numbers] = Fresh(_numbers, _FRESH)

@@ -1,0 +1,1 @@
+"""Roll-ups: what happened in each minute and hour, added up."""
