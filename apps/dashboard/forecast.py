@@ -1,8 +1,7 @@
 """How late the last call of each herd will be, by what workers can do.
 
 Calls are taken for something that flows: a host's calls are made as fast as
-its share of the workers' slots allows, and those that are due before others
-are made first (docs/decisions/0039-ahead.md).
+its share of the workers' slots allows (docs/decisions/0039-ahead.md).
 """
 
 from collections import defaultdict, deque
@@ -16,6 +15,8 @@ OVERHEAD = 0.005
 #: How many calls a worker process makes in a second, at most.
 MOST_CALLS = 900
 
+#: So few calls are none: numbers are not exact.
+_NONE = 1e-6
 #: The share of all slots that a host alone makes use of, by how long it takes;
 #: that all slow ones do together; and all hosts. Fairness gives a little more
 #: (docs/decisions/0009-destinations.md), but calls that are deferred leave
@@ -57,38 +58,38 @@ def most_at_once(workers: Workers, seconds: float) -> float:
 def lateness(crowds: Sequence[Crowd], workers: Workers) -> list[float]:
     """Return how late each crowd's last call leaves, in seconds.
 
-    There is at least one worker.
+    There is at least one worker. Crowds of one host that wait together mix:
+    calls that were deferred come back among newer ones. So the last of each
+    leaves when the host's calls are all done.
     """
     late = [0.0] * len(crowds)
     ahead = deque(
         sorted(range(len(crowds)), key=lambda number: crowds[number].at)
     )
-    #: For each host: the crowds that wait, and how many calls are left.
-    waiting: dict[str, deque[int]] = defaultdict(deque)
-    left = [float(crowd.count) for crowd in crowds]
+    waiting: dict[str, list[int]] = defaultdict(list)
+    #: How many calls of each host are left.
+    left: dict[str, float] = {}
     now = 0.0
     while ahead or waiting:
         if not waiting:
             now = crowds[ahead[0]].at
         while ahead and crowds[ahead[0]].at <= now:
-            number = ahead.popleft()
-            waiting[crowds[number].host].append(number)
+            crowd = crowds[ahead[0]]
+            waiting[crowd.host].append(ahead.popleft())
+            left[crowd.host] = left.get(crowd.host, 0.0) + crowd.count
         rates = _rates(
             {host: crowds[each[0]].seconds for host, each in waiting.items()},
             workers,
         )
-        step = min(left[waiting[host][0]] / rates[host] for host in rates)
+        step = min(left[host] / rate for host, rate in rates.items())
         if ahead:
             step = min(step, crowds[ahead[0]].at - now)
         now += step
         for host, rate in rates.items():
-            first = waiting[host][0]
-            left[first] -= rate * step
-            if left[first] < 1e-6:
-                late[first] = now - crowds[first].at
-                waiting[host].popleft()
-                if not waiting[host]:
-                    del waiting[host]
+            left[host] -= rate * step
+            if left[host] < _NONE:
+                for number in waiting.pop(host):
+                    late[number] = now - crowds[number].at
     return late
 
 

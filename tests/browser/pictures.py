@@ -1,12 +1,10 @@
-"""Makes the pictures of docs/images/pages: `make pictures`.
+"""Makes docs/pages.md, and its pictures in docs/images/pages.
 
-A service of its own has made-up timers, the same each time. Only what depends
-on the clock differs from run to run.
+`make pictures` runs it. A service of its own has made-up timers, the same each
+time. Only what depends on the clock differs from run to run.
 """
 
 import base64
-from pathlib import Path
-from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -18,6 +16,7 @@ from tests.support.waiting import eventually
 
 #: Where they go, and how large all of them may be, in bytes.
 PICTURES = ROOT / "docs" / "images" / "pages"
+TEXT = ROOT / "docs" / "pages.md"
 MOST = 3_000_000
 #: The kinds of pictures: a window's width and height, and its colours.
 KINDS = {
@@ -27,6 +26,22 @@ KINDS = {
     "phone-dark": (360, 740, "dark"),
 }
 QUALITY = 70
+#: What stands below each page's heading.
+PAGES = {
+    "Now": "What comes next, what was just called and how late, and whether"
+    " all is well.",
+    "Timers": "All timers, by the filters of `GET /timers`. What is typed is"
+    " completed from one's own timers.",
+    "Cancel": "Many timers are cancelled, replayed or moved once their number"
+    " was said. Enter does not confirm.",
+    "Timer": "One timer: its life, its attempts, its request.",
+    "Retrying": "Another one, whose receiver refuses connections.",
+    "Hosts": "How each receiver answered in the last hour.",
+    "Ahead": "What is due, and how late the last timer of each herd will be.",
+    "Gave up": "Timers that failed alike, to replay.",
+    "Inbox": "A receiver that shows what it gets.",
+    "Keys": "API keys, and who did what.",
+}
 
 # Timers that wait: some by the minute, and a herd at a full hour. None is
 # called while the pictures are made.
@@ -41,8 +56,8 @@ FROM (
            (ARRAY['/orders/', '/reminders/', '/invoices/'])[n % 3 + 1] AS path,
            (ARRAY['acme', 'globex', 'initech'])[n % 7 % 3 + 1] AS tenant,
            now() + interval '3 min'
-           + interval '1 s' * (n * 7919 % 40000 * (n % 5) / 4.0
-                               + n % 5 * n % 3000) AS at
+           + interval '1 s' * (n * 7919 % CASE n % 3 WHEN 0 THEN 3400
+                                               ELSE 60000 END) AS at
     FROM generate_series(1, 1500) AS n
 ) AS made
 """
@@ -123,50 +138,78 @@ def shown(pages: Service, db_pool: None) -> dict[str, str]:
         eventually(lambda: value_of("SELECT count(*) = 0 FROM tally"))
     execute("ANALYZE timer")
     return {
-        "now": "/",
-        "timers": "/dashboard/timers?status=scheduled&host=api.shop.example",
-        "cancel": "/dashboard/timers/cancel?all=1&host=mail.example",
-        "timer": f"/dashboard/timer/{min(called)}",
-        "retrying": f"/dashboard/timer/{UUID(failing)}",
-        "hosts": "/dashboard/hosts",
-        "ahead": "/dashboard/ahead",
-        "gave-up": "/dashboard/gave-up",
-        "inbox": "/inbox/hello",
-        "keys": "/dashboard/keys",
+        "Now": "/",
+        "Timers": "/dashboard/timers?status=scheduled&host=api.shop.example",
+        "Cancel": "/dashboard/timers/cancel?all=1&host=mail.example",
+        "Timer": f"/dashboard/timer/{min(called)}",
+        "Retrying": f"/dashboard/timer/{failing}",
+        "Hosts": "/dashboard/hosts",
+        "Ahead": "/dashboard/ahead",
+        "Gave up": "/dashboard/gave-up",
+        "Inbox": "/inbox/hello",
+        "Keys": "/dashboard/keys",
     }
 
 
 def test_pictures(
     shown: dict[str, str], pages: Service, browser: Browser
 ) -> None:
+    PICTURES.mkdir(exist_ok=True)
     for old in PICTURES.glob("*.webp"):
         old.unlink()
     page = new_page(browser, locale="en-GB", timezone_id="UTC")
-    base, size = f"http://127.0.0.1:{pages.port}", 0
+    base, made = f"http://127.0.0.1:{pages.port}", []
     for name, path in shown.items():
         answer = page.request.get(f"{base}{path}")
-        if answer.status == 404:  # a page of another version
-            continue
-        assert answer.ok, f"{path}: {answer.status}"
-        for kind, (width, height, scheme) in KINDS.items():
-            page.set_viewport_size({"width": width, "height": height})
-            page.emulate_media(
-                color_scheme=scheme,  # type: ignore[arg-type]
-                reduced_motion="reduce",
-            )
-            page.goto(f"{base}{path}")
-            picture = PICTURES / f"{name}-{kind}.webp"
-            picture.write_bytes(taken(page))
-            size += picture.stat().st_size
-    print(f"\n{size:,} bytes in {PICTURES.relative_to(Path.cwd())}")
+        if answer.status != 404:  # else it is a page of another version
+            assert answer.ok, f"{path}: {answer.status}"
+            take(page, f"{base}{path}", name)
+            made.append(name)
+    TEXT.write_text(text(made))
+    size = sum(each.stat().st_size for each in PICTURES.iterdir())
+    print(f"\n{len(made)} pages, {size:,} bytes")
     assert size <= MOST
 
 
-def taken(page: Page) -> bytes:
-    """Return a picture of what is seen of the page."""
-    session = page.context.new_cdp_session(page)
-    answer = session.send(
-        "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
-    )
-    session.detach()
-    return base64.b64decode(answer["data"])
+def take(page: Page, url: str, name: str) -> None:
+    """Take all kinds of pictures of a page."""
+    for kind, (width, height, scheme) in KINDS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(
+            color_scheme=scheme,  # type: ignore[arg-type]
+            reduced_motion="reduce",
+        )
+        page.goto(url)
+        session = page.context.new_cdp_session(page)
+        answer = session.send(
+            "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
+        )
+        session.detach()
+        picture = PICTURES / file(name, kind)
+        picture.write_bytes(base64.b64decode(answer["data"]))
+
+
+def file(name: str, kind: str) -> str:
+    return f"{name.lower().replace(' ', '-')}-{kind}.webp"
+
+
+def text(names: list[str]) -> str:
+    """Return docs/pages.md."""
+    parts = [
+        "# Pages",
+        "[What each page is for](operate.md#pages). `make pictures` makes this"
+        " page and its pictures anew, from a service with made-up timers.",
+    ]
+    for name in names:
+        pictures = {
+            kind: f"images/pages/{file(name, kind)}" for kind in KINDS
+        }
+        others = " · ".join(
+            f"[{kind.replace('-', ', ')}]({path})"
+            for kind, path in pictures.items()
+        )
+        parts += [
+            f"## {name}", f"{PAGES[name]} {others}",
+            f"![The page {name} on a desktop]({pictures['desktop-light']})",
+        ]
+    return "\n\n".join(parts) + "\n"

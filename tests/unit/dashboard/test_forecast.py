@@ -39,12 +39,13 @@ def test_hosts_share_what_there_is() -> None:
     assert late((0, "a", 1000, 2.0), (0, "b", 100, 0.01))[1] < 2
 
 
-def test_a_herd_waits_for_the_one_before() -> None:
+def test_herds_of_one_host_mix() -> None:
     first, second = late((0, "a", 1000, 1.5), (10, "a", 1000, 1.5))
-    assert first == pytest.approx(1000 * 1.505 / 50)
-    assert second == pytest.approx(2 * first - 10)
+    alone = 1000 * 1.505 / 50
+    assert first == pytest.approx(2 * alone)
+    assert second == pytest.approx(2 * alone - 10)
     apart = late((5000, "a", 1000, 1.5), (10, "a", 1000, 1.5))
-    assert apart == [pytest.approx(first)] * 2
+    assert apart == [pytest.approx(alone)] * 2
 
 
 def test_no_herd_is_not_late() -> None:
