@@ -18,11 +18,11 @@ from apps.timers.storage.reading import STATUS
 #: An account with fewer waiting timers is read whole.
 FEW = MANY
 #: Of the timers that come next, whosever they are, so many are counted.
-NEXT = 10_000
+NEXT = 5_000
 #: Pages of the table that are read as a sample, about.
-PAGES = 1_200
-#: Seconds that are shown, the fullest ones; in a sample, more are looked at.
-HERDS, _CANDIDATES = 10, 12
+PAGES = 800
+#: Seconds that are shown, the fullest ones.
+HERDS = 10
 #: So many timers of one second are counted; beyond that they are estimated.
 MOST = 3_000
 #: Calls of a host whose mean duration counts.
@@ -89,7 +89,7 @@ _OVERVIEW = " UNION ALL ".join((
                 count(*)
          FROM waiting WHERE next_at < %(now)s + interval '1 day'
          GROUP BY 2, 3 HAVING count(*) > 1
-         ORDER BY 4 DESC, 3 LIMIT %(candidates)s)
+         ORDER BY 4 DESC, 3 LIMIT %(herds)s)
     """,
 ))
 
@@ -189,23 +189,23 @@ def ahead(connection: Connection, account: int) -> Ahead:
     pages = clock.pop("pages")
     values: dict[str, Any] = {
         **clock, "account": account, "few": FEW, "next": NEXT,
-        "candidates": HERDS,
+        "herds": HERDS,
     }
     row = connection.execute(COUNT_OWN, values).fetchone()
     assert row is not None
     if row[0] < FEW:
         rows = named(connection.execute(ALL, values))
-        return _read(clock, rows, 1, HERDS)
+        return _read(clock, rows, 1)
     percent = min(100.0, 100 * PAGES / max(pages, 1))
-    values |= {"percent": percent, "candidates": _CANDIDATES}
+    values["percent"] = percent
     rows = named(connection.execute(SAMPLE, values))
-    found = _read(clock, rows, percent / 100, _CANDIDATES)
+    found = _read(clock, rows, percent / 100)
     near = named(connection.execute(NEAR, values))
     herds = [_recounted(connection, values, herd) for herd in found.herds]
     herds.sort(key=lambda herd: -herd.count)
     return Ahead(
         found.now, list(_corrected(found.minutes, near)), found.hours,
-        found.days, herds[:HERDS], is_sample=True,
+        found.days, herds, is_sample=True,
     )
 
 
@@ -223,9 +223,7 @@ def durations(
     return {row["host"]: row["seconds"] for row in rows}
 
 
-def _read(
-    clock: Row, rows: Sequence[Row], share: float, herds: int
-) -> Ahead:
+def _read(clock: Row, rows: Sequence[Row], share: float) -> Ahead:
     """Return what rows tell that are such a share of all rows."""
     counts = {
         (row["kind"], row["number"]): round(row["count"] / share)
@@ -252,7 +250,7 @@ def _read(
                 clock["second"] + row["number"] * _SECOND, row["host"],
                 round(row["count"] / share), share == 1,
             )
-            for row in seconds[:herds]
+            for row in seconds
         ],
         is_sample=share != 1,
     )
