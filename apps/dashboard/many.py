@@ -250,6 +250,7 @@ _WHY_NOT = {
     **_ENDED,
     **dict.fromkeys(_WAITING, _UNWRITABLE),
     "often": "ended before: failed",
+    "erased": "ended before, and erased",
     "firing": "being called right now",
     "called": "called before, and may have been received",
     "gone": "there no more",
@@ -266,5 +267,6 @@ _WHY_NOT_REPLAYED = {
     },
     "called": "waiting to be called again",
     "often": "tried too often",
+    "erased": "erased",
     "gone": "there no more",
 }

@@ -108,6 +108,8 @@ def _replay(request: HttpRequest, timer_id: UUID) -> bool:
         raise Refused("It did not give up, or waits already.") from None
     except services.TriedTooOften:
         raise Refused("It was tried too often: set a new one.") from None
+    except services.Erased:
+        raise Refused("What it called was erased: set a new one.") from None
 
 
 _ACTIONS: dict[str, Callable[[HttpRequest, UUID], bool]] = {
@@ -145,7 +147,7 @@ def _show(
         definition=definition,
         sent=definition and _sent(found, definition, is_open),
         is_open=is_open,
-        can_replay=found.outcome in GAVE_UP,
+        can_replay=found.outcome in GAVE_UP and found.erased_at is None,
         refusal=refusal,
         action=action,
     )
@@ -162,7 +164,7 @@ def _definition(account: int, timer_id: UUID) -> Definition | None:
         found = looking.definition(account, timer_id)
     except ROW_ERRORS:
         return None
-    return found and found[1]
+    return found and found[2]
 
 
 def _sent(
@@ -171,7 +173,12 @@ def _sent(
     """Return the request as it will be sent, its secrets covered."""
     request = definition.request
     given, body = dict(request.headers or {}), request.body
-    is_default = body is None and request.method in WITH_BODY
+    is_over = timer.outcome is not None and timer.outcome not in GAVE_UP
+    is_gone = is_over and not given and body is None
+    is_default = (
+        body is None and request.method in WITH_BODY
+        and not is_gone and timer.erased_at is None
+    )
     text = None if body is None else body.decode(errors="replace")
     if is_default:
         text = default_body(timer).decode()
@@ -191,5 +198,6 @@ def _sent(
     return {
         "headers": headers, "body": text, "is_default": is_default,
         "size": len(text or "") if body is None else len(body),
-        "has_secrets": has_secrets, "curl": shlex.join(parts),
+        "has_secrets": has_secrets, "is_gone": is_gone,
+        "curl": shlex.join(parts),
     }

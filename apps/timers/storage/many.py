@@ -17,10 +17,13 @@ from apps.timers.storage.records import Change
 _GROUP = 500
 
 # Besides the statuses: "called" waits, and is sent again only because its
-# worker died; "often" gave up, and was tried too often to be replayed.
+# worker died; "often" gave up, and was tried too often to be replayed;
+# "erased" gave up, and what it called is not known any more.
 STANDING = f"""
 SELECT CASE WHEN outcome IS NULL AND fired_at IS NULL
                  AND sent_at IS NOT NULL AND retries = 0 THEN 'called'
+            WHEN outcome IN ('failed', 'unknown', 'missed')
+                 AND erased_at IS NOT NULL THEN 'erased'
             WHEN outcome IN ('failed', 'unknown', 'missed')
                  AND attempts::bigint + claims >= %(most)s THEN 'often'
             ELSE {STATUS} END AS how,

@@ -156,6 +156,8 @@ def test_those_that_gave_up_are_replayed() -> None:
     assert "Replay 1 timer?" in ask("replay", all=1, status="unknown")
     assert "1: did not give up: scheduled" in ask("replay", id=[waits])
     assert attempts(failed) == []
+    change(give_up(unknown), "erased_at = now()")
+    assert "1: erased" in ask("replay", id=[unknown])
 
 
 @pytest.mark.parametrize(
