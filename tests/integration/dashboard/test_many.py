@@ -15,7 +15,7 @@ from pytest_django import Settings
 from apps.dashboard import many
 from apps.timers import bulk
 from apps.timers.models import Timer
-from tests.support.accounts import OWNER, account
+from tests.support.accounts import AUTHOR, account
 from tests.support.rows import attempts, change, new_timer, new_timers, row
 
 PATH = "/dashboard/timers"
@@ -135,7 +135,7 @@ def test_they_are_moved_as_one_is() -> None:
 def test_moved_ones_are_left_to_the_dispatcher(settings: Settings) -> None:
     settings.RABBITMQ_URL = "amqp://localhost"
     timers = new_timers(1_100, 7200)
-    assert len(bulk.move(OWNER, timers, timedelta(seconds=5))) == 1_100
+    assert len(bulk.move(AUTHOR, timers, timedelta(seconds=5), "id")) == 1_100
     found = Timer.objects.filter(queued_at=None, version=2)
     assert found.count() == 1_100
 
