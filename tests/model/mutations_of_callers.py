@@ -130,7 +130,9 @@ MUTATIONS_OF_CALLERS = {
     # Changes and cancels.
     "a change looks at the version": _changing("CHANGE", (_IF_VERSION, "")),
     "what is merged is of the version that was read": Mutation(
-        changes, "change_timer", (("version = found[0]", "pass"),),
+        changes,
+        "change_timer",
+        (("version, has_ended, old = found", "_, has_ended, old = found"),),
     ),
     "a change locks the timer": _changing(
         "CHANGE", ("ORDER BY timer.id FOR UPDATE OF timer", ""),
