@@ -20,12 +20,15 @@ from ninja.parser import Parser
 
 from apps.accounts.api import add_errors_to as add_account_errors_to
 from apps.accounts.api import router as account
+from apps.accounts.signing_api import add_errors_to as add_signing_errors_to
+from apps.accounts.signing_api import router as signing
 from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
 from apps.core.sentences import Names, field_errors
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
 from apps.timers.api.bulk import router as many_timers
 from apps.timers.api.by_key import router as timers_by_key
+from apps.timers.api.erasing import router as erased
 from apps.timers.api.explain import router as explained
 from apps.timers.api.limits import router as limits
 from apps.timers.api.routes import creating
@@ -139,11 +142,14 @@ api.add_router("", timers_by_key)
 api.add_router("", timers)
 api.add_router("", many_timers)
 api.add_router("", explained)
+api.add_router("", erased)
 api.add_router("", account)
+api.add_router("", signing)
 api.add_router("", limits)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
 add_account_errors_to(api)
+add_signing_errors_to(api)
 
 
 @api.exception_handler(ValidationError)

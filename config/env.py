@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from apps.core.sealing import PLAIN, KeyRing, parse_ring
 from apps.webhooks.signing import (
     PREFIX,
     PRIVATE_PREFIX,
@@ -111,6 +112,18 @@ def _keys(
             f"{name} must be one or more comma-separated {what} of the form "
             f"{prefix}<base64>: {error}. Make one with: echo {prefix}$(openssl"
             " rand -base64 32)"
+        ) from None
+
+
+def key_ring(name: str) -> KeyRing:
+    """Return the keys of a comma-separated list; none when unset."""
+    try:
+        return parse_ring(words(name))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must be comma-separated keys of the form id:base64, the"
+            f" first of which encrypts, or `{PLAIN}` before them: {error}."
+            " Make one with: echo 2026-01:$(openssl rand -base64 32)"
         ) from None
 
 

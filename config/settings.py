@@ -94,6 +94,8 @@ if DATABASE_POOLER:
         **DATABASES["default"]["OPTIONS"],  # type: ignore[dict-item]
         "prepare_threshold": None,
     }
+# Encrypt what timers send, what receivers answer, and signing secrets.
+ENCRYPTION_KEYS = env.key_ring("ENCRYPTION_KEYS")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- RabbitMQ: near timers; empty means standalone -----------------------

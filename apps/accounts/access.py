@@ -17,12 +17,13 @@ from apps.core.callers import DEFAULT_ACCOUNT, Caller, set_caller
 SCOPES = {
     "read": "look at timers and list them",
     "write": "set, change, fire, cancel and replay timers",
-    "admin": "manage the account's keys",
+    "admin": "manage the account's keys and signing secrets, erase timers",
     "metrics": "read the service's metrics",
 }
 
 _OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
 _OPEN_BELOW = "/static/"
+_ADMIN = frozenset({"/account", "/timers/erase"})
 _INBOX = re.compile(r"/inbox/[^/]+")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: The caller of a request without a key, where keys are not required.
@@ -63,7 +64,7 @@ def needed_scope(method: str, path: str) -> str | None:
     """Return the scope that a request needs, None if it needs no key."""
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return None
-    if path == "/account" or path.startswith("/account/"):
+    if path in _ADMIN or path.startswith("/account/"):
         return "admin"
     if path == "/metrics":
         return "metrics"

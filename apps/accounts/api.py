@@ -28,7 +28,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def _error(status: int, meaning: str) -> dict[str, Any]:
+def error(status: int, meaning: str) -> dict[str, Any]:
     """Return what the API's document says of an error of one endpoint."""
     schema = {"$ref": "#/components/schemas/ErrorOut"}
     return {
@@ -41,7 +41,7 @@ def _error(status: int, meaning: str) -> dict[str, Any]:
     }
 
 
-def _moment(value: Any) -> datetime | None:
+def future(value: Any) -> datetime | None:
     """Take a moment in the future, with its offset."""
     if value is None:
         return None
@@ -72,7 +72,7 @@ class KeyIn(BaseModel):
         + "; ".join(f"{name}: {what}" for name, what in SCOPES.items())
         + ".",
     )
-    expires_at: Annotated[datetime | None, BeforeValidator(_moment)] = Field(
+    expires_at: Annotated[datetime | None, BeforeValidator(future)] = Field(
         default=None,
         description="RFC 3339 with an offset. Left out: it does not expire.",
     )
@@ -124,7 +124,7 @@ def list_keys(request: HttpRequest) -> dict[str, Any]:
     "/account/keys",
     response={201: KeyCreated},
     summary="Create an API key",
-    openapi_extra=_error(409, f"The account has {storage.MOST_KEYS:,} keys."),
+    openapi_extra=error(409, f"The account has {storage.MOST_KEYS:,} keys."),
 )
 def create_key(
     request: HttpRequest, body: KeyIn, response: HttpResponse
@@ -144,7 +144,7 @@ def create_key(
     summary="Revoke an API key",
     description=f"Revoke a key of the account: {LIFETIME:g} s later no"
     " request with it is taken. To revoke it once more is fine.",
-    openapi_extra=_error(404, "The account has no such key."),
+    openapi_extra=error(404, "The account has no such key."),
 )
 def revoke_key(
     request: HttpRequest,

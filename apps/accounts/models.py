@@ -48,6 +48,33 @@ class ApiKey(models.Model):
         return f"API key {self.prefix} of account {self.account_id}"
 
 
+class SigningSecret(models.Model):
+    """A secret that signs an account's calls, beside its others."""
+
+    #: It names the secret, and is none.
+    id = models.TextField(primary_key=True)
+    account = models.ForeignKey(Account, models.PROTECT)
+    #: `v1` (HMAC-SHA-256) or `v1a` (Ed25519).
+    kind = models.TextField()
+    #: The key's bytes; sealed if the next column has a value.
+    secret = models.BinaryField()
+    #: The id of the encryption key; NULL: it is not encrypted.
+    encrypted_with = models.TextField(null=True)
+    #: With which receivers verify `v1a`.
+    public_key = models.TextField(null=True)
+    created_at = models.DateTimeField()
+    #: Until when it signs; NULL: for ever.
+    ends_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """A small table, which workers read every two seconds."""
+
+        db_table = "signing_secret"
+
+    def __str__(self) -> str:
+        return f"signing secret {self.id} of account {self.account_id}"
+
+
 class AccountLimit(models.Model):
     """An account's limits, and what is left of them.
 

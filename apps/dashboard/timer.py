@@ -114,6 +114,8 @@ def _replay(request: HttpRequest, timer_id: UUID) -> bool:
         raise Refused("It did not give up, or waits already.") from None
     except services.TriedTooOften:
         raise Refused("It was tried too often: set a new one.") from None
+    except services.Erased:
+        raise Refused("What it called was erased: set a new one.") from None
 
 
 _ACTIONS: dict[str, Callable[[HttpRequest, UUID], bool]] = {
@@ -150,7 +152,8 @@ def _show(
         definition=definition,
         sent=definition and _sent(definition, is_open),
         is_open=is_open,
-        can_replay=found.outcome in GAVE_UP,
+        can_replay=found.outcome in GAVE_UP and found.erased_at is None,
+        is_over=found.outcome is not None and found.outcome not in GAVE_UP,
         refusal=refusal,
         action=action,
     )
@@ -167,7 +170,7 @@ def _definition(account: int, timer_id: UUID) -> Definition | None:
         found = looking.definition(account, timer_id)
     except ROW_ERRORS:
         return None
-    return found and found[1]
+    return found and found[2]
 
 
 def _steps(timer: StoredTimer, queued_at: datetime | None) -> Iterator[Step]:

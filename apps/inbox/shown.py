@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from apps.accounts.signing import SigningKeys
 from apps.inbox.answers import KINDS, TIMED
 from apps.inbox.signature import problem
 from apps.inbox.storage import Answer, Call
@@ -22,12 +23,14 @@ class ShownCall:
     """A call with what follows from it."""
 
     call: Call
+    #: Those of whoever looks.
+    keys: SigningKeys
 
     @cached_property
     def problem(self) -> str | None:
         """Why its signature does not verify; None if it does."""
         call = self.call
-        return problem(call.headers, call.body, call.came_at)
+        return problem(call.headers, call.body, call.came_at, self.keys)
 
     @property
     def webhook_id(self) -> str | None:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from django.conf import settings
-
+from apps.accounts.signing import SigningKeys
 from apps.webhooks.signing import sign
 
 _SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -14,17 +13,23 @@ TOLERANCE = 300
 
 
 def problem(
-    headers: Mapping[str, str], body: bytes, came_at: datetime
+    headers: Mapping[str, str],
+    body: bytes,
+    came_at: datetime,
+    keys: SigningKeys,
 ) -> str | None:
     """Return why a call is not this service's own; None if it is.
 
-    It is signed anew with the keys that web has: both kinds of signature are
-    the same each time.
+    It is signed anew with the keys of whoever looks: both kinds of signature
+    are the same each time.
     """
     if missing := [name for name in _SIGNED if name not in headers]:
         return f"it has no {', '.join(missing)}"
-    if not settings.WEBHOOK_SIGNING_KEYS:
-        return "web has no WEBHOOK_SECRET to verify it with"
+    if not keys.secrets and not keys.private_keys:
+        return (
+            "your account has no secret to verify it with (that of `default`"
+            " is web's WEBHOOK_SECRET)"
+        )
     webhook_id, timestamp, given = (headers[name] for name in _SIGNED)
     if not (timestamp.isascii() and timestamp.isdigit()):
         return "webhook-timestamp is not a number of seconds"
@@ -35,12 +40,12 @@ def problem(
             f" {TOLERANCE} s are allowed"
         )
     made = sign(
-        settings.WEBHOOK_SIGNING_KEYS, webhook_id, timestamp, body,
-        settings.WEBHOOK_PRIVATE_KEYS,
+        keys.secrets, webhook_id, timestamp, body, keys.private_keys
     )
     if set(given.split(" ")).isdisjoint(made.split(" ")):
         return (
-            "no signature was made with web's WEBHOOK_SECRET: the secrets"
-            " differ, or the body was changed"
+            "no signature was made with a secret of your account (that of"
+            " `default` is web's WEBHOOK_SECRET): the secrets differ, or the"
+            " body was changed"
         )
     return None

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -20,6 +21,7 @@ from django.http import (
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_GET, require_POST
 
+from apps.accounts import signing
 from apps.core import waits
 from apps.core.answers import error_response, not_valid
 from apps.core.callers import account_of
@@ -145,7 +147,7 @@ def look(request: HttpRequest, name: str) -> HttpResponse:
     return show(
         request,
         "inbox/inbox.html",
-        **_part(name, calls[0].id if calls else 0, calls),
+        **_part(request, name, calls[0].id if calls else 0, calls),
         url=_url(name),
         here=request.build_absolute_uri("/"),
         timer=request.GET.get("timer", "")[:64],
@@ -170,17 +172,27 @@ def newer(request: HttpRequest, name: str) -> HttpResponse:
     if not calls:
         return HttpResponse(status=204)
     return show(
-        request, "inbox/newer.html", **_part(name, calls[-1].id, calls[::-1])
+        request,
+        "inbox/newer.html",
+        **_part(request, name, calls[-1].id, calls[::-1]),
     )
 
 
 def _part(
-    name: str, last: int, calls: list[storage.Call]
+    request: HttpRequest, name: str, last: int, calls: list[storage.Call]
 ) -> dict[str, Any]:
     """Return what the list of calls is made of."""
-    return {
-        "name": name, "last": last, "calls": [ShownCall(c) for c in calls],
-    }
+    return {"name": name, "last": last, "calls": _shown(request, calls)}
+
+
+def _shown(
+    request: HttpRequest, calls: list[storage.Call]
+) -> list[ShownCall]:
+    """Return calls as they are seen by the request's account."""
+    with services.reaching_postgres(), suppress(signing.UnreadableSecret):
+        keys = signing.keys_of(account_of(request))
+        return [ShownCall(call, keys) for call in calls]
+    return [ShownCall(call, signing.SigningKeys((), ())) for call in calls]
 
 
 def _url(name: str) -> str:
@@ -250,7 +262,7 @@ def calls(request: HttpRequest, name: str) -> HttpResponse:
             arrivals().wait(name, after, wait)
             found = storage.after(name, after, _MOST_CALLS)
     return JsonResponse({
-        "calls": [ShownCall(call).as_json() for call in found],
+        "calls": [call.as_json() for call in _shown(request, found)],
         "next": found[-1].id if found else after,
     })
 

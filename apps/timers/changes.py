@@ -136,10 +136,10 @@ def change_timer(
                 found = looking.definition(account, timer_id)
                 if found is None:
                     return None
-                version = found[0]
+                version, has_ended, old = found
                 if wanted is not None and wanted != version:
                     raise WrongVersion
-                definition = merge(found[1])
+                definition = None if has_ended else merge(old)
             change = Change(
                 timer_id, account, what, version, delay, due_at,
                 definition=definition,

@@ -65,6 +65,8 @@ class Timer(models.Model):
     headers = models.JSONField(null=True)
     #: The bytes to send; NULL stands for the default body, or none.
     body = models.BinaryField(null=True)
+    #: The id of the key that both are encrypted with; NULL: they are not.
+    encrypted_with = models.TextField(null=True)
     #: A `webhooks.retry.RetryPolicy`, field by field; NULL: no retries.
     retry = models.JSONField(null=True)
     #: How long after `due_at` (or `replayed_at`) the call may still begin.
@@ -117,6 +119,8 @@ class Timer(models.Model):
     status_code = models.SmallIntegerField(null=True)
     #: The kind of failure, then what is known of it: "refused: …".
     error = models.TextField(null=True)
+    #: When what it called, and what was answered, was erased.
+    erased_at = models.DateTimeField(null=True)
 
     class Meta:
         """Seven partial indexes; a far timer without a key is in two.
@@ -282,7 +286,7 @@ class Event(models.Model):
 
     timer_id = models.UUIDField()
     at = models.DateTimeField()
-    #: moved, changed, fired, cancelled, replayed or reconciled.
+    #: moved, changed, fired, cancelled, replayed, reconciled or erased.
     what = models.TextField()
     #: `due_at` before and after, if the timer was moved.
     old_at = models.DateTimeField(null=True)
@@ -338,6 +342,8 @@ class Attempt(models.Model):
     duration = models.DurationField(null=True)
     #: The first KiB of the answer's body, not decoded.
     answer = models.BinaryField(null=True)
+    #: As a timer's.
+    encrypted_with = models.TextField(null=True)
 
     class Meta:
         """No foreign key: old timers can be dropped by the partition."""

@@ -229,6 +229,10 @@ class TriedTooOften(Exception):
     """The timer was tried too often to be replayed once more."""
 
 
+class Erased(Exception):
+    """What the timer called was erased, so it can't be replayed."""
+
+
 class UnknownPlace(Exception):
     """The timer that a list should go on after does not exist."""
 
@@ -259,7 +263,7 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
     It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
-    TriedTooOften, LimitReached, RowUnwritable, or StoreUnavailable.
+    TriedTooOften, Erased, LimitReached, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
         replayed = changing.replay_one(
@@ -273,8 +277,10 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     return timer
 
 
-def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften:
+def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften | Erased:
     """Return why a timer was not replayed."""
+    if timer.erased_at is not None:
+        return Erased()
     if timer.outcome in GAVE_UP and timer.attempts >= changing.MOST_ATTEMPTS:
         return TriedTooOften()
     return NotGivenUp()

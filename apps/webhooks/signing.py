@@ -31,6 +31,19 @@ def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+def new_private_key() -> "Ed25519PrivateKey":
+    """Return a private key made at random."""
+    return private_key(secrets.token_bytes(_HALF))
+
+
+def private_key(raw: bytes) -> "Ed25519PrivateKey":
+    """Return the Ed25519 key of 32 bytes. Raises ValueError for others."""
+    # Only a process that signs with such a key pays for this import.
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    return ed25519.Ed25519PrivateKey.from_private_bytes(raw)
+
+
 def parse_secret(text: str) -> bytes:
     """Return the key that a secret stands for.
 
@@ -50,15 +63,12 @@ def parse_private_key(text: str) -> "Ed25519PrivateKey":
     It is 32 bytes, or 64: the public key may follow, as in Svix's keys.
     Raises ValueError, whose text tells nothing of the key.
     """
-    # Only a process that signs with such a key pays for this import.
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
     raw = _decoded(text, "private key", PRIVATE_PREFIX)
     if len(raw) not in (_HALF, 2 * _HALF):
         raise ValueError(
             f"a private key is base64 of 32 or 64 bytes, not {len(raw)}"
         )
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(raw[:_HALF])
+    key = private_key(raw[:_HALF])
     if raw[_HALF:] not in (b"", key.public_key().public_bytes_raw()):
         raise ValueError(
             "the last 32 of its 64 bytes are not the public key of the first"

@@ -16,6 +16,7 @@ from apps.timers.changes import (
 from apps.timers.services import (
     AlreadyFired,
     BodyTooLong,
+    Erased,
     ListTooSlow,
     NotGivenUp,
     StoreUnavailable,
@@ -115,6 +116,14 @@ def _tried_too_often(error: TriedTooOften) -> HttpResponse:
     )
 
 
+def _erased(error: Erased) -> HttpResponse:
+    return error_response(
+        409,
+        "What the timer called was erased, so it can't be replayed; set a new"
+        " one.",
+    )
+
+
 def _unknown_place(error: UnknownPlace) -> HttpResponse:
     return not_valid([
         ("after", "is no timer; it must be an answer's `next`")
@@ -141,6 +150,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
     RowUnwritable: _row_unwritable,
     NotGivenUp: _not_given_up,
     TriedTooOften: _tried_too_often,
+    Erased: _erased,
     UnknownPlace: _unknown_place,
     LimitReached: limit_reached,
     BodyTooLong: _body_too_long,

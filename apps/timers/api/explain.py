@@ -44,8 +44,8 @@ class HappenedOut(BaseModel):
     at: datetime
     what: str = Field(
         description="set, moved, changed, fired now, replayed, cancelled,"
-        " reconciled; queued, claimed, sent, put off; answered, no answer, not"
-        " sent, worker lost; left out."
+        " reconciled, erased; queued, claimed, sent, put off; answered, no"
+        " answer, not sent, worker lost; left out."
     )
     detail: str = Field(description="The same in sentences.")
 

@@ -176,13 +176,14 @@ class FilterIn(HostAndTimes):
             port,
             key and key.removesuffix("*"),
             key is not None and key.endswith("*"),
-            [_pair(label) for label in self.label],
+            [pair(label) for label in self.label],
             self.since,
             self.until,
         )
 
 
-def _pair(label: str) -> tuple[str, str]:
+def pair(label: str) -> tuple[str, str]:
+    """Return a label's name and its value."""
     name, _, value = label.partition(":")
     return name, value
 

@@ -99,9 +99,15 @@ def _unknown(history: History) -> list[str]:
     return [
         "Nobody knows what came of it.",
         left,
-        f"No answer was recorded: {detail_of(timer.error)}.",
+        _no_answer(timer.error),
         "The receiver may have acted on it, or not. It is not sent again.",
     ]
+
+
+def _no_answer(error: str | None) -> str:
+    """Say why no answer was recorded; of an erased timer that is gone."""
+    detail = detail_of(error)
+    return f"No answer was recorded: {detail}." if detail else ""
 
 
 def _missed(history: History) -> list[str]:
@@ -128,6 +134,8 @@ def _replay(history: History) -> str:
     timer = history.timer
     if timer.outcome not in GAVE_UP:
         return ""
+    if timer.erased_at is not None:
+        return "What it called was erased, so it can't be replayed."
     if timer.attempts >= MOST_ATTEMPTS:
         return "It was tried too often to be replayed."
     return "It can be replayed."

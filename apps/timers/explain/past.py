@@ -109,6 +109,10 @@ _CALLERS: dict[str, tuple[str, Callable[[Event], str]]] = {
     "replayed": (
         "replayed", lambda _: "It had given up, and was to be called again."
     ),
+    "erased": (
+        "erased",
+        lambda _: "What it called, and what was answered, was erased.",
+    ),
     "reconciled": (
         "reconciled",
         lambda _: "After a restore the operator ended it: it may have been"

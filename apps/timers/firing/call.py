@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.conf import settings
 
+from apps.accounts.signing import SigningKeys
 from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
@@ -56,10 +57,13 @@ class Deferred(Abort):
 class Call:
     """One call of a claimed timer, whose destination has room for it."""
 
-    def __init__(self, claim: Claim, target: Target, asked_at: float) -> None:
+    def __init__(
+        self, claim: Claim, target: Target, keys: SigningKeys, asked_at: float
+    ) -> None:
         """Take the claim, and when it was asked for, on the lease clock."""
         self._claim = claim
         self._target = target
+        self._keys = keys
         self._asked_at = asked_at
         self._origin = target.host, target.port
         self._deferral: Deferral | None = None
@@ -87,7 +91,7 @@ class Call:
 
     def _send(self) -> Result:
         claim = self._claim
-        headers, body = compose(claim, claim.now())
+        headers, body = compose(claim, self._keys, claim.now())
         return client().call(
             self._target,
             method=claim.request.method,
@@ -187,10 +191,13 @@ class Call:
         return Mark(claim.id, claim.token, self._sent_at, status_code)
 
 
-def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
+def compose(
+    claim: Claim, keys: SigningKeys, now: datetime
+) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of one try, which begins `now`.
 
-    Each try has a timestamp and a signature of its own.
+    Each try has a timestamp and a signature of its own. Without keys there is
+    no signature.
     """
     request = claim.request
     body = request.body
@@ -205,16 +212,13 @@ def compose(claim: Claim, now: datetime) -> tuple[dict[str, str], bytes]:
     own = {
         "webhook-id": webhook_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": sign(
-            settings.WEBHOOK_SIGNING_KEYS,
-            webhook_id,
-            timestamp,
-            body,
-            settings.WEBHOOK_PRIVATE_KEYS,
-        ),
         "timer-due-at": claim.due_at.isoformat(timespec="microseconds"),
         "timer-attempt": str(claim.attempt),
     }
+    if signature := sign(
+        keys.secrets, webhook_id, timestamp, body, keys.private_keys
+    ):
+        own["webhook-signature"] = signature
     return merged(defaults, request.headers or {}, own), body
 
 

@@ -13,6 +13,7 @@ import dramatiq
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.accounts import signing
 from apps.broker.interface import ON_TIME, OVERDUE
 from apps.core.database import pool
 from apps.core.outages import Outage
@@ -89,6 +90,10 @@ def _try(claim: Claim, asked_at: float) -> Decision | None:
         target = parse_target(claim.url)
     except InvalidURL as error:
         return decisions.invalid(claim, f"url: {error}")
+    try:
+        keys = claims.until_done(lambda: signing.keys_of(claim.account))
+    except signing.UnreadableSecret as error:
+        return decisions.invalid(claim, str(error))
     _wait_for(claim)
     if claim.is_too_late():
         return decisions.too_late(claim, decisions.TOO_LATE)
@@ -96,7 +101,7 @@ def _try(claim: Claim, asked_at: float) -> Decision | None:
     deferral = call.destinations().enter(origin, returning=claim.waited)
     if deferral is not None:
         return decisions.deferred(claim, deferral, claim.now())
-    return call.Call(claim, target, asked_at).make()
+    return call.Call(claim, target, keys, asked_at).make()
 
 
 def _wait_for(claim: Claim) -> None:

@@ -51,7 +51,12 @@ WITH done AS (
     UPDATE timer
     SET outcome = coalesce(%(outcome)s, CASE WHEN sent_at >= next_at
                                              THEN 'unknown' ELSE 'failed' END),
-        error = %(error)s, leased_until = NULL, queued_at = NULL
+        error = %(error)s, leased_until = NULL, queued_at = NULL,
+        headers = CASE WHEN %(outcome)s = 'delivered' THEN NULL
+                       ELSE headers END,
+        body = CASE WHEN %(outcome)s = 'delivered' THEN NULL ELSE body END,
+        encrypted_with = CASE WHEN %(outcome)s = 'delivered' THEN NULL
+                              ELSE encrypted_with END
     WHERE id = %(id)s AND outcome IS NULL
       AND (claim_token = %(token)s::uuid
            OR %(free)s AND (fired_at IS NULL OR leased_until < now()))

@@ -30,7 +30,7 @@ MOST_ATTEMPTS = 1_000
 _GROUP = 500
 
 # A timer that is to be retried may have been called. It can be cancelled all
-# the same: it is not called again.
+# the same: it is not called again. So its headers and body are needed no more.
 CANCEL = """
 WITH waiting AS MATERIALIZED (
     SELECT id FROM timer
@@ -43,7 +43,8 @@ WITH waiting AS MATERIALIZED (
 ),
 cancelled AS (
     UPDATE timer
-    SET outcome = 'cancelled', queued_at = NULL, version = version + 1
+    SET outcome = 'cancelled', queued_at = NULL, version = version + 1,
+        headers = NULL, body = NULL, encrypted_with = NULL
     FROM waiting WHERE timer.id = waiting.id
     RETURNING timer.id, host
 ),
@@ -87,7 +88,7 @@ given_up AS MATERIALIZED (
     SELECT id, key FROM timer
     WHERE outcome IN ('failed', 'unknown', 'missed') AND id = ANY(%(ids)b)
       AND account_id = %(account)s
-      AND attempts::bigint + claims < %(most)s
+      AND attempts::bigint + claims < %(most)s AND erased_at IS NULL
       AND id NOT IN (SELECT id FROM without_key)
     ORDER BY id
     FOR UPDATE
@@ -169,6 +170,10 @@ changed AS (
         method = CASE WHEN new_url IS NULL THEN method ELSE new_method END,
         headers = CASE WHEN new_url IS NULL THEN headers ELSE new_headers END,
         body = CASE WHEN new_url IS NULL THEN body ELSE new_body END,
+        encrypted_with = CASE WHEN new_url IS NULL THEN encrypted_with
+                              WHEN new_headers IS NOT NULL
+                                   OR new_body IS NOT NULL
+                              THEN %(encrypted_with)s::text END,
         retry = CASE WHEN new_url IS NULL THEN retry ELSE new_retry END,
         max_lateness = CASE WHEN new_url IS NULL THEN max_lateness
                             ELSE new_lateness END,
@@ -243,11 +248,12 @@ def change(changes: Sequence[Change]) -> list[Stored | None]:
 
 def run(connection: Connection, changes: Sequence[Change]) -> dict[UUID, Row]:
     """Run CHANGE; return its rows by the timers' ids, which must differ."""
+    ids = [each.id for each in changes]
     cursor = connection.execute(
         CHANGE,
         {
-            **definitions([each.definition for each in changes]),
-            "ids": [each.id for each in changes],
+            **definitions(ids, [each.definition for each in changes]),
+            "ids": ids,
             "accounts": [each.account for each in changes],
             "what": [each.what for each in changes],
             "versions": [each.version for each in changes],

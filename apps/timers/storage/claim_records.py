@@ -35,6 +35,7 @@ class Claim:
     labels: Mapping[str, str] | None
     id: UUID
     token: UUID
+    account: int
     url: str
     created_at: datetime
     due_at: datetime

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from apps.core.database import Connection, pool
+from apps.core.sealing import ring
+from apps.timers.storage import sealed
 from apps.timers.storage.queueing import CHANNEL, HORIZON
 from apps.timers.storage.records import Definition, NewTimer
 from apps.timers.storage.rows import read_clock
@@ -30,6 +33,12 @@ NEW = """
             unnest(%(again)b::boolean[]) AS at_least_once) AS new
 """
 
+#: The id of the key that a new row is encrypted with.
+ENCRYPTED_WITH = """
+    CASE WHEN headers IS NOT NULL OR body IS NOT NULL
+         THEN %(encrypted_with)s::text END
+"""
+
 CREATE = f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now,
@@ -37,10 +46,10 @@ WITH clock AS MATERIALIZED (
 ),
 stored AS (
     INSERT INTO timer (id, account_id, url, host, method, headers, body,
-                       retry, max_lateness, created_at, due_at, next_at,
-                       queued_at, at_least_once)
-    SELECT id, account_id, url, host, method, headers, body, retry,
-           max_lateness, now, coalesce(due_at, now + delay),
+                       encrypted_with, retry, max_lateness, created_at, due_at,
+                       next_at, queued_at, at_least_once)
+    SELECT id, account_id, url, host, method, headers, body, {ENCRYPTED_WITH},
+           retry, max_lateness, now, coalesce(due_at, now + delay),
            coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once
     FROM clock, {NEW}
@@ -91,9 +100,10 @@ def due(
 
 def columns(timers: Sequence[NewTimer]) -> dict[str, Any]:
     """Return the values of NEW, and whether to wake the dispatchers."""
+    ids = [timer.id for timer in timers]
     return {
-        **definitions([timer.definition for timer in timers]),
-        "ids": [timer.id for timer in timers],
+        **definitions(ids, [timer.definition for timer in timers]),
+        "ids": ids,
         "accounts": [timer.account for timer in timers],
         "delays": [timer.delay for timer in timers],
         "due_at": _given(timer.due_at for timer in timers),
@@ -104,16 +114,26 @@ def columns(timers: Sequence[NewTimer]) -> dict[str, Any]:
     }
 
 
-def definitions(given: Sequence[Definition | None]) -> dict[str, Any]:
-    """Return the columns that say what to call, NULL where there is None."""
+def definitions(
+    timer_ids: Sequence[UUID], given: Sequence[Definition | None]
+) -> dict[str, Any]:
+    """Return the columns that say what to call, NULL where there is None.
+
+    Headers and bodies are encrypted, if there is a key for that.
+    """
+    headers = _given(each and _json(each.request.headers) for each in given)
+    bodies = _given(each and each.request.body for each in given)
+    keys = ring()
+    if keys.current is not None:
+        headers = headers and sealed.headers(keys, timer_ids, headers)
+        bodies = bodies and sealed.bodies(keys, timer_ids, bodies)
     return {
         "urls": [each and each.url for each in given],
         "hosts": [each and host_of(each.url) for each in given],
         "methods": [each and each.request.method for each in given],
-        "headers": _given(
-            each and _json(each.request.headers) for each in given
-        ),
-        "bodies": _given(each and each.request.body for each in given),
+        "headers": headers,
+        "bodies": bodies,
+        "encrypted_with": keys.current,
         "retries": _given(
             each and each.retry and _json(asdict(each.retry))
             for each in given

@@ -14,13 +14,14 @@ WHERE id = %(id)s AND account_id = %(account)s
 """
 
 DEFINITION = """
-SELECT version, url, method, headers, body, retry, at_least_once,
-       max_lateness, labels
+SELECT id, version, url, method, headers, body, encrypted_with, retry,
+       at_least_once, max_lateness, labels, outcome IS NOT NULL AS has_ended
 FROM timer WHERE id = %(id)s AND account_id = %(account)s
 """
 
 ATTEMPTS = """
-SELECT number, due_at, sent_at, status_code, error, duration, answer
+SELECT number, due_at, sent_at, status_code, error, duration, answer,
+       encrypted_with
 FROM attempt
 WHERE timer_id = %(id)s
   AND EXISTS (SELECT FROM timer
@@ -43,9 +44,10 @@ def get(account: int, timer_id: UUID) -> StoredTimer | None:
 
 def definition(
     account: int, timer_id: UUID
-) -> tuple[int, Definition] | None:
-    """Return a timer's version and what it calls, None if there is none.
+) -> tuple[int, bool, Definition] | None:
+    """Return a timer's version, whether it has ended, and what it calls.
 
+    None if there is none. What has ended may have lost its headers and body.
     Raises one of `aside.ROW_ERRORS` for a row that can't be read.
     """
     with pool().connection() as connection:
@@ -54,7 +56,8 @@ def definition(
         )
     if not rows:
         return None
-    return rows[0]["version"], reading.definition(rows[0])
+    row = rows[0]
+    return row["version"], row["has_ended"], reading.definition(row)
 
 
 def attempts(account: int, timer_id: UUID) -> list[Attempt]:

@@ -19,7 +19,7 @@ from uuid import UUID
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
-from apps.timers.storage.creating import NEW, columns
+from apps.timers.storage.creating import ENCRYPTED_WITH, NEW, columns
 from apps.timers.storage.limiting import Budgets, Refused, wanted
 from apps.timers.storage.queueing import CHANNEL
 from apps.timers.storage.records import (
@@ -89,10 +89,10 @@ asked AS (
 ),
 stored AS (
     INSERT INTO timer (id, account_id, url, host, method, headers, body,
-                       retry, max_lateness, created_at, due_at, next_at,
-                       queued_at, at_least_once, key, labels)
-    SELECT id, account_id, url, host, method, headers, body, retry,
-           max_lateness, now, coalesce(due_at, now + delay),
+                       encrypted_with, retry, max_lateness, created_at, due_at,
+                       next_at, queued_at, at_least_once, key, labels)
+    SELECT id, account_id, url, host, method, headers, body, {ENCRYPTED_WITH},
+           retry, max_lateness, now, coalesce(due_at, now + delay),
            coalesce(due_at, now + delay),
            CASE WHEN queued THEN now END, at_least_once, key, labels
     FROM clock, given
@@ -113,6 +113,36 @@ holding AS (
 )
 SELECT given.id AS given_id, given.holder, stored.*
 FROM given LEFT JOIN stored USING (id)
+"""
+
+# Arrays, and OFFSET 0, have Postgres look up each row by index, however many
+# it expects.
+#: Parts of a statement: the timers that are `gone` lose their rows here.
+UNNAME = """
+held AS (
+    DELETE FROM timer_key
+    WHERE account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM gone))
+      AND key = ANY(ARRAY(SELECT key FROM gone WHERE key IS NOT NULL))
+      AND timer_id = ANY(ARRAY(SELECT id FROM gone))
+),
+labelled AS (
+    DELETE FROM timer_label WHERE ctid = ANY(ARRAY(
+        SELECT found.ctid
+        FROM (
+            SELECT id, account_id, labels, due_at FROM gone
+            WHERE jsonb_typeof(labels) = 'object'
+            OFFSET 0
+        ) AS named
+        CROSS JOIN LATERAL jsonb_each_text(labels) AS label
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM timer_label
+            WHERE account_id = named.account_id
+              AND name = label.key AND value = label.value
+              AND timer_label.due_at = named.due_at AND timer_id = named.id
+            OFFSET 0
+        ) AS found
+    ))
+)
 """
 
 REQUESTS = f"""

@@ -5,11 +5,12 @@ one of `aside.ROW_ERRORS`, or returns a record that can be worked with.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
+from uuid import UUID
 
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
@@ -18,7 +19,9 @@ from psycopg.types.json import JsonbLoader
 
 from apps.core.database import Connection
 from apps.core.rows import Row, named
+from apps.core.sealing import ring
 from apps.timers.models import Outcome
+from apps.timers.storage import sealed
 from apps.timers.storage.aside import ROW_ERRORS
 from apps.timers.storage.claim_records import Answered, Claim, Early
 from apps.timers.storage.records import (
@@ -55,7 +58,9 @@ def _getter(record: type[Any]) -> Callable[[Row], tuple[Any, ...]]:
 
 #: What `claim` reads: the columns are named as the fields of a Claim.
 CLAIMED = """
-    method, headers, body, retry, timer.id, claim_token AS token, url,
+    method, headers, body, encrypted_with, retry, timer.id,
+    claim_token AS token,
+    account_id AS account, url,
     created_at, due_at, next_at,
     coalesce(replayed_at, due_at) + max_lateness AS latest_at,
     connect_failures, retry_until, attempts, claims, retries,
@@ -87,7 +92,7 @@ SHOWN = f"""
     )))::bigint AS time_left,
     created_at, due_at, next_at, fired_at, sent_at, outcome, deferred,
     status_code, error, at_least_once, max_lateness, key, labels, version,
-    attempts::bigint + claims AS attempts, {STATUS} AS status
+    attempts::bigint + claims AS attempts, {STATUS} AS status, erased_at
 """
 #: The values of a StoredTimer that are columns as they are.
 _shown = _getter(StoredTimer)
@@ -111,9 +116,7 @@ def claim(row: Row, clock: ClockReading) -> Claim:
         raise ValueError(f"method is {method[:20]!r}")
     granted = Claim(
         clock,
-        WebhookRequest(
-            method, _strings("headers", row["headers"]), row["body"]
-        ),
+        _request(row),
         _policy(row["retry"]),
         _strings("labels", row["labels"]),
         *_claimed(row),
@@ -126,9 +129,7 @@ def definition(row: Row) -> Definition:
     """Return what a timer calls; raise ValueError if it can't be read."""
     return Definition(
         row["url"],
-        WebhookRequest(
-            row["method"], _strings("headers", row["headers"]), row["body"]
-        ),
+        _request(row),
         row["at_least_once"],
         _policy(row["retry"]),
         row["max_lateness"],
@@ -137,8 +138,20 @@ def definition(row: Row) -> Definition:
 
 
 def answered(row: Row, clock: ClockReading) -> Answered:
-    """Return a claim that was answered, as `claim` does."""
+    """Return a claim that was answered, as `claim` does.
+
+    It is not called, so nothing is decrypted.
+    """
+    if row["encrypted_with"] is not None:
+        row |= {"headers": None, "body": None, "encrypted_with": None}
     return Answered(claim(row, clock), row["answered"], row["left_at"])
+
+
+def _request(row: Row) -> WebhookRequest:
+    headers, body = row["headers"], row["body"]
+    if row["encrypted_with"] is not None:
+        headers, body = sealed.request(ring(), row)
+    return WebhookRequest(row["method"], _strings("headers", headers), body)
 
 
 def _check_counters(claim: Claim) -> None:
@@ -197,8 +210,25 @@ def stored_timer(row: Row) -> StoredTimer:
 def attempts(
     connection: Connection, query: str, values: Mapping[str, Any]
 ) -> list[Attempt]:
-    """Return the attempts that a query finds, as far as they can be read."""
-    return records(Attempt, connection, query, values)
+    """Return a timer's attempts, as far as they can be read."""
+    found = records(Attempt, connection, query, values)
+    return [_opened(values["id"], each) for each in found]
+
+
+def _opened(timer_id: UUID, attempt: Attempt) -> Attempt:
+    """Return an attempt with its answer decrypted, or with an error."""
+    if attempt.encrypted_with is None or attempt.answer is None:
+        return attempt
+    try:
+        answer = ring().unseal(
+            attempt.encrypted_with,
+            attempt.answer,
+            sealed.answer_place(timer_id, attempt.number),
+        )
+    except ValueError as error:
+        said = attempt.error or f"invalid: answer: {error}"
+        return replace(attempt, answer=None, error=said)
+    return replace(attempt, answer=answer)
 
 
 def records(

@@ -8,21 +8,25 @@ from itertools import compress
 from operator import not_
 from typing import Any
 
+from apps.core.sealing import ring
 from apps.timers.models import Outcome
+from apps.timers.storage import sealed
 from apps.timers.storage.aside import matched
 from apps.timers.storage.claim_records import Postponement, Report
 
 # A late record also corrects what was assumed about its attempt.
 _KEEP_ATTEMPT = """
     INSERT INTO attempt (timer_id, number, due_at, sent_at, status_code,
-                         error, duration, answer)
+                         error, duration, answer, encrypted_with)
     SELECT timer_id, number, due_at, sent_at, status_code, error, duration,
-           answer
+           answer,
+           CASE WHEN answer IS NOT NULL THEN %(encrypted_with)s::text END
     FROM held WHERE number IS NOT NULL
     ON CONFLICT (timer_id, number) DO UPDATE
     SET due_at = excluded.due_at, sent_at = excluded.sent_at,
         status_code = excluded.status_code, error = excluded.error,
-        duration = excluded.duration, answer = excluded.answer
+        duration = excluded.duration, answer = excluded.answer,
+        encrypted_with = excluded.encrypted_with
 """
 # What the roll-ups are made of (apps/monitoring/rollups).
 _TALLY = """
@@ -51,7 +55,9 @@ def _record(state: str, tally: str) -> str:
     """Return the statement that records how timers in a state have ended.
 
     `number` is NULL if no attempt was made. Then the status code of the last
-    attempt stays. `error` also says why none was made.
+    attempt stays. `error` also says why none was made. What is delivered is
+    never called again, so its headers and body go; what gave up keeps them,
+    to be replayed.
     """
     return f"""
     WITH given AS MATERIALIZED (
@@ -78,7 +84,11 @@ def _record(state: str, tally: str) -> str:
             status_code = CASE WHEN number IS NULL THEN timer.status_code
                                ELSE given.status_code END,
             sent_at = coalesce(given.sent_at, timer.sent_at),
-            answered = NULL
+            answered = NULL,
+            headers = CASE WHEN given.outcome <> 'delivered' THEN headers END,
+            body = CASE WHEN given.outcome <> 'delivered' THEN body END,
+            encrypted_with = CASE WHEN given.outcome <> 'delivered'
+                                  THEN encrypted_with END
         FROM given WHERE timer.id = given.id AND claim_token = token
         RETURNING given.*, account_id, host
     ),
@@ -186,7 +196,10 @@ def postpone(timers: Sequence[Postponement]) -> list[bool]:
 
 
 def _last_attempts(items: Sequence[Report | Postponement]) -> dict[str, Any]:
-    """Return the columns of attempts, NULL where none was made."""
+    """Return the columns of attempts, NULL where none was made.
+
+    Answers are encrypted, if there is a key for that.
+    """
     columns: dict[str, Any] = {
         name: [
             item.attempt and getattr(item.attempt, name) for item in items
@@ -194,4 +207,15 @@ def _last_attempts(items: Sequence[Report | Postponement]) -> dict[str, Any]:
         for name in _ATTEMPT
     }
     columns["error"] = [item.error for item in items]
+    keys = ring()
+    columns["encrypted_with"] = keys.current
+    if keys.current is not None:
+        columns["answer"] = [
+            None if item.attempt is None or item.attempt.answer is None
+            else keys.seal(
+                item.attempt.answer,
+                sealed.answer_place(item.id, item.attempt.number),
+            )
+            for item in items
+        ]
     return columns

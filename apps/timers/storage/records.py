@@ -168,7 +168,11 @@ class DueMessage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to call; `error` is the failure's kind and detail."""
+    """One try to call; `error` is the failure's kind and detail.
+
+    encrypted_with  the id of the key of the stored answer; None if it is not
+                    encrypted, or is not stored yet
+    """
 
     number: int
     due_at: datetime
@@ -177,13 +181,15 @@ class Attempt:
     error: str | None
     duration: timedelta | None
     answer: bytes | None
+    encrypted_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTimer:
     """A timer as the API shows it; `time_left` in seconds, 0 if expired.
 
-    attempts  those that have ended or are under way
+    attempts   those that have ended or are under way
+    erased_at  when what it called was erased, None if it was not
     """
 
     retry: RetryPolicy | None
@@ -207,6 +213,7 @@ class StoredTimer:
     version: int
     attempts: int
     status: Status
+    erased_at: datetime | None = None
 
     @property
     def late_ms(self) -> float | None:

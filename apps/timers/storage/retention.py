@@ -20,7 +20,7 @@ from apps.core.rows import Row, named
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import each_for_itself, reason, skipped
 from apps.timers.storage.changing import LOCK_KEYS
-from apps.timers.storage.naming import REMEMBERED
+from apps.timers.storage.naming import REMEMBERED, UNNAME
 from apps.timers.storage.reading import STATUS
 
 #: How many timers one batch looks at.
@@ -75,8 +75,8 @@ FIND = {outcome: _find(outcome.value) for outcome in Outcome}
 ACCOUNTS = "SELECT id FROM account ORDER BY id"
 
 # A timer that is just being replayed, or removed by another process, is left
-# out. Arrays, and OFFSET 0, have Postgres look up each timer's rows by index,
-# however many it expects.
+# out. Arrays have Postgres look up each timer's rows by index, however many it
+# expects.
 REMOVE = f"""
 WITH ended AS MATERIALIZED (
     SELECT id FROM timer
@@ -96,30 +96,7 @@ tried AS (
 noted AS (
     DELETE FROM event WHERE timer_id = ANY(ARRAY(SELECT id FROM gone))
 ),
-held AS (
-    DELETE FROM timer_key
-    WHERE account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM gone))
-      AND key = ANY(ARRAY(SELECT key FROM gone WHERE key IS NOT NULL))
-      AND timer_id = ANY(ARRAY(SELECT id FROM gone))
-),
-labelled AS (
-    DELETE FROM timer_label WHERE ctid = ANY(ARRAY(
-        SELECT found.ctid
-        FROM (
-            SELECT id, account_id, labels, due_at FROM gone
-            WHERE jsonb_typeof(labels) = 'object'
-            OFFSET 0
-        ) AS named
-        CROSS JOIN LATERAL jsonb_each_text(labels) AS label
-        CROSS JOIN LATERAL (
-            SELECT ctid FROM timer_label
-            WHERE account_id = named.account_id
-              AND name = label.key AND value = label.value
-              AND timer_label.due_at = named.due_at AND timer_id = named.id
-            OFFSET 0
-        ) AS found
-    ))
-)
+{UNNAME}
 SELECT count(*) FROM gone
 """
 

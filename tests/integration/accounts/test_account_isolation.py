@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from pytest_django import Settings
 
-from apps.accounts import services
+from apps.accounts import services, signing
 from apps.accounts.access import needed_scope
 from apps.timers.models import Outcome
 from apps.timers.storage import recording
@@ -40,6 +40,7 @@ class Names:
     host: str = "nobody.example.com"
     request: str = "no request"
     prefix: str = "00000000"
+    secret: str = "f" * 12
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ ROWS: dict[str, Row] = {
         Ask("/timers/replay", {"host": names.host}),
         Ask("/timers/replay", {"host": names.host, "after": names.failed}),
     ],
+    "POST /timers/erase": lambda names: [
+        Ask("/timers/erase", {"ids": [names.waits, names.failed]}),
+        Ask("/timers/erase", {"label": names.label, "cancel": True}),
+    ],
     "GET /account/limits": lambda names: [Ask("/account/limits")],
     "GET /account/keys": lambda names: [Ask("/account/keys")],
     "POST /account/keys": lambda names: [
@@ -120,6 +125,17 @@ ROWS: dict[str, Row] = {
     ],
     "DELETE /account/keys/{prefix}": lambda names: [
         Ask(f"/account/keys/{names.prefix}")
+    ],
+    "GET /account/signing-secrets": lambda names: [
+        Ask("/account/signing-secrets")
+    ],
+    "POST /account/signing-secrets": lambda names: [
+        Ask("/account/signing-secrets", {}),
+        Ask("/account/signing-secrets",
+            {"others_end_at": "2099-01-31T12:00:00Z"}),
+    ],
+    "DELETE /account/signing-secrets/{secret_id}": lambda names: [
+        Ask(f"/account/signing-secrets/{names.secret}")
     ],
 }
 #: They say the same to everybody.
@@ -169,7 +185,7 @@ def others(settings: Settings) -> Others:
     assert recording.record([report(claim, Outcome.FAILED)]) == [True]
     names = Names(
         waits, failed["id"], "order 17", "user:17", "theirs.example.com",
-        "their request", key.split("_")[1],
+        "their request", key.split("_")[1], signing.create(other, "v1").id,
     )
     return Others(other, key, names)
 
@@ -181,7 +197,7 @@ def kept(of: int) -> dict[str, Any]:
     tables = {
         "timer": mine, "timer_key": mine, "timer_label": mine,
         "request_key": mine, "request_chunk": mine, "event": timers,
-        "attempt": timers, "api_key": mine,
+        "attempt": timers, "api_key": mine, "signing_secret": mine,
     }
     return {
         table: value_of(
@@ -209,6 +225,7 @@ def answered(row: str, names: Names, key: str) -> Iterator[tuple[int, str]]:
         text = re.sub(r"(?<=time_left\": )\d+", "some seconds", text)
         # A use is noted a little later.
         text = re.sub(r"(?<=last_used_at\": )[^},]+", "sometime", text)
+        text = re.sub(r"(?<=\"id\": \")[0-9a-f]{12}|whsec_[^\"]+", "one", text)
         text = re.sub(r"tsk_\w+|(?<=\"prefix\": \")\w{8}", "a key", text)
         yield answer.status_code, text
 

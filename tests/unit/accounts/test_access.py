@@ -40,6 +40,8 @@ OPEN = {("GET", "/livez"), ("GET", "/readyz")}
         ("GET", "/account/keys", "admin"),
         ("POST", "/account/anything/new", "admin"),
         ("GET", "/accounts", "read"),
+        ("POST", "/timers/erase", "admin"),
+        ("POST", "/timers/cancel", "write"),
         ("GET", "/metrics", "metrics"),
     ],
 )

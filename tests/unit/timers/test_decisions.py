@@ -21,7 +21,7 @@ DUE = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = DUE + timedelta(seconds=1)
 POLICY = RetryPolicy(3, 10, 3600, unanswered=False)
 CLAIM = Claim(
-    ClockReading(DUE, 0.0), WebhookRequest(), None, None, uuid4(), uuid4(),
+    ClockReading(DUE, 0.0), WebhookRequest(), None, None, uuid4(), uuid4(), 1,
     "http://receiver.example/", DUE, DUE, DUE, None,
     connect_failures=0, retry_until=None, attempts=0, claims=1, retries=0,
     called=False,

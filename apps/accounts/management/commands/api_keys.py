@@ -3,13 +3,14 @@
 import json
 from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.accounts import services, storage
 from apps.accounts.access import SCOPES
+from apps.accounts.management.arguments import account_named, moment
 from apps.accounts.storage import ApiKey
 from apps.accounts.verifying import LIFETIME, Unavailable
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
             help=f"what it may do: {', '.join(SCOPES)}",
         )
         create.add_argument(
-            "--expires", type=_moment, metavar="MOMENT",
+            "--expires", type=moment, metavar="MOMENT",
             help="when it ends, such as 2027-01-31T12:00:00Z; default: never",
         )
         lists = actions.add_parser("list", help="list all keys")
@@ -65,17 +66,9 @@ class Command(BaseCommand):
         self, account: str, scopes: list[str], expires: datetime | None,
         **others: Any,
     ) -> None:
-        found = [
-            each.id for each in services.list_accounts()
-            if each.name == account
-        ]
-        if not found:
-            raise CommandError(
-                f"There is no account {account}; `manage.py accounts create"
-                f" {account}` creates it."
-            )
+        owner = account_named(account)
         try:
-            key = services.create_key(found[0], scopes, expires)
+            key = services.create_key(owner, scopes, expires)
         except storage.TooManyKeys:
             raise CommandError(
                 f"The account has {storage.MOST_KEYS:,} keys; revoke some."
@@ -119,16 +112,3 @@ def _scopes(text: str) -> list[str]:
             f"scopes are {', '.join(SCOPES)}, with commas between them"
         )
     return found
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        is_future = moment > datetime.now(UTC)
-    except (ValueError, TypeError):
-        raise ArgumentTypeError(
-            "must be a moment with its offset, such as 2027-01-31T12:00:00Z"
-        ) from None
-    if not is_future:
-        raise ArgumentTypeError("must be in the future")
-    return moment

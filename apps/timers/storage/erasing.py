@@ -1,0 +1,93 @@
+"""Erasing what a timer called and was answered, and who it was about.
+
+What stays is for counting: its id, its host, its times, how it ended.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from apps.core.database import pool
+from apps.timers.storage import reading
+from apps.timers.storage.aside import each_for_itself, reason, skipped
+from apps.timers.storage.changing import LOCK_KEYS
+from apps.timers.storage.naming import UNNAME
+from apps.timers.storage.records import StoredTimer
+
+#: How many timers are erased in one commit, at most.
+_GROUP = 500
+
+SHOW = f"""
+SELECT {reading.SHOWN} FROM timer
+WHERE id = ANY(%(ids)b::uuid[]) AND account_id = %(account)s
+ORDER BY due_at, id
+"""
+
+#: An error's kind is the service's own; what follows may be a receiver's.
+_KIND = "split_part(error, ':', 1)"
+
+# Without its token, a late record finds the timer no more.
+ERASE = f"""
+WITH gone AS MATERIALIZED (
+    SELECT id, account_id, key, labels, due_at FROM timer
+    WHERE id = ANY(%(ids)b::uuid[]) AND account_id = %(account)s
+      AND outcome IS NOT NULL AND erased_at IS NULL
+    ORDER BY id
+    FOR UPDATE
+),
+erased AS (
+    UPDATE timer
+    SET url = coalesce(
+            (SELECT parts[1] || parts[2] || '/' FROM regexp_match(
+                url, '^([A-Za-z]+://)(?:[^/?#\\\\]*@)?([^/?#\\\\]*)'
+            ) AS parts), ''),
+        headers = NULL, body = NULL, encrypted_with = NULL,
+        claim_token = NULL, key = NULL, labels = NULL, error = {_KIND},
+        erased_at = clock_timestamp(), version = version + 1
+    FROM gone WHERE timer.id = gone.id
+),
+tried AS (
+    UPDATE attempt SET answer = NULL, encrypted_with = NULL, error = {_KIND}
+    WHERE timer_id = ANY(ARRAY(SELECT id FROM gone))
+),
+noted AS (
+    INSERT INTO event (timer_id, at, what)
+    SELECT id, clock_timestamp(), 'erased' FROM gone
+),
+{UNNAME}
+SELECT id FROM gone
+"""
+
+
+def show(account: int, timer_ids: Sequence[UUID]) -> list[StoredTimer]:
+    """Return those of the timers that the account has."""
+    values = {"account": account, "ids": list(timer_ids)}
+    with pool().connection() as connection:
+        return reading.stored_timers(connection, SHOW, values)
+
+
+def erase(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+    """Erase those of an account's timers that have ended; return which.
+
+    500 are erased in a commit. Those that were erased before, and rows that
+    can't be written, are not among them.
+    """
+    erased: set[UUID] = set()
+    run = partial(_erase, account)
+    for first in range(0, len(timer_ids), _GROUP):
+        group = timer_ids[first:first + _GROUP]
+        erased.update(each_for_itself(run, group, _skip))
+    return erased
+
+
+def _erase(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+    values = {"account": account, "ids": list(timer_ids)}
+    with pool().connection() as connection, connection.transaction():
+        connection.execute(LOCK_KEYS, values)
+        rows = connection.execute(ERASE, values).fetchall()
+    return [timer_id for (timer_id,) in rows]
+
+
+def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
+    skipped.add(timer_id, reason(error))
+    return []
