@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import pool
 from apps.core.rows import named
@@ -172,14 +173,18 @@ def all_limits() -> dict[int, Limits]:
     return _read(ALL)
 
 
-def set_limits(account: int, limits: Limits) -> None:
+def set_limits(
+    account: int, limits: Limits, logged: LoggedChange | None = None
+) -> None:
     """Store an account's limits.
 
     Processes know of them after LIFETIME. From then on they are held.
     """
     values = asdict(limits) | {"account": account}
-    with pool().connection() as connection:
+    with pool().connection() as connection, connection.transaction():
         connection.execute(REMOVE if limits == NONE else SET, values)
+        if logged:
+            logged.log(connection)
 
 
 def _look_up(accounts: Sequence[int]) -> list[Limits]:

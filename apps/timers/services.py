@@ -1,7 +1,7 @@
 """What can be done with a timer from outside."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,9 +10,11 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
+from apps.accounts.authors import Author
 from apps.accounts.limits import NONE, limits_of, remembered
+from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
-from apps.core.database import UNAVAILABLE, Busy
+from apps.core.database import UNAVAILABLE, Busy, list_pool
 from apps.core.outages import POSTGRES
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.models import GAVE_UP, Outcome
@@ -24,6 +26,7 @@ from apps.timers.storage import (
     limiting,
     looking,
     queueing,
+    replaying,
 )
 from apps.timers.storage.limiting import LimitReached, LimitsLeft, Refused
 from apps.timers.storage.records import (
@@ -259,6 +262,33 @@ def find_timers(
     return page, page[-1].id if len(found) > limit else None
 
 
+def count_timers(account: int, of: TimerFilter, most: int) -> int:
+    """Return how many timers a set has, up to `most`.
+
+    Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            with list_pool().connection() as connection:
+                return finding.count(connection, account, of, most)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+
+
+def suggest(
+    what: Callable[[int, str], list[str]], account: int, beginning: str
+) -> list[str]:
+    """Return what an account's timers have that begins so.
+
+    `what` is one of `suggesting`. Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            return what(account, beginning)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+
+
 def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
@@ -266,7 +296,7 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     TriedTooOften, Erased, LimitReached, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay_one(
+        replayed = replaying.replay_one(
             account, timer_id, limited=is_limited(account)
         )
         timer = looking.get(account, timer_id)
@@ -281,27 +311,31 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften | Erased:
     """Return why a timer was not replayed."""
     if timer.erased_at is not None:
         return Erased()
-    if timer.outcome in GAVE_UP and timer.attempts >= changing.MOST_ATTEMPTS:
+    if timer.outcome in GAVE_UP and timer.attempts >= replaying.MOST_ATTEMPTS:
         return TriedTooOften()
     return NotGivenUp()
 
 
-def replay_timers(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def replay_timers(
+    by: Author, timer_ids: Sequence[UUID], found_by: str
+) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Those that were tried too often are among the others. Raises LimitReached
-    or StoreUnavailable.
+    They are of the author's account. Those that were tried too often are
+    among the others. `found_by` says for the log what they were found by.
+    Raises LimitReached or StoreUnavailable.
     """
+    logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
-        replayed = changing.replay(
-            account, timer_ids, limited=is_limited(account)
+        replayed = replaying.replay(
+            by.account, timer_ids, logged, limited=is_limited(by.account)
         )
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
 def replay_failed(
-    account: int, of: TimerFilter, limit: int
+    by: Author, of: TimerFilter, limit: int, found_by: str
 ) -> tuple[int, UUID | None]:
     """Replay the first timers of a set that gave up, up to `limit`.
 
@@ -310,6 +344,6 @@ def replay_failed(
     the way. Raises LimitReached, UnknownPlace, ListTooSlow or
     StoreUnavailable.
     """
-    found, after = find_timers(account, of, limit)
-    others = replay_timers(account, [timer.id for timer in found])
+    found, after = find_timers(by.account, of, limit)
+    others = replay_timers(by, [timer.id for timer in found], found_by)
     return len(found) - len(others), after

@@ -6,7 +6,7 @@ from uuid import UUID
 from apps.accounts import limits, services
 from apps.timers.models import Outcome
 from apps.timers.storage import recording
-from tests.support.accounts import account, ask, key_of
+from tests.support.accounts import AUTHOR, account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import claimed, report
 from tests.support.timers import execute, value_of
@@ -24,7 +24,7 @@ class Team:
 
     def limit(self, **given: int | None) -> None:
         """Set limits, and have this process know of them."""
-        services.change_limits(self.name, given)
+        services.change_limits(self.name, given, AUTHOR)
         limits.forget()
 
     def ask(

@@ -1,4 +1,4 @@
-"""Storing a chunk of a request for many timers in one commit."""
+"""Storing many timers in one commit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -187,3 +187,4 @@ def _remember(
     )
     if not done.rowcount:
         raise StoredMeanwhile
+

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from apps.accounts import limits, services
-from tests.support.accounts import ask, key_of
+from tests.support.accounts import AUTHOR, ask, key_of
 from tests.support.api import GOOD
 from tests.support.limits import FAR, Team, failed
 from tests.support.rows import claimed
@@ -257,7 +257,7 @@ def test_no_page_breaks_by_a_limit(team: Team) -> None:
 def test_without_limits_no_headers_are_left(team: Team) -> None:
     team.limit(outstanding=5)
     assert "RateLimit" in team.set().headers
-    services.change_limits("team", {"outstanding": None})
+    services.change_limits("team", {"outstanding": None}, AUTHOR)
     limits._known.clear()
     assert value_of("SELECT count(*) FROM account_limit") == 0
     assert "RateLimit" not in team.set().headers

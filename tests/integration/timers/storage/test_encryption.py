@@ -20,12 +20,13 @@ from apps.timers.storage import (
     claiming,
     looking,
     recording,
+    replaying,
     rotating,
     taking_over,
 )
 from apps.timers.storage.claim_records import ClaimRequest, Mark
 from apps.webhooks.request import WebhookRequest
-from tests.support.accounts import OWNER, ask
+from tests.support.accounts import AUTHOR, OWNER, ask
 from tests.support.api import GOOD
 from tests.support.receiver import Receiver
 from tests.support.rows import (
@@ -192,7 +193,7 @@ def test_a_replay_sends_the_same(receiver: Receiver) -> None:
     receiver.status = 500
     timer_id = secret_timer(url=receiver.url())
     called(timer_id, receiver)
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
     called(timer_id, receiver)
 
 
@@ -232,7 +233,7 @@ def test_a_lost_key_ends_its_timers_alone(
 
     # When the key is found again, Then a replay sends them
     settings.ENCRYPTION_KEYS = B_THEN_A
-    assert changing.replay_one(OWNER, lost[0])
+    assert replaying.replay_one(OWNER, lost[0])
     called(lost[0], receiver)
 
 
@@ -256,7 +257,7 @@ def test_an_answer_that_can_t_be_read_hides_no_other(
     timer_id = new_timer(-1, url=receiver.url())
     fire.fire(timer_id)
     settings.ENCRYPTION_KEYS = ONLY_B
-    changing.replay_one(OWNER, timer_id)
+    replaying.replay_one(OWNER, timer_id)
     fire.fire(timer_id)
     shown = ask("GET", f"/timer/{timer_id}/attempts").json()["attempts"]
     assert [each["answer"] for each in shown] == [None, "first"]
@@ -329,10 +330,10 @@ def test_rotation_leaves_nothing_to_the_old_key(
     # Given what is plain, and what has the old key
     settings.ENCRYPTION_KEYS = KeyRing()
     plain = failed(receiver)
-    plain_secret = signing.create(OWNER, "v1")
+    plain_secret = signing.create(OWNER, "v1", AUTHOR)
     settings.ENCRYPTION_KEYS = ONLY_A
     old, without = failed(receiver), new_timer(3600)
-    old_secret = signing.create(OWNER, "v1a")
+    old_secret = signing.create(OWNER, "v1a", AUTHOR)
     signing.forget()
 
     # When there is a new key
@@ -349,7 +350,7 @@ def test_rotation_leaves_nothing_to_the_old_key(
     assert keys_of(without) == {None}
     for timer_id in (plain, old):
         assert looking.attempts(OWNER, timer_id)[0].answer == receiver.answer
-        assert changing.replay_one(OWNER, timer_id)
+        assert replaying.replay_one(OWNER, timer_id)
         called(timer_id, receiver)
     assert {each.id for each in signing.list_secrets()} == {
         plain_secret.id, old_secret.id
@@ -369,7 +370,7 @@ def test_rotation_can_go_back_to_plain(
     assert "Decrypted: 1 timers" in rotate()
     assert keys_of(timer_id) == {None}
     settings.ENCRYPTION_KEYS = KeyRing()
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
     called(timer_id, receiver)
     assert looking.attempts(OWNER, timer_id)[0].answer == receiver.answer
     with pytest.raises(CommandError, match="put `plain,` before them"):
