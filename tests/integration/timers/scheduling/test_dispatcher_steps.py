@@ -249,7 +249,7 @@ def test_a_dispatcher_whose_passes_fail_is_unwell_and_says_why(
     why = "ago: taking over: UndefinedFunction: no, never"
     eventually(lambda: why in illness())
     eventually(lambda: processes_noted()[0][4])
-    ((role, _, seen, good, trouble),) = processes_noted()
+    ((role, _, seen, good, trouble, *_),) = processes_noted()
     assert role == "dispatcher"
     assert seen < good
     assert trouble == "taking over: UndefinedFunction: no, never"
