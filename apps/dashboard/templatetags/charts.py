@@ -95,14 +95,6 @@ def ms(milliseconds: float | None) -> str:
     return f"{milliseconds / 1_000:,.1f} s"
 
 
-@register.filter
-def seconds(duration: float) -> str:
-    """Return a duration that is given in seconds."""
-    if duration < 120:
-        return f"{duration:.0f} s"
-    return f"{duration / 60:,.0f} min"
-
-
 def _picture(
     kind: str, width: int, words: str, content: SafeString
 ) -> SafeString:

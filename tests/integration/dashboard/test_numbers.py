@@ -116,7 +116,7 @@ def test_shares_of_what_was_on_time() -> None:
 
 def minutes(text: str) -> list[list[str]]:
     """Return the numbers of minutes in which there were calls."""
-    rows = re.findall(r"<tr data-at.*?</tr>", text, re.DOTALL)
+    rows = re.findall(r"<tr data-minute.*?</tr>", text, re.DOTALL)
     assert len(rows) == 60
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
     return [each[1:] for each in cells if each[1] != "0"]
@@ -170,9 +170,8 @@ def test_hosts_of_the_last_hour() -> None:
     add_all()
     for _ in range(2):
         claimed(new_timer(-1, url="http://a.example/"))
-    Notice("worker", lambda: Calling(64, 3, [("b.example", 81, 300.0)])).write(
-        Sign()
-    )
+    hanging = [("b.example", 81, 180_000.0)]
+    Notice("worker", lambda: Calling(64, 3, hanging)).write(Sign())
     Notice("worker", lambda: Calling(64, 1, [])).write(Sign())
     Notice("dispatcher").write(Sign())
 
@@ -183,7 +182,7 @@ def test_hosts_of_the_last_hour() -> None:
          "late half within 0.8 ms, 99 % within 1.0 ms",
          "duration half within 25.0 ms, 99 % within 29.9 ms",
          "4xx 2, 5xx 2"],
-        ["b.example answers nothing for 5 min", "now 0 of 128 threads",
+        ["b.example answers nothing for 2 days 2 h", "now 0 of 128 threads",
          "calls 7", "late",
          "duration half within 40.0 ms, 99 % within 40.0 ms",
          "timeout 4, refused 3"],
@@ -196,7 +195,9 @@ def test_hosts_of_the_last_hour() -> None:
 
     # And it can be asked for one, however it is written
     found = receivers(page("/dashboard/hosts?host=B.example"))
-    assert [row[0] for row in found] == ["b.example answers nothing for 5 min"]
+    assert [row[0] for row in found] == [
+        "b.example answers nothing for 2 days 2 h"
+    ]
     for strange in ("<script>", "%00", "c.example", "x" * 5000):
         text = page(f"/dashboard/hosts?host={strange}")
         assert receivers(text) == [] or strange == "%00"

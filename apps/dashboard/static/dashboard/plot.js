@@ -17,10 +17,10 @@ const plot = (() => {
   }
 
   function read() {
-    const rows = [...minutes.querySelectorAll("tr[data-at]")].reverse();
+    const rows = [...minutes.querySelectorAll("tr[data-minute]")].reverse();
     const number = (cell) => (cell.dataset.ms ? Number(cell.dataset.ms) : null);
     return [
-      rows.map((row) => Number(row.dataset.at)),
+      rows.map((row) => Number(row.dataset.minute)),
       ...[1, 2, 3].map((column) => rows.map((row) => number(row.cells[column + 1]))),
     ];
   }
