@@ -125,17 +125,23 @@ _UNKNOWN: _Answer = (0.0, NONE)
 _known: dict[int, _Answer] = {}
 
 
+def remembered(account: int) -> Limits | None:
+    """Return what limits_of() does, None if Postgres has to be asked."""
+    until, found = _known.get(account, _UNKNOWN)
+    return found if time.monotonic() < until else None
+
+
 def limits_of(account: int) -> Limits:
     """Return an account's limits, as they were 2 s ago or later.
 
-    Raises `database.UNAVAILABLE` or TimeoutError.
+    It is NONE itself if there are none. Raises `database.UNAVAILABLE` or
+    TimeoutError.
     """
     now = time.monotonic()
-    until, found = _known.get(account, _UNKNOWN)
-    if now < until:
-        return found
+    if (known := remembered(account)) is not None:
+        return known
     found = _look_ups.submit(account, timeout=_PATIENCE)
-    if found == NONE:
+    if found is NONE:
         _standings.pop(account, None)
     if len(_known) >= _MOST:
         _known.clear()

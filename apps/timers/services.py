@@ -11,7 +11,7 @@ import uuid_utils.compat
 from django.conf import settings
 
 from apps.accounts.authors import Author
-from apps.accounts.limits import NONE, limits_of
+from apps.accounts.limits import NONE, limits_of, remembered
 from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy
@@ -128,7 +128,7 @@ def is_limited(account: int) -> bool:
 
     Raises `database.UNAVAILABLE` or TimeoutError.
     """
-    return limits_of(account) != NONE
+    return limits_of(account) is not NONE
 
 
 class BodyTooLong(Exception):
@@ -149,10 +149,12 @@ def check_body(account: int, size: int) -> None:
 
     Raises StoreUnavailable.
     """
-    with reaching_postgres():
-        most = limits_of(account).body_bytes
-    if most is not None and size > most:
-        raise BodyTooLong(most)
+    limits = remembered(account)
+    if limits is None:
+        with reaching_postgres():
+            limits = limits_of(account)
+    if limits.body_bytes is not None and size > limits.body_bytes:
+        raise BodyTooLong(limits.body_bytes)
 
 
 def get_timer(account: int, timer_id: UUID) -> StoredTimer | None:

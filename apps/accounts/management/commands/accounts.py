@@ -14,6 +14,8 @@ from apps.accounts.management.commanding import ActionsCommand, add_list
 
 #: The largest limit that a column takes.
 _MOST = 2**31 - 1
+#: Timers are counted while requests wait.
+_MOST_OUTSTANDING = 2_000_000
 _NO_LIMIT = "none"
 
 
@@ -80,6 +82,12 @@ class Command(ActionsCommand):
             field.name: options[field.name] for field in fields(Limits)
             if options[field.name] is not None
         }
+        outstanding = given.get("outstanding", _NO_LIMIT)
+        if outstanding != _NO_LIMIT and outstanding > _MOST_OUTSTANDING:
+            raise CommandError(
+                f"--outstanding is {_MOST_OUTSTANDING} at most, or"
+                f" {_NO_LIMIT}: timers are counted when a limit is reached."
+            )
         try:
             limits = services.change_limits(name, {
                 field: None if value == _NO_LIMIT else value
