@@ -7,7 +7,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stack manage test chaos bench scaling lint lock clean
+.PHONY: help run stack manage test chaos bench scaling pictures lint lock \
+    clean
 
 # Keep another project's modules out of this environment.
 unexport PYTHONHOME
@@ -48,6 +49,10 @@ bench: ## measure the service beside others, on this machine; ARGS=--quick
 scaling: ## measure how it grows with its processes; size and simulate more
 	@$(VENV) bench stack
 	@exec $(PY) -m tests.load.scaling $(ARGS)
+
+pictures: ## make docs/pages.md and its pictures of all pages anew
+	@$(VENV) dev
+	@exec $(PY) -m deploy.local test -q -s -n 0 tests/browser/pictures.py
 
 lint: ## ruff, mypy, pycodestyle; which way imports go; links in the docs
 	@$(VENV) dev

@@ -1,56 +1,57 @@
-"""The page Timers: the filters of `GET /timers` as a form, and its pages."""
+"""The page Timers: a form with the filters of `GET /timers`, and its pages."""
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import pydantic
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
 from apps.core.callers import account_of
-from apps.core.sentences import field_errors
+from apps.dashboard import filters, many
 from apps.dashboard.pages import page, show
 from apps.timers import services
-from apps.timers.api.finding import TimersQuery
+from apps.timers.storage import suggesting
 from apps.timers.storage.records import STATUSES
 
 #: Timers on a page.
 _LIMIT = 50
-_OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.IGNORECASE)
-_ONE = ("host", "key", "from", "to", "after", "order")
+
+#: What is suggested for a field, given the account and a beginning.
+_SUGGESTED: dict[str, Callable[[int, str], list[str]]] = {
+    "host": suggesting.hosts,
+    "key": suggesting.keys,
+    "label": suggesting.labels,
+}
 
 
 @require_GET
 @page
 def timers(request: HttpRequest) -> HttpResponse:
     """Show a page of timers."""
-    given = _given(request.GET)
+    given = filters.given(request.GET)
+    order = "desc" if given["order"] == "asc" else "asc"
     values = {
         "given": given,
         "statuses": STATUSES,
-        "filters": sum(
-            bool(given.get(name)) for name in
-            ("status", "host", "label", "key", "from", "to")
-        ),
+        "filters": len(filters.filled(given)),
         "is_ascending": given["order"] == "asc",
-        "turned": _link(
-            given, order="desc" if given["order"] == "asc" else "asc",
-            after=None,
+        "turned": filters.link(given, order=order, after=None),
+        "first": (
+            filters.link(given, after=None) if "after" in given else None
         ),
-        "first": _link(given, after=None) if "after" in given else None,
+        "result": many.result(request.GET),
+        "actions": many.ACTIONS,
+        "suggested": _suggested(account_of(request)),
     }
     try:
-        query = TimersQuery.model_validate(
-            {**given, **_in_utc(given), "limit": _LIMIT}
-        )
         found, after = services.find_timers(
-            account_of(request), query.timer_filter(), _LIMIT
+            account_of(request),
+            filters.query(given, limit=_LIMIT).timer_filter(), _LIMIT,
         )
     except pydantic.ValidationError as error:
         return show(
             request, "dashboard/timers.html", 422, **values,
-            errors=_sentences(error),
+            errors=filters.sentences(error),
         )
     except services.UnknownPlace:
         return show(
@@ -59,49 +60,25 @@ def timers(request: HttpRequest) -> HttpResponse:
         )
     return show(
         request, "dashboard/timers.html", **values, timers=found,
-        next=after and _link(given, after=str(after)),
+        next=after and filters.link(given, after=str(after)),
     )
 
 
-def _given(query: QueryDict) -> dict[str, Any]:
-    """Return what was filled in; a form sends empty fields as well."""
-    given: dict[str, Any] = {"order": "desc"}
-    for name in _ONE:
-        if value := query.get(name, "").strip():
-            given[name] = value
-    for name in ("status", "label"):
-        if values := [text for text in query.getlist(name) if text.strip()]:
-            given[name] = values
-    return given
-
-
-def _in_utc(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the times, with their offsets."""
+def _suggested(account: int) -> dict[str, list[str]]:
     return {
-        name: in_utc(given[name]) for name in ("from", "to") if name in given
+        name: services.suggest(what, account, "")
+        for name, what in _SUGGESTED.items()
     }
 
 
-def in_utc(text: str) -> str:
-    """Return a time with its offset: if it has none, it is in UTC."""
-    return text if _OFFSET.search(text) else f"{text}Z"
-
-
-def _link(given: Mapping[str, Any], **changes: str | None) -> str:
-    query = QueryDict(mutable=True)
-    for name, value in {**given, **changes}.items():
-        if isinstance(value, list):
-            query.setlist(name, value)
-        elif value is not None:
-            query[name] = value
-    return f"/dashboard/timers?{query.urlencode()}"
-
-
-def _sentences(error: pydantic.ValidationError) -> dict[str, str]:
-    """Return what is wrong with each field."""
-    found: dict[str, str] = {}
-    for item in error.errors(include_url=False):
-        # An item of a list is shown beside the list.
-        names: Sequence[str | int] = item["loc"][:1]
-        found.update(field_errors(item, names or ["body"], lambda _: []))
-    return found
+@require_GET
+@page
+def suggestions(request: HttpRequest, field: str) -> HttpResponse:
+    """Return what a field may be filled with, given its beginning."""
+    if field not in _SUGGESTED:
+        raise Http404
+    beginning = request.GET.get(field, "").replace("\0", "")[:255]
+    found = services.suggest(
+        _SUGGESTED[field], account_of(request), beginning
+    )
+    return show(request, "dashboard/options.html", options=found)

@@ -22,7 +22,7 @@ from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import MOST_KEYS, TooManyKeys
 from apps.accounts.verifying import LIFETIME
 from apps.core.callers import account_of, caller_of
-from apps.dashboard.finding import in_utc
+from apps.dashboard.filters import in_utc
 from apps.dashboard.pages import page, show
 
 PATH = "/dashboard/keys"

@@ -1,9 +1,9 @@
 """The page of one timer: its life, its attempts, its request, what to do."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -16,24 +16,20 @@ from django.http import (
 from django.views.decorators.http import require_GET, require_POST
 
 from apps.core.callers import account_of
+from apps.dashboard.life import life, pictures
+from apps.dashboard.many import Wrong, seconds
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
 from apps.timers import changes, services
 from apps.timers.explain.answer import explain
 from apps.timers.models import GAVE_UP
+from apps.timers.payload import default_body
 from apps.timers.storage import explaining, looking
 from apps.timers.storage.aside import ROW_ERRORS, RowUnwritable
 from apps.timers.storage.records import Definition, StoredTimer
+from apps.webhooks.request import WITH_BODY, merged
 
 _COVER = "••••"
-
-
-class Step(NamedTuple):
-    """A step of a timer's life, and how long after the one before."""
-
-    name: str
-    at: datetime
-    after: timedelta | None
 
 
 class Refused(Exception):
@@ -85,12 +81,10 @@ def _fire(request: HttpRequest, timer_id: UUID) -> bool:
 
 
 def _move(request: HttpRequest, timer_id: UUID) -> bool:
-    text = request.POST.get("seconds", "")
-    most = settings.MAX_TIMER_DAYS * 86_400
-    is_number = text.isascii() and text.isdigit() and len(text) < 12
-    if not is_number or int(text) > most:
-        raise Refused(f"The seconds must be a whole number, {most:,} at most.")
-    delay = timedelta(seconds=int(text))
+    try:
+        delay = seconds(request.POST.get("seconds", ""))
+    except Wrong as error:
+        raise Refused(str(error)) from None
     return _change(request, timer_id, "moved", delay)
 
 
@@ -136,7 +130,7 @@ def _show(
         definition = _definition(account, timer_id)
     if history is None:
         raise Http404(f"There is no timer {timer_id}.")
-    found = history.timer
+    found, lived = history.timer, life(history)
     is_open = (
         viewer(request).writes and request.GET.get("show") == "request"
     )
@@ -147,13 +141,13 @@ def _show(
         timer=found,
         tag=_tag(found),
         explained=explain(history, has_rabbitmq=bool(settings.RABBITMQ_URL)),
-        steps=list(_steps(found, history.details.queued_at)),
+        words=lived.words(),
+        pictures=pictures(lived),
         attempts=attempts[-explaining.MOST:],
         definition=definition,
-        sent=definition and _sent(definition, is_open),
+        sent=definition and _sent(found, definition, is_open),
         is_open=is_open,
         can_replay=found.outcome in GAVE_UP and found.erased_at is None,
-        is_over=found.outcome is not None and found.outcome not in GAVE_UP,
         refusal=refusal,
         action=action,
     )
@@ -173,40 +167,37 @@ def _definition(account: int, timer_id: UUID) -> Definition | None:
     return found and found[2]
 
 
-def _steps(timer: StoredTimer, queued_at: datetime | None) -> Iterator[Step]:
-    """Yield the steps whose times are known, in their order."""
-    known = [
-        ("set", timer.created_at),
-        ("queued", queued_at),
-        ("due", timer.due_at),
-        ("claimed", timer.fired_at),
-        ("sent", timer.sent_at),
-    ]
-    before: datetime | None = None
-    for name, at in sorted(
-        ((name, at) for name, at in known if at), key=lambda each: each[1]
-    ):
-        yield Step(name, at, None if before is None else at - before)
-        before = at
-
-
-def _sent(definition: Definition, is_open: bool) -> Mapping[str, Any]:
+def _sent(
+    timer: StoredTimer, definition: Definition, is_open: bool
+) -> Mapping[str, Any]:
     """Return the request as it will be sent, its secrets covered."""
     request = definition.request
-    headers = {
-        name: value if is_open else _COVER
-        for name, value in (request.headers or {}).items()
+    given, body = dict(request.headers or {}), request.body
+    is_over = timer.outcome is not None and timer.outcome not in GAVE_UP
+    is_gone = is_over and not given and body is None
+    is_default = (
+        body is None and request.method in WITH_BODY
+        and not is_gone and timer.erased_at is None
+    )
+    text = None if body is None else body.decode(errors="replace")
+    if is_default:
+        text = default_body(timer).decode()
+    has_secrets = bool(given) or body is not None
+    if not is_open:
+        given = dict.fromkeys(given, _COVER)
+        text = text if body is None else _COVER
+    type_of_body = {} if text is None else {
+        "content-type": "application/json"
     }
-    body = None
-    if request.body is not None:
-        text = request.body.decode(errors="replace")
-        body = text if is_open else _COVER
+    headers = merged(type_of_body, given)
     parts = ["curl", "-X", request.method, definition.url]
     for name, value in headers.items():
         parts += ["-H", f"{name}: {value}"]
-    if body is not None:
-        parts += ["--data-binary", body]
+    if text is not None:
+        parts += ["--data-binary", text]
     return {
-        "headers": headers, "body": body, "size": len(request.body or b""),
+        "headers": headers, "body": text, "is_default": is_default,
+        "size": len(text or "") if body is None else len(body),
+        "has_secrets": has_secrets, "is_gone": is_gone,
         "curl": shlex.join(parts),
     }

@@ -1,9 +1,10 @@
 """What can be done with many timers in one request."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from apps.accounts.authors import Author
@@ -14,7 +15,7 @@ from apps.timers.changes import RequestKeyReused
 from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import is_limited, reaching_postgres
-from apps.timers.storage import bulk, changing
+from apps.timers.storage import bulk, changing, many
 from apps.timers.storage.bulk import Answer, RequestChunk
 from apps.timers.storage.records import DueMessage, NamedTimer
 
@@ -86,7 +87,7 @@ def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
     """
     logged = LoggedChange(by, "fire", f"timers by {found_by}")
     with reaching_postgres():
-        fired = bulk.fire(by.account, timer_ids, logged)
+        fired = many.fire(by.account, timer_ids, logged)
     news = [
         DueMessage(each.timer.id, each.publish_at)
         for each in fired if each.publish_at is not None
@@ -95,6 +96,33 @@ def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
         publish_later(*news)
     logger.info("timers fired", extra={"timers": len(fired)})
     return {each.timer.id for each in fired}
+
+
+def move(
+    by: Author, timer_ids: Sequence[UUID], delay: timedelta, found_by: str
+) -> set[UUID]:
+    """Move waiting timers of the author's account to a time; return which.
+
+    `found_by` is what they were found by, for the log. Raises
+    StoreUnavailable.
+    """
+    logged = LoggedChange(by, "move", f"timers by {found_by}")
+    with reaching_postgres():
+        moved = many.move(by.account, timer_ids, delay, logged)
+    logger.info("timers moved", extra={"timers": len(moved)})
+    return moved
+
+
+def standing(account: int, timer_ids: Sequence[UUID]) -> Counter[str]:
+    """Count an account's timers by how they stand, as `many.STANDING` says.
+
+    Those that are not there are "gone". Raises StoreUnavailable.
+    """
+    with reaching_postgres():
+        found = many.standing(account, timer_ids)
+    if gone := len(timer_ids) - found.total():
+        found["gone"] = gone
+    return found
 
 
 def _earlier(chunk: RequestChunk) -> bytes | None:

@@ -1,7 +1,7 @@
 """What can be done with a timer from outside."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,7 +14,7 @@ from apps.accounts.authors import Author
 from apps.accounts.limits import NONE, limits_of, remembered
 from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
-from apps.core.database import UNAVAILABLE, Busy
+from apps.core.database import UNAVAILABLE, Busy, list_pool
 from apps.core.outages import POSTGRES
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.models import GAVE_UP, Outcome
@@ -26,6 +26,7 @@ from apps.timers.storage import (
     limiting,
     looking,
     queueing,
+    replaying,
 )
 from apps.timers.storage.limiting import LimitReached, LimitsLeft, Refused
 from apps.timers.storage.records import (
@@ -261,6 +262,33 @@ def find_timers(
     return page, page[-1].id if len(found) > limit else None
 
 
+def count_timers(account: int, of: TimerFilter, most: int) -> int:
+    """Return how many timers a set has, up to `most`.
+
+    Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            with list_pool().connection() as connection:
+                return finding.count(connection, account, of, most)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+
+
+def suggest(
+    what: Callable[[int, str], list[str]], account: int, beginning: str
+) -> list[str]:
+    """Return what an account's timers have that begins so.
+
+    `what` is one of `suggesting`. Raises ListTooSlow or StoreUnavailable.
+    """
+    with reaching_postgres():
+        try:
+            return what(account, beginning)
+        except (psycopg.errors.QueryCanceled, Busy) as error:
+            raise ListTooSlow from error
+
+
 def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
@@ -268,7 +296,7 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     TriedTooOften, Erased, LimitReached, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay_one(
+        replayed = replaying.replay_one(
             account, timer_id, limited=is_limited(account)
         )
         timer = looking.get(account, timer_id)
@@ -283,7 +311,7 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften | Erased:
     """Return why a timer was not replayed."""
     if timer.erased_at is not None:
         return Erased()
-    if timer.outcome in GAVE_UP and timer.attempts >= changing.MOST_ATTEMPTS:
+    if timer.outcome in GAVE_UP and timer.attempts >= replaying.MOST_ATTEMPTS:
         return TriedTooOften()
     return NotGivenUp()
 
@@ -299,7 +327,7 @@ def replay_timers(
     """
     logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
-        replayed = changing.replay(
+        replayed = replaying.replay(
             by.account, timer_ids, logged, limited=is_limited(by.account)
         )
     logger.info("timers replayed", extra={"timers": len(replayed)})

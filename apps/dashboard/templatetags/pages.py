@@ -37,15 +37,19 @@ def moment(value: datetime | None, kind: str = "") -> str | SafeString:
     if value is None:
         return ""
     exact = value.astimezone(UTC)
-    text = exact.strftime("%Y-%m-%d %H:%M:%S")
-    milliseconds = f"{exact.microsecond // 1000:03}"
     return format_html(
         '<time datetime="{}" title="{}" data-kind="{}">{} UTC</time>',
-        exact.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds}Z"),
-        f"{text}.{milliseconds} UTC",
+        f"{exact:%Y-%m-%dT%H:%M:%S}.{exact.microsecond // 1000:03}Z",
+        exactly(value),
         kind,
-        text,
+        exact.strftime("%Y-%m-%d %H:%M:%S"),
     )
+
+
+@register.filter
+def exactly(value: datetime) -> str:
+    """Return a moment to the millisecond, in UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d} {clock(value)}"
 
 
 @register.filter
@@ -79,6 +83,25 @@ def status(name: str) -> SafeString:
 
 
 @register.filter
+def colour(state: str) -> str:
+    """Return the class of a status, if a state is one."""
+    return _STATUSES.get(state, ("", ""))[1]
+
+
+@register.filter
+def shape(state: str) -> str:
+    """Return the shape of a status, and a space, if a state is one."""
+    return f"{_STATUSES[state][0]} " if state in _STATUSES else ""
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    """Return a moment's time of day, in UTC."""
+    exact = value.astimezone(UTC)
+    return f"{exact:%H:%M:%S}.{exact.microsecond // 1000:03} UTC"
+
+
+@register.filter
 def part(name: str) -> SafeString:
     """Return how a server is."""
     return format_html('<span class="{}">{}</span>', _PARTS.get(name, "bad"),
@@ -89,6 +112,12 @@ def part(name: str) -> SafeString:
 def counted(count: int, most: int) -> str:
     """Return a count that goes no further than `most`."""
     return f"{count:,}+" if count >= most else f"{count:,}"
+
+
+@register.filter
+def thousands(number: int) -> str:
+    """Return a number with its thousands apart."""
+    return f"{number:,}"
 
 
 @register.filter
@@ -103,6 +132,18 @@ def milliseconds(duration: timedelta | None) -> str:
     if duration is None:
         return ""
     return _span(duration.total_seconds())
+
+
+@register.filter
+def seconds(duration: float) -> str:
+    """Return how long something takes, in seconds."""
+    return _span(duration)
+
+
+@register.filter
+def whole(number: float) -> str:
+    """Return the nearest whole number, with its thousands apart."""
+    return f"{number:,.0f}"
 
 
 @register.filter

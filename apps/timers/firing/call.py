@@ -1,6 +1,5 @@
 """One call under one claim: its request, its checks, what is kept of it."""
 
-import json
 import logging
 import time
 from datetime import datetime
@@ -12,6 +11,7 @@ from apps.core.processes import PerProcess
 from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.firing import claims
+from apps.timers.payload import default_body
 from apps.timers.storage import claiming
 from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.client import (
@@ -202,7 +202,7 @@ def compose(
     request = claim.request
     body = request.body
     if body is None and request.method in WITH_BODY:
-        body = json.dumps(_default(claim)).encode()
+        body = default_body(claim)
     defaults = {"user-agent": settings.WEBHOOK_USER_AGENT}
     if body is not None:
         defaults["content-type"] = "application/json"
@@ -220,21 +220,3 @@ def compose(
     ):
         own["webhook-signature"] = signature
     return merged(defaults, request.headers or {}, own), body
-
-
-def _default(claim: Claim) -> dict[str, object]:
-    """Return the body, in the shape that Standard Webhooks describes.
-
-    https://github.com/standard-webhooks/standard-webhooks
-    """
-    return {
-        "id": str(claim.id),
-        "type": "timer.expired",
-        "timestamp": claim.due_at.isoformat(timespec="microseconds"),
-        "data": {
-            "id": str(claim.id),
-            "created_at": claim.created_at.isoformat(timespec="microseconds"),
-            "fire_at": claim.due_at.isoformat(timespec="microseconds"),
-            **({"labels": claim.labels} if claim.labels else {}),
-        },
-    }

@@ -29,7 +29,7 @@ _ENDED_OR_PUT_OFF = """
      OR fired_at IS NOT NULL AND leased_until IS NULL)
 """
 #: That of timer_account_host.
-_NOT_LEASED = """
+NOT_LEASED = """
     (outcome IS NOT NULL OR fired_at IS NULL
      OR fired_at IS NOT NULL AND leased_until IS NULL)
 """
@@ -50,7 +50,7 @@ SELECT count(*) FROM (
 COUNT_SCHEDULED = f"""
 SELECT count(*) FROM (
     SELECT FROM timer
-    WHERE account_id = %(account)s AND {_NOT_LEASED}
+    WHERE account_id = %(account)s AND {NOT_LEASED}
       AND ({STATUS}) COLLATE "C" = 'scheduled'
     LIMIT {MANY}
 ) AS counted
@@ -87,14 +87,14 @@ def count(
 ) -> int:
     """Return how many timers an account has of a set, up to `most`.
 
-    The set has no labels. Raises psycopg.errors.QueryCanceled when that would
-    take too long.
+    Raises psycopg.errors.QueryCanceled when that would take too long.
     """
-    scans = " UNION ALL ".join(
-        _scan(part, of, "ASC") for part in _parts(of, has_few=False)
-    )
-    query = f"SELECT count(*) FROM ({scans} LIMIT %(limit)s) AS found"
-    values = _values(of) | {"account": account, "limit": most}
+    scans, values = _scans(connection, account, of, most)
+    query = f"""
+        SELECT count(*) FROM (
+            SELECT FROM ({scans}) AS found LIMIT %(limit)s
+        ) AS counted
+    """
     return _count(connection, query, values)
 
 
@@ -102,6 +102,30 @@ def statement(
     connection: Connection, account: int, of: TimerFilter, limit: int
 ) -> tuple[str, dict[str, Any]]:
     """Return the query that finds a page, and its values."""
+    scans, values = _scans(connection, account, of, limit)
+    order = _order(of)
+    query = f"""
+        SELECT {reading.SHOWN} FROM timer
+        WHERE id = ANY(ARRAY(
+            SELECT id FROM ({scans}) AS found
+            ORDER BY at {order}, id {order} LIMIT %(limit)s
+        ))
+        ORDER BY due_at {order}, id {order}
+    """
+    return query, values
+
+
+def _order(of: TimerFilter) -> str:
+    return "DESC" if of.latest_first else "ASC"
+
+
+def _scans(
+    connection: Connection, account: int, of: TimerFilter, limit: int
+) -> tuple[str, dict[str, Any]]:
+    """Return the union of a set's scans, and its values.
+
+    Each scan returns as many timers as are wanted in all.
+    """
     by_label = bool(of.labels) and not of.statuses
     if len(of.labels) > 1 or (of.labels and of.statuses):
         counts = {
@@ -110,22 +134,14 @@ def statement(
         }
         of = replace(of, labels=sorted(of.labels, key=counts.__getitem__))
         by_label = by_label or min(counts.values()) < MANY
-    order = "DESC" if of.latest_first else "ASC"
     if by_label:
-        scans = [_scan_label(of, order)]
+        scans = [_scan_label(of, _order(of))]
     else:
         few = _reads_scheduled(of) and has_few(connection, account)
         parts = _parts(of, has_few=few)
-        scans = [_scan(part, of, order) for part in parts]
-    query = f"""
-        SELECT {reading.SHOWN} FROM timer
-        WHERE id = ANY(ARRAY(
-            SELECT id FROM ({" UNION ALL ".join(scans)}) AS found
-            ORDER BY at {order}, id {order} LIMIT %(limit)s
-        ))
-        ORDER BY due_at {order}, id {order}
-    """
-    return query, _values(of) | {"account": account, "limit": limit}
+        scans = [_scan(part, of, _order(of)) for part in parts]
+    values = _values(of) | {"account": account, "limit": limit}
+    return " UNION ALL ".join(scans), values
 
 
 def _count_label(
@@ -182,7 +198,7 @@ def _parts(of: TimerFilter, *, has_few: bool) -> Iterator[Part]:
     if of.key is None:
         for status in statuses:
             if status == "scheduled" and has_few:
-                condition = f"{_NOT_LEASED} AND {_has(status)}"
+                condition = f"{NOT_LEASED} AND {_has(status)}"
                 yield Part(condition, is_sorted=False)
             else:
                 yield from _parts_of(status, at_host=of.host is not None)
@@ -195,7 +211,7 @@ def _parts(of: TimerFilter, *, has_few: bool) -> Iterator[Part]:
 
 def _parts_of(status: str, *, at_host: bool) -> Iterator[Part]:
     if at_host:
-        yield Part(f"{_NOT_LEASED} AND {_has(status)}")
+        yield Part(f"{NOT_LEASED} AND {_has(status)}")
     else:
         yield Part(f"{_ENDED_OR_PUT_OFF} AND {_has(status)}")
     if status == "firing":

@@ -1,7 +1,9 @@
 """The pages Timers and Timer: what they show, and what can be done there."""
 
 import html
+import json
 import re
+import shlex
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -149,6 +151,40 @@ def test_the_request_is_covered_until_it_is_asked_for() -> None:
     text = html.unescape(text)
     assert "Authorization: Bearer abc" in text
     assert '"the body\'s secret"' in text
+
+
+def test_the_default_body_is_shown_as_it_is_sent() -> None:
+    definition = Definition("http://a.example/", labels={"user": EVIL})
+    made = services.new_timer(OWNER, definition, timedelta(seconds=60))
+    naming.create([NamedTimer(made)])
+    text = get(f"/dashboard/timer/{made.id}")
+    assert EVIL not in text
+    curl = re.search(r'aria-label="As curl">(.*?)</pre>', text)
+    assert curl
+    *words, body = shlex.split(html.unescape(curl[1]))
+    assert words == [
+        "curl", "-X", "POST", "http://a.example/",
+        "-H", "content-type: application/json", "--data-binary",
+    ]
+    assert json.loads(body)["data"]["labels"] == {"user": EVIL}
+    assert "Show headers" not in text
+    request = WebhookRequest("GET", {"x-a": "1"})
+    text = get(f"/dashboard/timer/{new_timer(60, request=request)}")
+    assert "It has no body" in text
+    assert "content-type" not in text
+    assert "Show headers" in text
+
+
+def test_a_life_is_a_picture_with_words() -> None:
+    timer = new_timer(60)
+    act(timer, "cancel")
+    text = get(f"/dashboard/timer/{timer}")
+    assert text.count("<svg") == 2
+    told = re.findall(r"<desc[^>]*>(.*?)</desc>", text)
+    assert len(set(told)) == 1
+    assert re.fullmatch(r"scheduled; now cancelled \d+ m?s later\.", told[0])
+    assert 'class="state now muted"' in text
+    assert "style=" not in text
 
 
 def test_a_timer_is_explained_with_its_attempts() -> None:

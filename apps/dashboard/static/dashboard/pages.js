@@ -30,14 +30,35 @@ function write(element, now) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+function clock(moment) {
+  const milliseconds = String(moment.getMilliseconds()).padStart(3, "0");
+  return `${moment.toLocaleTimeString("en-GB")}.${milliseconds}`;
+}
+
 function writeAll() {
   const now = new Date(Date.now() + ahead);
+  for (const element of document.querySelectorAll("[data-at]")) {
+    element.textContent = clock(new Date(element.dataset.at));
+  }
   for (const element of document.querySelectorAll("time")) write(element, now);
 }
 
 writeAll();
 setInterval(() => document.hidden || writeAll(), 1000);
 document.addEventListener("htmx:afterSettle", writeAll);
+
+// What needs this script is hidden without it.
+for (const each of document.querySelectorAll("[data-script]")) each.hidden = false;
+document.getElementById("page")?.addEventListener("change", ({ target }) => {
+  for (const each of document.getElementsByName("id")) each.checked = target.checked;
+});
+
+document.addEventListener("click", ({ target }) => {
+  const copied = document.getElementById(target.dataset?.copy);
+  if (!copied || !navigator.clipboard) return;
+  navigator.clipboard.writeText(copied.textContent);
+  target.textContent = "Copied";
+});
 
 // A page that sends a form asks for no news, and takes none: to be loaded anew
 // by them would stop the form.

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from apps.core.database import Connection, close_pool, connect, list_pool
-from apps.timers.storage import finding, overview
+from apps.timers.storage import ahead, finding, overview, suggesting
 from apps.timers.storage.records import STATUSES, TimerFilter
 from tests.support.accounts import OWNER
 from tests.support.rows import fill as fill_rows
@@ -172,6 +172,15 @@ def scans(of: dict[str, Any]) -> tuple[set[str], float]:
     return {n["Node Type"] for n in found}, read
 
 
+def ahead_values(account: int) -> dict[str, Any]:
+    return {
+        "account": account, "now": NOW, "minute": NOW, "few": ahead.FEW,
+        "next": ahead.NEXT, "host": BIG, "since": NOW,
+        "until": NOW + timedelta(seconds=1), "most": ahead.MOST,
+        "hosts": [BIG, SMALL], "latest": ahead.LATEST,
+    }
+
+
 @pytest.mark.parametrize(
     ("account", "next_ones"),
     [(OWNER, overview.NEXT), (FEW, overview.NEXT_OF_FEW)],
@@ -191,6 +200,35 @@ def test_a_list_reads_no_more_than_its_page(
             kinds, read = scans(plan(page, account))
             if any("Seq" in kind for kind in kinds) or read > MOST_READ:
                 wrong.append((name, page, kinds, read))
+    # And to hop through an index reads one entry for a value, or two: the
+    # nodes of what recurs are counted each time.
+    hops = (
+        *suggesting.HOSTS, *suggesting.KEYS, *suggesting.NAMES,
+        *suggesting.VALUES,
+    )
+    with list_pool().connection() as connection:
+        for query in hops:
+            values = {
+                "account": account, "beginning": "", "name": "user",
+                "most": suggesting.MOST,
+            }
+            kinds, read = scans(explained(connection, query, values))
+            if any("Seq" in kind for kind in kinds) or read > 200:
+                wrong.append((query, values, kinds, read))
+    # And what the page Ahead reads beside its sample is bounded. One that
+    # has a third of all timers may be counted in any order.
+    with list_pool().connection() as connection:
+        for query, most in (
+            (ahead.COUNT_OWN, ahead.FEW), (ahead.NEAR, 3 * ahead.NEXT),
+            (ahead.IN_SECOND, 100), (ahead.DURATIONS, 200),
+        ):
+            kinds, read = scans(
+                explained(connection, query, ahead_values(account))
+            )
+            if query == ahead.COUNT_OWN and account == OWNER:
+                kinds = set()
+            if any("Seq" in kind for kind in kinds) or read > 3 * most:
+                wrong.append((query, kinds, read))
     # And what the page Now reads costs as much as it shows and counts. Of the
     # 2,000 that come within a minute, Postgres may read all to count 1,000.
     with list_pool().connection() as connection:
