@@ -73,7 +73,7 @@ class LogEntryOut(BaseModel):
     )
     action: str = Field(
         description="create, revoke, limit, hold, release, reconcile, cancel,"
-        " erase, fire or replay; there may be more."
+        " erase, fire, move or replay; there may be more."
     )
     object: str = Field(
         description="What it was done to. Of timers that were found by a"

@@ -37,7 +37,7 @@ function clock(moment) {
 
 function writeAll() {
   const now = new Date(Date.now() + ahead);
-  for (const element of document.querySelectorAll("[data-at]")) {
+  for (const element of document.querySelectorAll("text[data-at]")) {
     element.textContent = clock(new Date(element.dataset.at));
   }
   for (const element of document.querySelectorAll("time")) write(element, now);
