@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from apps.core import uploads
 from apps.core.answers import cut, error_response
+from apps.core.callers import SAFE_METHODS
 from config.request_id import CURRENT, chosen
 
 logger = logging.getLogger(__name__)
@@ -17,8 +18,6 @@ logger = logging.getLogger(__name__)
 #: Monitoring asks each process for these, by its address. So they are
 #: answered with any Host header.
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-#: Methods that change nothing (RFC 9110, section 9.2.1).
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: Longer addresses are refused: nothing here needs one.
 _MOST_ADDRESS = 8192
@@ -85,7 +84,8 @@ class RequestGuard:
             )
         if refusal := self._wrong_host(request):
             return refusal
-        if request.method not in _SAFE and (page := _foreign_page(request)):
+        changes = request.method not in SAFE_METHODS
+        if changes and (page := _foreign_page(request)):
             return error_response(
                 403,
                 f"A web page of another site sent this ({cut(page)}), and"

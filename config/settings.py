@@ -3,7 +3,7 @@
 docs/configuration.md describes each variable.
 """
 
-import secrets
+from hashlib import sha512
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,9 +14,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
 DEBUG = env.flag("DEBUG")
-# Nothing is signed with it yet, but Django insists that there is one. So each
-# process may have a key of its own.
-SECRET_KEY = env.text("SECRET_KEY") or secrets.token_urlsafe(48)
+# With it a log-in of the admin pages is checked, so all web processes need the
+# same one. It opens nothing to who can't write to the database.
+SECRET_KEY = env.text("SECRET_KEY") or sha512(
+    f"{env.text('DATABASE_URL')} is ours".encode()
+).hexdigest()
 ALLOWED_HOSTS = list(
     env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 )
@@ -27,15 +29,24 @@ API_ADDRESS = env.address("API_ADDRESS", "::")
 REQUIRE_API_KEY = env.flag(
     "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
 )
+# How many proxies stand between clients and web. Each one adds the address of
+# who asks it to X-Forwarded-For.
+PROXIES = env.whole("PROXIES", 0, least=0, most=9)
 
 INSTALLED_APPS = [
+    "apps.dashboard",  # before the admin, one of whose templates it replaces
+    # The admin pages; only their views use these (apps/dashboard/admin).
+    "django.contrib.admin.apps.SimpleAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
     "django.contrib.staticfiles",
     "ninja",
     "apps.broker",
     "apps.accounts",
     "apps.timers",
     "apps.monitoring",
-    "apps.dashboard",
     "apps.inbox",
 ]
 MIDDLEWARE = [
@@ -49,7 +60,23 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
     }
+]
+# The admin's middleware is around its own views, and not in MIDDLEWARE.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+# For how long a log-in holds, in seconds.
+SESSION_COOKIE_AGE = 12 * 3600
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator")
 ]
 STATIC_URL = "/static/"
 # Files are served as they lie in the applications: nothing is collected.

@@ -2,8 +2,10 @@
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from apps.core.answers import cut, error_response
+from apps.dashboard.admin.site import site
 from apps.dashboard.now import now
 from config.api import api
 
@@ -12,6 +14,8 @@ urlpatterns = [
     path("", api.urls),
     path("", include("apps.dashboard.urls")),
     path("", include("apps.inbox.urls")),
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", site.urls),
 ]
 
 

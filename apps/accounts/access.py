@@ -9,23 +9,25 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.keys import START
+from apps.accounts.scopes import SCOPES
+from apps.accounts.users import user_calling
 from apps.accounts.verifying import Unavailable, caller_with
 from apps.core.answers import error_response
-from apps.core.callers import DEFAULT_ACCOUNT, Caller, set_caller
+from apps.core.callers import (
+    DEFAULT_ACCOUNT,
+    SAFE_METHODS,
+    Caller,
+    set_caller,
+)
 
-#: What a key may do.
-SCOPES = {
-    "read": "look at timers and list them",
-    "write": "set, change, fire, cancel and replay timers",
-    "admin": "manage the account's keys and signing secrets, erase timers",
-    "metrics": "read the service's metrics",
-}
-
-_OPEN = frozenset({"/livez", "/readyz", "/api/docs", "/api/openapi.json"})
-_OPEN_BELOW = "/static/"
+_OPEN = frozenset(
+    {"/livez", "/readyz", "/api/docs", "/api/openapi.json", "/admin"}
+)
+#: The admin has its own users.
+_OPEN_BELOW = ("/static/", "/admin/")
 _ADMIN = frozenset({"/account", "/timers/erase"})
+_KEYS_PAGE = "/dashboard/keys/"
 _INBOX = re.compile(r"/inbox/[^/]+")
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: The caller of a request without a key, where keys are not required.
 _ANYBODY = Caller(DEFAULT_ACCOUNT, None, frozenset(SCOPES))
 
@@ -68,42 +70,65 @@ def needed_scope(method: str, path: str) -> str | None:
         return "admin"
     if path == "/metrics":
         return "metrics"
-    return "read" if method in _SAFE else "write"
+    if method in SAFE_METHODS:
+        return "read"
+    return "admin" if path.startswith(_KEYS_PAGE) else "write"
 
 
 def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
     """Return why a request is refused; else note who sends it."""
     key = _sent_key(request)
-    if not settings.REQUIRE_API_KEY and not key.startswith(START):
-        set_caller(request, _ANYBODY)
-        return None
+    try:
+        caller = _caller(request, key)
+    except Unavailable:
+        return unavailable()
+    if caller is None:
+        return _unknown(request, key)
+    if scope not in caller.scopes:
+        return _forbidden(caller, scope)
+    set_caller(request, caller)
+    return None
+
+
+def _caller(request: HttpRequest, key: str) -> Caller | None:
+    """Return who sends a request, None if that is not known."""
+    if key.startswith(START):
+        return caller_with(key)
+    if "HTTP_COOKIE" in request.META and (user := user_calling(request)):
+        return user
+    if not settings.REQUIRE_API_KEY:
+        return _ANYBODY
+    return caller_with(key) if key else None
+
+
+def _unknown(request: HttpRequest, key: str) -> HttpResponse:
     if not key:
         return _unauthorized(
             "This needs an API key, in a header such as"
             f" `Authorization: Bearer {START}…`.",
             _challenge(request, "Bearer"),
         )
-    try:
-        caller = caller_with(key)
-    except Unavailable:
-        return unavailable()
-    if caller is None:
-        return _unauthorized(
-            "The API key is not valid: it is mistyped, was revoked, or has"
-            " expired.",
-            _challenge(request, 'Bearer error="invalid_token"'),
-        )
-    if scope not in caller.scopes:
+    return _unauthorized(
+        "The API key is not valid: it is mistyped, was revoked, or has"
+        " expired.",
+        _challenge(request, 'Bearer error="invalid_token"'),
+    )
+
+
+def _forbidden(caller: Caller, scope: str) -> HttpResponse:
+    if caller.user is not None:
         return error_response(
-            403,
-            f"The API key has not the scope `{scope}`, which this needs."
-            " Take a key that has it.",
-            WWW_Authenticate=(
-                f'Bearer error="insufficient_scope", scope="{scope}"'
-            ),
+            403, f"The user {caller.user} may only look: this needs `{scope}`,"
+            " which superusers have.",
         )
-    set_caller(request, caller)
-    return None
+    return error_response(
+        403,
+        f"The API key has not the scope `{scope}`, which this needs."
+        " Take a key that has it.",
+        WWW_Authenticate=(
+            f'Bearer error="insufficient_scope", scope="{scope}"'
+        ),
+    )
 
 
 def _sent_key(request: HttpRequest) -> str:

@@ -1,7 +1,7 @@
 """The endpoints of an account: its API keys."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI, Path, Router, Status
@@ -9,14 +9,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from apps.accounts import services, storage
-from apps.accounts.access import SCOPES, unavailable
+from apps.accounts.access import unavailable
+from apps.accounts.authors import author_of
+from apps.accounts.scopes import SCOPES
 from apps.accounts.verifying import LIFETIME, Unavailable
 from apps.core.answers import error_response
 from apps.core.callers import account_of
 
 router = Router(tags=["account"])
 
-Scope = Literal["read", "write", "admin", "metrics"]
+if TYPE_CHECKING:
+    Scope = str
+else:
+    Scope = Literal[tuple(SCOPES)]
 
 _PREFIX = "4hX2bQ9z"
 _EXAMPLE: dict[str, Any] = {
@@ -46,16 +51,11 @@ def future(value: Any) -> datetime | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        if moment > datetime.now(UTC):
-            return moment
-    except (TypeError, ValueError):
-        pass
-    raise PydanticCustomError(
-        "moment",
-        "must be a moment in the future with its offset, such as"
-        " 2027-01-31T12:00:00Z",
-    )
+        return services.future_moment(value)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "moment", "{sentence}", {"sentence": str(error)}
+        ) from None
 
 
 class KeyIn(BaseModel):
@@ -131,7 +131,7 @@ def create_key(
 ) -> Status[KeyCreated]:
     """Create an API key of the account. The answer has it, only this time."""
     key = services.create_key(
-        account_of(request), body.scopes, body.expires_at
+        account_of(request), body.scopes, body.expires_at, author_of(request)
     )
     response["Cache-Control"] = "no-store"
     prefix = key.split("_")[1]
@@ -158,7 +158,8 @@ def revoke_key(
     ],
 ) -> Status[None]:
     """Revoke a key."""
-    if not services.revoke_key(prefix, account_of(request)):
+    account = account_of(request)
+    if not services.revoke_key(prefix, account, author_of(request)):
         raise Http404(f"The account has no key {prefix}.")
     return Status(204, None)
 

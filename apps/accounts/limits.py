@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import pool
 from apps.core.rows import named
@@ -124,17 +125,23 @@ _UNKNOWN: _Answer = (0.0, NONE)
 _known: dict[int, _Answer] = {}
 
 
+def remembered(account: int) -> Limits | None:
+    """Return what limits_of() does, None if Postgres has to be asked."""
+    until, found = _known.get(account, _UNKNOWN)
+    return found if time.monotonic() < until else None
+
+
 def limits_of(account: int) -> Limits:
     """Return an account's limits, as they were 2 s ago or later.
 
-    Raises `database.UNAVAILABLE` or TimeoutError.
+    It is NONE itself if there are none. Raises `database.UNAVAILABLE` or
+    TimeoutError.
     """
     now = time.monotonic()
-    until, found = _known.get(account, _UNKNOWN)
-    if now < until:
-        return found
+    if (known := remembered(account)) is not None:
+        return known
     found = _look_ups.submit(account, timeout=_PATIENCE)
-    if found == NONE:
+    if found is NONE:
         _standings.pop(account, None)
     if len(_known) >= _MOST:
         _known.clear()
@@ -166,14 +173,18 @@ def all_limits() -> dict[int, Limits]:
     return _read(ALL)
 
 
-def set_limits(account: int, limits: Limits) -> None:
+def set_limits(
+    account: int, limits: Limits, logged: LoggedChange | None = None
+) -> None:
     """Store an account's limits.
 
     Processes know of them after LIFETIME. From then on they are held.
     """
     values = asdict(limits) | {"account": account}
-    with pool().connection() as connection:
+    with pool().connection() as connection, connection.transaction():
         connection.execute(REMOVE if limits == NONE else SET, values)
+        if logged:
+            logged.log(connection)
 
 
 def _look_up(accounts: Sequence[int]) -> list[Limits]:

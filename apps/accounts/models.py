@@ -106,3 +106,32 @@ class AccountLimit(models.Model):
 
     def __str__(self) -> str:
         return f"limits of account {self.account_id}"
+
+
+class LogEntry(models.Model):
+    """A change: who did what. Entries are not changed: see `log`."""
+
+    id = models.UUIDField(primary_key=True)
+    #: Whom the change concerns; what concerns all is of `default`.
+    account = models.ForeignKey(Account, models.PROTECT, db_index=False)
+    at = models.DateTimeField()
+    #: The author: see `authors.Author`.
+    key = models.TextField(null=True)
+    operator = models.TextField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    action = models.TextField()
+    object = models.TextField()
+    #: Of how many objects, if it was a change in bulk.
+    count = models.IntegerField(null=True)
+
+    class Meta:
+        """Pages go from the latest on, of one account or of all."""
+
+        db_table = "log"
+        indexes = [
+            models.Index(fields=["account", "at", "id"], name="log_of"),
+            models.Index(fields=["at", "id"], name="log_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from django.conf import settings
 
 from apps.accounts import signing_storage as storage
+from apps.accounts.authors import Author
 from apps.accounts.signing_storage import NewSecret, SigningSecret
 from apps.accounts.verifying import LIFETIME, reaching_postgres
 from apps.core.batching import GroupCommit
@@ -61,7 +62,10 @@ class Created:
 
 
 def create(
-    account: int, kind: Kind, others_end_at: datetime | None = None
+    account: int,
+    kind: Kind,
+    by: Author,
+    others_end_at: datetime | None = None,
 ) -> Created:
     """Create a secret, which signs from now on.
 
@@ -80,7 +84,7 @@ def create(
     sealed = keys.seal(raw, place(secret_id))
     new = NewSecret(secret_id, account, kind, sealed, keys.current, public)
     with reaching_postgres():
-        storage.create(new, others_end_at)
+        storage.create(new, others_end_at, by)
     logger.info("signing secret created", extra={"secret": secret_id})
     return Created(secret_id, text)
 
@@ -96,6 +100,7 @@ def list_secrets(account: int | None = None) -> list[SigningSecret]:
 
 def revoke(
     secret_id: str,
+    by: Author,
     account: int | None = None,
     ends_at: datetime | None = None,
 ) -> bool:
@@ -105,7 +110,7 @@ def revoke(
     Raises Unavailable.
     """
     with reaching_postgres():
-        was_there = storage.end(secret_id, account, ends_at)
+        was_there = storage.end(secret_id, account, ends_at, by)
     if was_there:
         logger.info("signing secret revoked", extra={"secret": secret_id})
     return was_there

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from apps.accounts import signing
 from apps.accounts.api import error, future
+from apps.accounts.authors import author_of
 from apps.accounts.signing import Kind
 from apps.accounts.signing_storage import MOST_SECRETS, TooManySecrets
 from apps.accounts.verifying import LIFETIME
@@ -107,7 +108,9 @@ def create_signing_secret(
     request: HttpRequest, body: SigningSecretIn, response: HttpResponse
 ) -> Status[SigningSecretCreated]:
     """Create a secret. The answer has it, only this time."""
-    made = signing.create(account_of(request), body.kind, body.others_end_at)
+    made = signing.create(
+        account_of(request), body.kind, author_of(request), body.others_end_at
+    )
     response["Cache-Control"] = "no-store"
     is_secret = body.kind == "v1"
     return Status(201, SigningSecretCreated(
@@ -137,7 +140,8 @@ def revoke_signing_secret(
     ],
 ) -> Status[None]:
     """Revoke a secret."""
-    if not signing.revoke(secret_id, account_of(request)):
+    by = author_of(request)
+    if not signing.revoke(secret_id, by, by.account):
         raise Http404(f"The account has no signing secret {secret_id}.")
     return Status(204, None)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
 from apps.accounts.storage import LOCK_ACCOUNT
 from apps.core.database import pool
 from apps.core.rows import Row, named
@@ -49,12 +51,14 @@ END = f"""
 UPDATE signing_secret SET ends_at = %(ends_at)s
 WHERE id = %(id)s AND account_id = coalesce(%(account)s, account_id)
   AND {_COUNTS}
+RETURNING account_id
 """
 
 REVOKE = f"""
 DELETE FROM signing_secret
 WHERE id = %(id)s AND account_id = coalesce(%(account)s, account_id)
   AND {_COUNTS}
+RETURNING account_id
 """
 
 LOOK_UP = f"""
@@ -105,7 +109,9 @@ class TooManySecrets(Exception):
     """The account has MOST_SECRETS secrets that sign."""
 
 
-def create(new: NewSecret, others_end_at: datetime | None) -> None:
+def create(
+    new: NewSecret, others_end_at: datetime | None, by: Author
+) -> None:
     """Store a secret; end the account's others of its kind, if asked for.
 
     Raises TooManySecrets.
@@ -122,6 +128,9 @@ def create(new: NewSecret, others_end_at: datetime | None) -> None:
             raise TooManySecrets
         if others_end_at is not None:
             connection.execute(END_OTHERS, values)
+        LoggedChange(
+            by, "create", f"signing secret {new.id}", new.account
+        ).log(connection)
 
 
 def listed(account: int | None = None) -> list[SigningSecret]:
@@ -132,13 +141,21 @@ def listed(account: int | None = None) -> list[SigningSecret]:
 
 
 def end(
-    secret_id: str, account: int | None, ends_at: datetime | None
+    secret_id: str,
+    account: int | None,
+    ends_at: datetime | None,
+    by: Author,
 ) -> bool:
     """End a secret at a moment, or now; False if there is none that signs."""
     values = {"id": secret_id, "account": account, "ends_at": ends_at}
     query = REVOKE if ends_at is None else END
-    with pool().connection() as connection:
-        return bool(connection.execute(query, values).rowcount)
+    with pool().connection() as connection, connection.transaction():
+        owners = connection.execute(query, values).fetchall()
+        for (owner,) in owners:
+            LoggedChange(
+                by, "revoke", f"signing secret {secret_id}", owner
+            ).log(connection)
+    return bool(owners)
 
 
 def look_up(accounts: Sequence[int]) -> list[list[Row]]:

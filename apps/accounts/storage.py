@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from apps.accounts.authors import Author
 from apps.accounts.keys import KeyParts
+from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
 from apps.core.rows import named
 
@@ -49,11 +51,20 @@ WHERE account_id = %(account)s AND revoked_at IS NULL
 ORDER BY api_key.created_at, prefix
 """
 
+# A second call of the two that come at the same time sees what the first did.
 REVOKE = """
-UPDATE api_key SET revoked_at = coalesce(revoked_at, clock_timestamp())
-WHERE prefix = %(prefix)s
-  AND account_id = coalesce(%(account)s, account_id)
-RETURNING prefix
+WITH found AS MATERIALIZED (
+    SELECT prefix, account_id, revoked_at FROM api_key
+    WHERE prefix = %(prefix)s
+      AND account_id = coalesce(%(account)s, account_id)
+    FOR UPDATE
+),
+revoked AS (
+    UPDATE api_key SET revoked_at = clock_timestamp()
+    FROM found
+    WHERE api_key.prefix = found.prefix AND found.revoked_at IS NULL
+)
+SELECT account_id AS account, revoked_at IS NULL AS is_news FROM found
 """
 
 # A prefix that is unknown has a row as well, so that it takes as long.
@@ -121,11 +132,16 @@ class TooManyKeys(Exception):
     """The account has MOST_KEYS keys that are not revoked."""
 
 
-def create_account(name: str) -> Account | None:
+def create_account(name: str, by: Author) -> Account | None:
     """Create an account; None if there is one of that name."""
-    with pool().connection() as connection:
+    with pool().connection() as connection, connection.transaction():
         found = _read(connection, Account, CREATE_ACCOUNT, name=name)
-    return found[0] if found else None
+        if not found:
+            return None
+        LoggedChange(
+            by, "create", f"account {name}", found[0].id
+        ).log(connection)
+    return found[0]
 
 
 def accounts() -> list[Account]:
@@ -139,6 +155,7 @@ def create_key(
     account: int,
     scopes: Sequence[str],
     expires_at: datetime | None,
+    by: Author,
 ) -> None:
     """Store a key of an account. Raises TooManyKeys."""
     values = {
@@ -149,6 +166,9 @@ def create_key(
         connection.execute(LOCK_ACCOUNT, values)
         if not connection.execute(CREATE_KEY, values).rowcount:
             raise TooManyKeys
+        LoggedChange(
+            by, "create", f"key {parts.prefix}", account
+        ).log(connection)
 
 
 def keys(account: int | None = None) -> list[ApiKey]:
@@ -158,14 +178,20 @@ def keys(account: int | None = None) -> list[ApiKey]:
         return _read(connection, ApiKey, query, account=account)
 
 
-def revoke(prefix: str, account: int | None = None) -> bool:
+def revoke(prefix: str, account: int | None, by: Author) -> bool:
     """Revoke a key, of the account if one is given; False if there is none.
 
     One that is revoked already stays so.
     """
     values = {"prefix": prefix, "account": account}
-    with pool().connection() as connection:
-        return bool(connection.execute(REVOKE, values).rowcount)
+    with pool().connection() as connection, connection.transaction():
+        rows = named(connection.execute(REVOKE, values))
+        for row in rows:
+            if row["is_news"]:
+                LoggedChange(
+                    by, "revoke", f"key {prefix}", row["account"]
+                ).log(connection)
+    return bool(rows)
 
 
 def look_up(prefixes: Sequence[str]) -> list[FoundKey]:

@@ -1,4 +1,4 @@
-"""The caller of a request: an account, and what it may do."""
+"""Who sends a request: an account, what it may do, and from where."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,8 @@ from django.http import HttpRequest
 
 #: The id of the account `default`, which a migration makes.
 DEFAULT_ACCOUNT = 1
+#: Methods that change nothing (RFC 9110, section 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 #: Not a header's name, which would begin with HTTP_.
 _NAME = "timer.caller"
@@ -17,11 +19,13 @@ class Caller:
 
     key     the prefix of the request's API key, None without one
     scopes  what the caller may do
+    user    the name of the user who has logged in, None without one
     """
 
     account: int
     key: str | None
     scopes: frozenset[str]
+    user: str | None = None
 
 
 def set_caller(request: HttpRequest, caller: Caller) -> None:

@@ -27,9 +27,14 @@ def given(query: QueryDict) -> dict[str, Any]:
     return found
 
 
-def count(given: Mapping[str, Any]) -> int:
-    """Return how many filters are filled in."""
-    return sum(bool(given.get(name)) for name in _FILTERS)
+def names(given: Mapping[str, Any]) -> list[str]:
+    """Return which filters are filled in."""
+    return [name for name in _FILTERS if given.get(name)]
+
+
+def in_utc(text: str) -> str:
+    """Return a time with its offset: if it has none, it is in UTC."""
+    return text if _OFFSET.search(text) else f"{text}Z"
 
 
 def query(given: Mapping[str, Any], **more: Any) -> TimersQuery:
@@ -37,12 +42,10 @@ def query(given: Mapping[str, Any], **more: Any) -> TimersQuery:
 
     Times without an offset are in UTC. Raises pydantic.ValidationError.
     """
-    in_utc = {
-        name: f"{given[name]}Z"
-        for name in ("from", "to")
-        if name in given and not _OFFSET.search(given[name])
+    times = {
+        name: in_utc(given[name]) for name in ("from", "to") if name in given
     }
-    return TimersQuery.model_validate({**given, **in_utc, **more})
+    return TimersQuery.model_validate({**given, **times, **more})
 
 
 def link(given: Mapping[str, Any], **changes: str | None) -> str:

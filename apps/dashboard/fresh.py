@@ -3,12 +3,38 @@
 A hundred open tabs ask Postgres as often as one.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a page that changes; its tag changes with its text."""
+
+    text: str
+    tag: str
+
+    @classmethod
+    def of(cls, template: str, values: dict[str, Any]) -> Self:
+        """Return what a template makes of the values."""
+        text = render_to_string(template, values)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return cls(text, f'"{digest[:32]}"')
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer a page that asks for news; 304 if there are none."""
+        if request.headers.get("If-None-Match") == self.tag:
+            return HttpResponse(status=304)
+        return HttpResponse(self.text, headers={"ETag": self.tag})
 
 
 class Fresh(Generic[T]):

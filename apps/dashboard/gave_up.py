@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views.decorators.http import require_GET, require_POST
 
+from apps.accounts.authors import author_of
 from apps.core.callers import account_of
 from apps.dashboard.pages import page, show
 from apps.timers import services
@@ -75,7 +76,9 @@ def replay(request: HttpRequest) -> HttpResponse:
         if (group.kind, group.host) == name
         for timer in group.timers
     ]
-    others = services.replay_timers(account_of(request), ids)
+    others = services.replay_timers(
+        author_of(request), ids, "host, kind of error"
+    )
     query = urlencode({"replayed": len(ids) - len(others), "of": len(ids)})
     return HttpResponseRedirect(f"/dashboard/gave-up?{query}")
 

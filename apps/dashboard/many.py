@@ -19,6 +19,7 @@ from django.http import (
 )
 from django.views.decorators.http import require_http_methods
 
+from apps.accounts.authors import Author, author_of
 from apps.core.callers import account_of
 from apps.dashboard import filters
 from apps.dashboard.pages import failure, page, show
@@ -118,7 +119,7 @@ def _ask(
 
 
 def _do(request: HttpRequest, name: str) -> HttpResponse:
-    account, query = account_of(request), request.POST
+    by, query = author_of(request), request.POST
     action = ACTIONS[name]
     delay = timedelta(0)
     if name == "move":
@@ -130,28 +131,35 @@ def _do(request: HttpRequest, name: str) -> HttpResponse:
     if not ids:
         # No more than were agreed to.
         limit = _count(query.get("count", ""))
-        found, _ = services.find_timers(account, _all(query, action), limit)
+        of = _all(query, action)
+        found, _ = services.find_timers(by.account, of, limit)
         ids = [timer.id for timer in found]
-    left = _others(account, name, ids, delay)
-    standing = bulk.standing(account, left) if left else {}
+    given = filters.given(query)
+    found_by = ", ".join(filters.names(given)) if query.get("all") else "id"
+    left = _others(by, name, ids, delay, found_by)
+    standing = bulk.standing(by.account, left) if left else {}
     answer = {
         "did": name, "changed": len(ids) - len(left), "of": len(ids),
         "why": [f"{how}:{count}" for how, count in standing.items()],
     }
-    link = filters.link(filters.given(query))
+    link = filters.link(given)
     return HttpResponseRedirect(f"{link}&{urlencode(answer, doseq=True)}")
 
 
 def _others(
-    account: int, name: str, ids: Sequence[UUID], delay: timedelta
+    by: Author,
+    name: str,
+    ids: Sequence[UUID],
+    delay: timedelta,
+    found_by: str,
 ) -> list[UUID]:
     """Do it; return the timers with which it could not be done."""
     if name == "replay":
-        return services.replay_timers(account, ids)
+        return services.replay_timers(by, ids, found_by)
     if name == "move":
-        done = bulk.move(account, ids, delay)
+        done = bulk.move(by, ids, delay, found_by)
     else:
-        done = bulk.cancel(account, ids)
+        done = bulk.cancel(by, ids, found_by)
     return [each for each in ids if each not in done]
 
 
@@ -179,7 +187,7 @@ def _selected(query: QueryDict) -> list[UUID]:
 def _all(query: QueryDict, action: Action) -> TimerFilter:
     """Return the filter for all that match; raise Wrong if that is all."""
     given = filters.given(query)
-    if not filters.count(given):
+    if not filters.names(given):
         raise Wrong(
             "Without a filter these would be all timers. Go back, and fill in"
             " a filter first."

@@ -1,17 +1,14 @@
 """The page Now: what comes next, what was called, and whether all is well."""
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import psycopg
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
 
 from apps.core.database import Busy, list_pool
 from apps.dashboard import numbers
-from apps.dashboard.fresh import Fresh
+from apps.dashboard.fresh import Fresh, Part
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
 from apps.monitoring import processes
@@ -30,14 +27,6 @@ _SHOWN = 20
 _FRESH = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The part of the page that changes; its tag changes with its text."""
-
-    text: str
-    tag: str
-
-
 @require_GET
 @page
 def now(request: HttpRequest) -> HttpResponse:
@@ -47,7 +36,7 @@ def now(request: HttpRequest) -> HttpResponse:
         request,
         "dashboard/now.html",
         part=fresh(account),
-        numbers=numbers.fresh(account),
+        lateness=numbers.part(account),
     )
 
 
@@ -55,10 +44,7 @@ def now(request: HttpRequest) -> HttpResponse:
 @page
 def news(request: HttpRequest) -> HttpResponse:
     """Return the part that changes; 304 if it did not."""
-    part = fresh(viewer(request).account)
-    if request.headers.get("If-None-Match") == part.tag:
-        return HttpResponse(status=304)
-    return HttpResponse(part.text, headers={"ETag": part.tag})
+    return fresh(viewer(request).account).answer(request)
 
 
 def _part(account: int) -> Part:
@@ -76,7 +62,7 @@ def _part(account: int) -> Part:
                 }
         except (psycopg.errors.QueryCanceled, Busy) as error:
             raise ListTooSlow from error
-    text = render_to_string(
+    return Part.of(
         "dashboard/now_part.html",
         {
             **values, "counts": counts, "most": MOST, "health": health,
@@ -84,8 +70,6 @@ def _part(account: int) -> Part:
             "sentences": list(_sentences(counts, health)),
         },
     )
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Part(text, f'"{digest[:32]}"')
 
 
 def _sentences(counts: Counts, health: Readiness) -> Iterator[str]:

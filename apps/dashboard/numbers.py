@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
 from apps.core.database import Busy, list_pool
-from apps.dashboard.fresh import Fresh
-from apps.dashboard.pages import page, show
+from apps.dashboard.fresh import Fresh, Part
+from apps.dashboard.pages import page
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
 from apps.monitoring.api import readiness
@@ -25,6 +25,8 @@ from apps.timers.services import (
 #: For how long what was read is shown, in seconds; it is two seconds old as
 #: it is.
 _FRESH = 3.0
+#: And the part with the last hour, which is long.
+_PART_FRESH = 10.0
 #: A band's colour, in the order of LIMITS, and that of what was later.
 _COLOURS = ("ok", "wait", "warn", "bad")
 
@@ -71,11 +73,10 @@ class Numbers:
 @require_GET
 @page
 def lateness(request: HttpRequest) -> HttpResponse:
-    """Return the part of the page that shows the last hour."""
+    """Return the part of the page that shows the last hour; 304 if it may."""
     if readiness().postgres == "away":
         raise StoreUnavailable
-    numbers = fresh(viewer(request).account)
-    return show(request, "dashboard/lateness.html", numbers=numbers)
+    return part(viewer(request).account).answer(request)
 
 
 def _numbers(account: int) -> Numbers:
@@ -91,6 +92,10 @@ def _numbers(account: int) -> Numbers:
         [_minute(at, sums) for at, sums in minutes.items()],
         reading.rate(minutes),
     )
+
+
+def _part(account: int) -> Part:
+    return Part.of("dashboard/lateness.html", {"numbers": fresh(account)})
 
 
 def _on_time(share: Share) -> OnTime:
@@ -121,3 +126,5 @@ def _minute(at: datetime, sums: Sums) -> Minute:
 
 #: The numbers of an account, read every three seconds at most.
 fresh: Fresh[Numbers] = Fresh(_numbers, _FRESH)
+#: The last hour, as the page shows it.
+part: Fresh[Part] = Fresh(_part, _PART_FRESH)

@@ -11,14 +11,21 @@ from apps.core.callers import caller_of
 class Viewer:
     """The account whose timers are shown.
 
-    writes  whether pages offer actions; `accounts.access` refuses them
+    writes   whether pages offer actions; `accounts.access` refuses them
+    manages  the same for API keys
+    user     the name of the user who has logged in, None without one
     """
 
     account: int
     writes: bool
+    manages: bool
+    user: str | None
 
 
 def viewer(request: HttpRequest) -> Viewer:
     """Return who has sent a request."""
     caller = caller_of(request)
-    return Viewer(caller.account, "write" in caller.scopes)
+    return Viewer(
+        caller.account, "write" in caller.scopes, "admin" in caller.scopes,
+        caller.user,
+    )

@@ -77,6 +77,8 @@ class _Sums(models.Model):
 
     #: When the minute or the hour began.
     at = models.DateTimeField()
+    #: How many tries to call there were: the sum of `results`.
+    calls = models.IntegerField()
     ended = ArrayField(models.IntegerField())
     results = ArrayField(models.IntegerField())
     #: How many calls were so late, and took so long.

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
 from apps.core.outages import POSTGRES
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.changes import RequestKeyReused
@@ -15,7 +17,7 @@ from apps.timers.scheduling.publishing import publish_later, takes_many
 from apps.timers.services import is_limited, reaching_postgres
 from apps.timers.storage import bulk, changing, many
 from apps.timers.storage.bulk import Answer, RequestChunk
-from apps.timers.storage.records import NamedTimer
+from apps.timers.storage.records import DueMessage, NamedTimer
 
 logger = logging.getLogger(__name__)
 
@@ -59,28 +61,54 @@ def create_chunk(
     return text
 
 
-def cancel(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
-    """Cancel an account's waiting timers; return which were cancelled.
+def cancel(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
+    """Cancel waiting timers of the author's account; return which were.
+
+    `found_by` is what they were found by, for the log.
 
     These are never called from now on. Those that were cancelled before are
     not among them. Raises StoreUnavailable.
     """
     with reaching_postgres():
-        cancelled = changing.cancel_many(account, timer_ids)
+        cancelled = changing.cancel_many(
+            by.account, timer_ids,
+            LoggedChange(by, "cancel", f"timers by {found_by}"),
+        )
     ENDED.add(len(cancelled), of=Outcome.CANCELLED)
     logger.info("timers cancelled", extra={"timers": len(cancelled)})
     return cancelled
 
 
-def move(
-    account: int, timer_ids: Sequence[UUID], delay: timedelta
-) -> set[UUID]:
-    """Move an account's waiting timers to a time; return which were moved.
+def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
+    """Fire waiting timers of the author's account now; return which.
 
-    Raises StoreUnavailable.
+    `found_by` is what they were found by, for the log. Raises
+    StoreUnavailable.
     """
+    logged = LoggedChange(by, "fire", f"timers by {found_by}")
     with reaching_postgres():
-        moved = many.move(account, timer_ids, delay)
+        fired = bulk.fire(by.account, timer_ids, logged)
+    news = [
+        DueMessage(each.timer.id, each.publish_at)
+        for each in fired if each.publish_at is not None
+    ]
+    if news:
+        publish_later(*news)
+    logger.info("timers fired", extra={"timers": len(fired)})
+    return {each.timer.id for each in fired}
+
+
+def move(
+    by: Author, timer_ids: Sequence[UUID], delay: timedelta, found_by: str
+) -> set[UUID]:
+    """Move waiting timers of the author's account; return which were moved.
+
+    `found_by` is what they were found by, for the log. Raises
+    StoreUnavailable.
+    """
+    logged = LoggedChange(by, "move", f"timers by {found_by}")
+    with reaching_postgres():
+        moved = many.move(by.account, timer_ids, delay, logged)
     logger.info("timers moved", extra={"timers": len(moved)})
     return moved
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
 from apps.timers import bulk
 from apps.timers.services import find_timers, reaching_postgres
 from apps.timers.storage import erasing
@@ -59,19 +61,23 @@ def living(timers: Sequence[StoredTimer]) -> list[UUID]:
 
 
 def erase(
-    account: int, timers: Sequence[StoredTimer], *, cancels: bool
+    by: Author, timers: Sequence[StoredTimer], found_by: str, *, cancels: bool
 ) -> tuple[int, list[UUID]]:
     """Erase timers that have ended; return how many, and which have not.
+
+    They are of the author's account. `found_by` says for the log what they
+    were found by.
 
     Those that wait are cancelled first, if `cancels` says so. What was erased
     before is not counted. Raises StoreUnavailable.
     """
     if cancels and (waiting := living(timers)):
-        bulk.cancel(account, waiting)
+        bulk.cancel(by, waiting, found_by)
     ids = [timer.id for timer in timers]
+    logged = LoggedChange(by, "erase", f"timers by {found_by}")
     with reaching_postgres():
-        erased = erasing.erase(account, ids)
+        erased = erasing.erase(by.account, ids, logged)
         left = [each for each in ids if each not in erased]
-        others = living(erasing.show(account, left)) if left else []
+        others = living(erasing.show(by.account, left)) if left else []
     logger.info("timers erased", extra={"timers": len(erased)})
     return len(erased), others

@@ -23,8 +23,8 @@ _PUT_OFF = (
     Q(deferred=True) | ~Q(attempts=0) | ~Q(claims=0) | ~Q(next_at=F("due_at"))
 )
 _UNLEASED = Q(fired_at__isnull=False, leased_until=None)
-#: `storage.reading.STATUS`, which says it for all; only the index needs it.
-_STATUS = Collate(
+#: `storage.reading.STATUS`, which says it for all, for an index and the admin.
+STATUS = Collate(
     Case(
         When(
             outcome__in=("delivered", "unknown", "missed", "cancelled"),
@@ -155,7 +155,7 @@ class Timer(models.Model):
             # indexes, in the same order; those that fire, in the third.
             models.Index(
                 "account_id",
-                _STATUS,
+                STATUS,
                 "due_at",
                 "id",
                 name="timer_account_status",
@@ -167,7 +167,7 @@ class Timer(models.Model):
             # without the host.
             models.Index(
                 "account_id",
-                _STATUS,
+                STATUS,
                 Collate("host", "C"),
                 "due_at",
                 "id",
@@ -179,7 +179,7 @@ class Timer(models.Model):
             models.Index(
                 "account_id",
                 Collate("key", "C"),
-                _STATUS,
+                STATUS,
                 "due_at",
                 "id",
                 name="timer_account_key",

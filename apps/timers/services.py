@@ -10,7 +10,9 @@ import psycopg
 import uuid_utils.compat
 from django.conf import settings
 
-from apps.accounts.limits import NONE, limits_of
+from apps.accounts.authors import Author
+from apps.accounts.limits import NONE, limits_of, remembered
+from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import UNAVAILABLE, Busy, list_pool
 from apps.core.outages import POSTGRES
@@ -126,7 +128,7 @@ def is_limited(account: int) -> bool:
 
     Raises `database.UNAVAILABLE` or TimeoutError.
     """
-    return limits_of(account) != NONE
+    return limits_of(account) is not NONE
 
 
 class BodyTooLong(Exception):
@@ -147,10 +149,12 @@ def check_body(account: int, size: int) -> None:
 
     Raises StoreUnavailable.
     """
-    with reaching_postgres():
-        most = limits_of(account).body_bytes
-    if most is not None and size > most:
-        raise BodyTooLong(most)
+    limits = remembered(account)
+    if limits is None:
+        with reaching_postgres():
+            limits = limits_of(account)
+    if limits.body_bytes is not None and size > limits.body_bytes:
+        raise BodyTooLong(limits.body_bytes)
 
 
 def get_timer(account: int, timer_id: UUID) -> StoredTimer | None:
@@ -311,22 +315,26 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften | Erased:
     return NotGivenUp()
 
 
-def replay_timers(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def replay_timers(
+    by: Author, timer_ids: Sequence[UUID], found_by: str
+) -> list[UUID]:
     """Replay those of the timers that gave up; return the others' ids.
 
-    Those that were tried too often are among the others. Raises LimitReached
-    or StoreUnavailable.
+    They are of the author's account. Those that were tried too often are
+    among the others. `found_by` says for the log what they were found by.
+    Raises LimitReached or StoreUnavailable.
     """
+    logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
         replayed = changing.replay(
-            account, timer_ids, limited=is_limited(account)
+            by.account, timer_ids, logged, limited=is_limited(by.account)
         )
     logger.info("timers replayed", extra={"timers": len(replayed)})
     return [each for each in dict.fromkeys(timer_ids) if each not in replayed]
 
 
 def replay_failed(
-    account: int, of: TimerFilter, limit: int
+    by: Author, of: TimerFilter, limit: int, found_by: str
 ) -> tuple[int, UUID | None]:
     """Replay the first timers of a set that gave up, up to `limit`.
 
@@ -335,6 +343,6 @@ def replay_failed(
     the way. Raises LimitReached, UnknownPlace, ListTooSlow or
     StoreUnavailable.
     """
-    found, after = find_timers(account, of, limit)
-    others = replay_timers(account, [timer.id for timer in found])
+    found, after = find_timers(by.account, of, limit)
+    others = replay_timers(by, [timer.id for timer in found], found_by)
     return len(found) - len(others), after

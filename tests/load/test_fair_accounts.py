@@ -27,7 +27,7 @@ pytestmark = [
 
 BACKLOG = int(os.environ.get("BACKLOG", "100000"))
 #: Seconds until the first timers on time are due; and in which they are.
-LEAD, SPAN = 6.0, 20.0
+LEAD, SPAN = 15.0, 20.0
 
 
 @pytest.fixture(params=["standalone", "stack"])

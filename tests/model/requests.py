@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 
+from apps.accounts.authors import Author
 from apps.timers import changes, services
 from apps.timers.storage.records import Definition, NamedTimer, StoredTimer
 from tests.model.keys import Keys
@@ -237,7 +238,7 @@ class Replay(Request):
     def run(self) -> Any:
         """Ask for it."""
         if len(self.targets) > 1:
-            return services.replay_timers(OWNER, self.targets)
+            return services.replay_timers(Author(OWNER), self.targets, "id")
         return services.replay_timer(OWNER, self.targets[0])
 
     def could(self, event: Row) -> bool:

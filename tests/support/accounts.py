@@ -6,24 +6,27 @@ from typing import Any
 from django.test import Client
 
 from apps.accounts import keys, services
-from apps.accounts.access import SCOPES
+from apps.accounts.authors import Author
 from apps.accounts.keys import new_key
+from apps.accounts.scopes import SCOPES
 from apps.core.callers import DEFAULT_ACCOUNT
 
 #: Whose timers are that tests make without a key.
 OWNER = DEFAULT_ACCOUNT
+#: Who makes changes in tests.
+AUTHOR = Author(OWNER, operator="a test")
 
 
 def account(name: str) -> int:
     """Create an account; return its id."""
-    made = services.create_account(name)
+    made = services.create_account(name, AUTHOR)
     assert made is not None
     return made.id
 
 
 def key_of(of: int, scopes: Collection[str] = tuple(SCOPES)) -> str:
     """Create a key of an account, by default one that may do everything."""
-    return services.create_key(of, list(scopes))
+    return services.create_key(of, list(scopes), None, AUTHOR)
 
 
 def ask(

@@ -1,7 +1,7 @@
 """What several commands take."""
 
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.core.management.base import CommandError
 
@@ -11,15 +11,9 @@ from apps.accounts import services
 def moment(text: str) -> datetime:
     """Take a moment in the future."""
     try:
-        found = datetime.fromisoformat(text)
-        is_future = found > datetime.now(UTC)
-    except (ValueError, TypeError):
-        raise ArgumentTypeError(
-            "must be a moment with its offset, such as 2027-01-31T12:00:00Z"
-        ) from None
-    if not is_future:
-        raise ArgumentTypeError("must be in the future")
-    return found
+        return services.future_moment(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def account_named(name: str) -> int:

@@ -34,6 +34,7 @@ def _key(*columns: str) -> models.CompositePrimaryKey:
 def _sums() -> list[tuple[str, Any]]:
     return [
         ("at", models.DateTimeField()),
+        ("calls", models.IntegerField()),
         *(
             (name, ArrayField(models.IntegerField(), size=None))
             for name in ("ended", "results", "late", "took")

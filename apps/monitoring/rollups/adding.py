@@ -58,16 +58,18 @@ def _sum(table: str, column: str) -> str:
 
 
 _SUMS = f"""
+    coalesce(sum(times) FILTER (WHERE result IS NOT NULL), 0),
     {_counts("ended", len(OUTCOMES))}, {_counts("result", len(RESULTS))},
     {_counts("late_band", BANDS)}, {_counts("took_band", BANDS)},
     max(late_most), max(took_most)
 """
-_COLUMNS = "ended, results, late, took, late_most, took_most"
+_COLUMNS = "calls, ended, results, late, took, late_most, took_most"
 
 
 def _upsert(table: str) -> str:
     return f"""
-    SET ended = {_sum(table, "ended")}, results = {_sum(table, "results")},
+    SET calls = {table}.calls + excluded.calls,
+        ended = {_sum(table, "ended")}, results = {_sum(table, "results")},
         late = {_sum(table, "late")}, took = {_sum(table, "took")},
         late_most = greatest({table}.late_most, excluded.late_most),
         took_most = greatest({table}.took_most, excluded.took_most)

@@ -1,6 +1,7 @@
 """What the places of a roll-up's arrays stand for.
 
-Rows keep places, so a list only grows at its end.
+Rows keep places, so a list of names only grows at its end, and the bounds stay
+as they are.
 """
 
 from datetime import timedelta

@@ -16,30 +16,31 @@ _MINUTE = timedelta(minutes=1)
 _HOUR = 60  # minutes
 
 
-def _within(limit: float) -> str:
-    """Return how many calls of a roll-up were no later."""
-    last = BOUNDS.index(limit) + 1
-    return f"(SELECT sum(n) FROM unnest(late[:{last}]) AS n)"
+def _of_bands(last: int) -> str:
+    """Return how many calls are in the first bands, of all roll-ups."""
+    bands = " + ".join(f"late[{place}]" for place in range(1, last + 1))
+    return f"coalesce(sum({bands}), 0)::bigint"
 
 
-_ALL = "(SELECT sum(n) FROM unnest(late) AS n)"
+_SHARES = f"""{", ".join(
+    _of_bands(BOUNDS.index(limit) + 1) for limit in LIMITS
+)}, {_of_bands(BANDS)}"""
 # Hours are read where a minute more or less does not matter: 24 h are this
 # hour and the 23 before it.
-SHARES = f"""
-SELECT span, {", ".join(
-    f"coalesce(sum({_within(limit)}), 0)::bigint" for limit in LIMITS
-)}, coalesce(sum({_ALL}), 0)::bigint
-FROM (VALUES ('1 h', 1, interval '1 h'), ('24 h', 60, interval '24 h'),
-             ('30 d', 60, interval '30 d')) AS spans (span, minutes, term)
-LEFT JOIN LATERAL (
-    SELECT late FROM roll_up
-    WHERE account_id = %(account)s AND minutes = spans.minutes
-      AND at > now() - term
-) AS found ON true
-GROUP BY span, term ORDER BY term
-"""
+SHARES = " UNION ALL ".join(
+    f"""
+    SELECT {place} AS place, '{span}', {_SHARES} FROM roll_up
+    WHERE account_id = %(account)s AND minutes = {minutes}
+      AND at > now() - interval '{term}'
+    """
+    for place, span, minutes, term in (
+        (1, "1 h", 1, "1 hour"),
+        (2, "24 h", 60, "24 hours"),
+        (3, "30 d", 60, "30 days"),
+    )
+) + " ORDER BY place"
 
-_COLUMNS = "at, results, late, took, late_most, took_most"
+_COLUMNS = "at, calls, results, late, took, late_most, took_most"
 LAST_HOUR = f"""
 SELECT date_trunc('minute', now()) AS now, {_COLUMNS}
 FROM (SELECT now()) AS clock
@@ -54,7 +55,7 @@ WHERE account_id = %(account)s
   AND at > date_trunc('minute', now()) - interval '1 h'
   AND (%(host)s::text IS NULL OR host = %(host)s)
 GROUP BY host
-ORDER BY sum((SELECT sum(n) FROM unnest(results) AS n)) DESC, host
+ORDER BY sum(calls) DESC, host
 LIMIT %(limit)s + 1
 """
 OF_HOSTS = f"""
@@ -83,20 +84,17 @@ class Share:
 class Sums:
     """What happened in some time.
 
-    results  how many tries ended so, by `RESULTS`
+    calls    how many tries there were
+    results  how many of them ended so, by `RESULTS`
     late, took  how many calls are in each band
     """
 
+    calls: int = 0
     results: Sequence[int] = (0,) * len(RESULTS)
     late: Sequence[int] = (0,) * BANDS
     took: Sequence[int] = (0,) * BANDS
     late_most: timedelta | None = None
     took_most: timedelta | None = None
-
-    @property
-    def calls(self) -> int:
-        """How many tries there were."""
-        return sum(self.results)
 
     def named_results(self) -> dict[str, int]:
         """Return how many tries ended so, without those that none did."""
@@ -127,12 +125,14 @@ class HostSums:
 def shares(connection: Connection, account: int) -> list[Share]:
     """Return how many calls were on time, over 1 h, 24 h and 30 days."""
     rows = connection.execute(SHARES, {"account": account}).fetchall()
-    return [Share(span, within, calls) for span, *within, calls in rows]
+    return [Share(span, within, calls) for _, span, *within, calls in rows]
 
 
 def last_hour(connection: Connection, account: int) -> dict[datetime, Sums]:
     """Return each minute of the last hour, this one included, in order."""
-    rows = named(connection.execute(LAST_HOUR, {"account": account}))
+    rows = named(
+        connection.execute(LAST_HOUR, {"account": account}, binary=True)
+    )
     now: datetime = rows[0]["now"]
     known = {row["at"]: _sums(row) for row in rows if row["at"] is not None}
     return {at: known.get(at, Sums()) for at in minutes(now)}
@@ -155,7 +155,7 @@ def hosts(
     names = [name for (name,) in connection.execute(BUSIEST, values)]
     found = {name: HostSums(name) for name in names[:limit]}
     values = {"account": account, "hosts": [*found]}
-    for row in named(connection.execute(OF_HOSTS, values)):
+    for row in named(connection.execute(OF_HOSTS, values, binary=True)):
         sums = _sums(row)
         found[row["host"]].minutes[row["at"]] = sums
     for each in found.values():
@@ -165,31 +165,30 @@ def hosts(
 
 def total(sums: Iterable[Sums]) -> Sums:
     """Add up."""
-    found = Sums()
-    for each in sums:
-        found = Sums(
-            _added(found.results, each.results),
-            _added(found.late, each.late),
-            _added(found.took, each.took),
-            _most(found.late_most, each.late_most),
-            _most(found.took_most, each.took_most),
-        )
-    return found
+    each = [Sums(), *sums]
+    return Sums(
+        sum(one.calls for one in each),
+        _added(one.results for one in each),
+        _added(one.late for one in each),
+        _added(one.took for one in each),
+        _most(one.late_most for one in each),
+        _most(one.took_most for one in each),
+    )
 
 
 def _sums(row: Row) -> Sums:
     return Sums(
-        row["results"], row["late"], row["took"],
+        row["calls"], row["results"], row["late"], row["took"],
         row["late_most"], row["took_most"],
     )
 
 
-def _added(*counts: Sequence[int]) -> Sequence[int]:
+def _added(counts: Iterable[Sequence[int]]) -> Sequence[int]:
     """Add up; a row of an older version may have fewer places."""
     return [sum(each) for each in zip_longest(*counts, fillvalue=0)]
 
 
-def _most(*durations: timedelta | None) -> timedelta | None:
+def _most(durations: Iterable[timedelta | None]) -> timedelta | None:
     known = [each for each in durations if each is not None]
     return max(known, default=None)
 

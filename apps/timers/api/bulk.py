@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from apps.accounts.authors import author_of
 from apps.core.answers import error_response
 from apps.core.callers import account_of
 from apps.core.uploads import MOST, CutOff, TooLong
@@ -131,7 +132,8 @@ def cancel_timers(request: HttpRequest, body: CancelIn) -> Cancelled:
         ids, has_more = [timer.id for timer in found], after is not None
     if body.dry_run:
         return Cancelled(found=len(ids), has_more=has_more)
-    cancelled = bulk.cancel(account, ids)
+    found_by = "id" if body.ids is not None else body.given()
+    cancelled = bulk.cancel(author_of(request), ids, found_by)
     return Cancelled(
         found=len(ids),
         cancelled=len(cancelled),

@@ -6,6 +6,7 @@ from django.http import HttpRequest
 from ninja import Router
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from apps.accounts.authors import author_of
 from apps.core.callers import account_of
 from apps.timers import erasing
 from apps.timers.api.fields import wrong
@@ -96,7 +97,10 @@ def erase_timers(request: HttpRequest, body: EraseIn) -> ErasedOut:
             found=len(found), not_ended=erasing.living(found),
             has_more=has_more,
         )
-    erased, others = erasing.erase(account, found, cancels=body.cancel)
+    erased, others = erasing.erase(
+        author_of(request), found, "id" if body.label is None else "label",
+        cancels=body.cancel,
+    )
     return ErasedOut(
         found=len(found), erased=erased, not_ended=others, has_more=has_more
     )

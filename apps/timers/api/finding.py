@@ -130,6 +130,17 @@ class HostAndTimes(BaseModel):
         json_schema_extra={"example": "2026-02-01T12:00:00Z"},
     )
 
+    def given(self) -> str:
+        """Name the filters that are used, without what they are for."""
+        names = [
+            field.alias or name
+            for name, field in type(self).model_fields.items()
+            if name in ("host", "since", "until", "label", "key", "status")
+            and name in self.model_fields_set
+            and getattr(self, name)
+        ]
+        return ", ".join(names)
+
 
 class FilterIn(HostAndTimes):
     """Which timers are meant: those that all filters let through."""

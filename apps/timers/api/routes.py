@@ -7,6 +7,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Router, Status
 
+from apps.accounts.authors import author_of
 from apps.core.callers import account_of
 from apps.timers import changes, services
 from apps.timers.api.changing import PatchIn
@@ -224,13 +225,13 @@ def replay_timer(
 )
 def replay_timers(request: HttpRequest, body: ReplayIn) -> Status[Replayed]:
     """Replay many timers that gave up: by id, or by filter."""
-    account = account_of(request)
+    by = author_of(request)
     if body.ids is not None:
-        others = services.replay_timers(account, body.ids)
+        others = services.replay_timers(by, body.ids, "id")
         count = len(set(body.ids)) - len(others)
         return Status(202, Replayed(replayed=count, not_replayed=others))
     count, after = services.replay_failed(
-        account, body.timer_filter(), body.limit
+        by, body.timer_filter(), body.limit, body.given()
     )
     return Status(202, Replayed(replayed=count, next=after))
 

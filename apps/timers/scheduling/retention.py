@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
+from apps.accounts import log
 from apps.core.outages import TROUBLES
 from apps.timers.models import Outcome
 from apps.timers.scheduling.steps import is_outage
@@ -105,6 +106,7 @@ def _work() -> Iterator[tuple[str, Iterator[int]]]:
     """Return what a round does: names, and batches to be done."""
     for table in retention.FORGET:
         yield f"removing old rows of {table}", retention.forget(table)
+    yield "removing old entries of the log", log.forget()
     for outcome in Outcome:
         days = (
             settings.RETENTION_FAILED_DAYS if outcome in _FAILED

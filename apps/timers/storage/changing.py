@@ -1,12 +1,14 @@
 """What callers do with a timer: they change, move, cancel or replay it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from uuid import UUID
 
 import psycopg
 from django.conf import settings
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
@@ -297,14 +299,18 @@ def cancel(account: int, timer_id: UUID, version: int | None = None) -> bool:
         return bool(_cancel(account, [timer_id], version))
 
 
-def cancel_many(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+def cancel_many(
+    account: int,
+    timer_ids: Sequence[UUID],
+    logged: LoggedChange | None = None,
+) -> set[UUID]:
     """Cancel an account's timers that wait; return which were cancelled.
 
-    They are cancelled 500 in a commit. A row that can't be written stays as
-    it is.
+    They are cancelled, and that is logged, 500 in a commit. A row that can't
+    be written stays as it is.
     """
     cancelled: set[UUID] = set()
-    cancel = partial(_cancel, account)
+    cancel = partial(_cancel, account, logged=logged)
     for first in range(0, len(timer_ids), _GROUP):
         group = timer_ids[first:first + _GROUP]
         cancelled.update(each_for_itself(cancel, group, _skip))
@@ -312,13 +318,21 @@ def cancel_many(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
 
 
 def _cancel(
-    account: int, timer_ids: Sequence[UUID], version: int | None = None
+    account: int,
+    timer_ids: Sequence[UUID],
+    version: int | None = None,
+    logged: LoggedChange | None = None,
 ) -> list[UUID]:
     values = {
         "account": account, "ids": list(timer_ids), "version": version,
     }
-    with pool().connection() as connection:
+    with (
+        pool().connection() as connection,
+        connection.transaction() if logged else nullcontext(),
+    ):
         rows = connection.execute(CANCEL, values).fetchall()
+        if rows and logged:
+            logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
 
 
@@ -328,7 +342,11 @@ def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
 
 
 def replay(
-    account: int, timer_ids: Sequence[UUID], *, limited: bool = False
+    account: int,
+    timer_ids: Sequence[UUID],
+    logged: LoggedChange | None = None,
+    *,
+    limited: bool = False,
 ) -> set[UUID]:
     """Open again an account's timers that gave up, due now; return which.
 
@@ -337,7 +355,7 @@ def replay(
     be written. `limited` says whether the account may have limits. Raises
     LimitReached; then none is opened.
     """
-    run = partial(_replay, account, limited)
+    run = partial(_replay, account, limited, logged)
     return set(each_for_itself(run, timer_ids, _skip))
 
 
@@ -349,11 +367,14 @@ def replay_one(
     Raises RowUnwritable or LimitReached.
     """
     with writing_one():
-        return bool(_replay(account, limited, [timer_id]))
+        return bool(_replay(account, limited, None, [timer_id]))
 
 
 def _replay(
-    account: int, limited: bool, timer_ids: Sequence[UUID]
+    account: int,
+    limited: bool,
+    logged: LoggedChange | None,
+    timer_ids: Sequence[UUID],
 ) -> list[UUID]:
     values = {
         "account": account, "ids": list(timer_ids), "most": MOST_ATTEMPTS,
@@ -368,6 +389,8 @@ def _replay(
             has_room = budgets.take_room(account, len(rows))
             if not has_room:
                 raise psycopg.Rollback
+            if rows and logged:
+                logged.log(connection, len(rows))
         budgets.keep()
     if not has_room:
         raise LimitReached(budgets.refused(account))

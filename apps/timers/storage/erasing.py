@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import pool
 from apps.timers.storage import reading
 from apps.timers.storage.aside import each_for_itself, reason, skipped
@@ -66,25 +67,31 @@ def show(account: int, timer_ids: Sequence[UUID]) -> list[StoredTimer]:
         return reading.stored_timers(connection, SHOW, values)
 
 
-def erase(account: int, timer_ids: Sequence[UUID]) -> set[UUID]:
+def erase(
+    account: int, timer_ids: Sequence[UUID], logged: LoggedChange
+) -> set[UUID]:
     """Erase those of an account's timers that have ended; return which.
 
-    500 are erased in a commit. Those that were erased before, and rows that
-    can't be written, are not among them.
+    500 are erased, and that is logged, in a commit. Those that were erased
+    before, and rows that can't be written, are not among them.
     """
     erased: set[UUID] = set()
-    run = partial(_erase, account)
+    run = partial(_erase, account, logged)
     for first in range(0, len(timer_ids), _GROUP):
         group = timer_ids[first:first + _GROUP]
         erased.update(each_for_itself(run, group, _skip))
     return erased
 
 
-def _erase(account: int, timer_ids: Sequence[UUID]) -> list[UUID]:
+def _erase(
+    account: int, logged: LoggedChange, timer_ids: Sequence[UUID]
+) -> list[UUID]:
     values = {"account": account, "ids": list(timer_ids)}
     with pool().connection() as connection, connection.transaction():
         connection.execute(LOCK_KEYS, values)
         rows = connection.execute(ERASE, values).fetchall()
+        if rows:
+            logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, connect, pool
 from apps.core.rows import named
 from apps.timers.storage.queueing import CHANNEL
@@ -77,13 +78,16 @@ def read(connection: Connection) -> Hold | None:
     return Hold(**rows[0]) if rows else None
 
 
-def hold(reason: str | None) -> Begun:
+def hold(reason: str | None, logged: LoggedChange | None = None) -> Begun:
     """Hold all calls; return when no older claim is under way any more.
 
     If there is a hold, it stays; a new reason takes the place of the old one.
     """
     with connect() as connection:
-        (row,) = named(connection.execute(HOLD, {"reason": reason}))
+        with connection.transaction():
+            (row,) = named(connection.execute(HOLD, {"reason": reason}))
+            if logged:
+                logged.log(connection)
         writers = _wait_for_writers(connection)
         count = connection.execute(UNDER_WAY).fetchone()
     assert count is not None
@@ -100,8 +104,10 @@ def _wait_for_writers(connection: Connection) -> list[int]:
     return sorted(pid for pid, _ in left)
 
 
-def release() -> Hold | None:
+def release(logged: LoggedChange | None = None) -> Hold | None:
     """End the hold and wake dispatchers and feeders; return it, if any."""
-    with pool().connection() as connection:
+    with pool().connection() as connection, connection.transaction():
         rows = named(connection.execute(RELEASE))
+        if rows and logged:
+            logged.log(connection)
     return Hold(rows[0]["since"], rows[0]["reason"]) if rows else None

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import pool
 from apps.core.rows import named
 from apps.timers.storage import changing
@@ -34,16 +35,20 @@ GROUP BY how
 
 
 def move(
-    account: int, timer_ids: Sequence[UUID], delay: timedelta
+    account: int,
+    timer_ids: Sequence[UUID],
+    delay: timedelta,
+    logged: LoggedChange,
 ) -> set[UUID]:
     """Move an account's timers that wait; return which were moved.
 
-    They are moved 500 in a commit, each as `changing.change` does. Those that
-    become near are left to the dispatcher: their messages hold up no others.
-    A row that can't be written stays as it is.
+    They are moved, and that is logged, 500 in a commit, each as
+    `changing.change` does. Those that become near are left to the dispatcher:
+    their messages hold up no others. A row that can't be written stays as it
+    is.
     """
     moved: set[UUID] = set()
-    work = partial(_move, account, delay)
+    work = partial(_move, account, delay, logged)
     for first in range(0, len(timer_ids), _GROUP):
         group = timer_ids[first:first + _GROUP]
         moved.update(each_for_itself(work, group, _skip))
@@ -51,14 +56,20 @@ def move(
 
 
 def _move(
-    account: int, delay: timedelta, timer_ids: Sequence[UUID]
+    account: int,
+    delay: timedelta,
+    logged: LoggedChange,
+    timer_ids: Sequence[UUID],
 ) -> list[UUID]:
     changes = [
         Change(timer_id, account, "moved", delay=delay)
         for timer_id in timer_ids
     ]
-    with pool().connection() as connection:
-        return list(changing.run(connection, changes, leaves=True))
+    with pool().connection() as connection, connection.transaction():
+        moved = list(changing.run(connection, changes, leaves=True))
+        if moved:
+            logged.log(connection, len(moved))
+    return moved
 
 
 def _skip(timer_id: UUID, error: Exception) -> list[UUID]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from apps.accounts.log import LoggedChange
 from apps.core.database import connect, pool
 from apps.core.rows import named
 from apps.timers.storage.aside import each_for_itself, reason, skipped
@@ -114,7 +115,7 @@ def count(before: datetime) -> Due:
     return Due(**row)
 
 
-def end(before: datetime) -> int:
+def end(before: datetime, logged: LoggedChange | None = None) -> int:
     """End those as unknown, 500 in a commit; return how many.
 
     Nothing is ended while calls are not held. A row that can't be written
@@ -123,8 +124,10 @@ def end(before: datetime) -> int:
 
     def run(timer_ids: Sequence[UUID]) -> list[UUID]:
         values = {"before": before, "ids": list(timer_ids)}
-        with pool().connection() as connection:
+        with pool().connection() as connection, connection.transaction():
             rows = connection.execute(END, values).fetchall()
+            if rows and logged:
+                logged.log(connection, len(rows))
         return [timer_id for (timer_id,) in rows]
 
     total = 0

@@ -115,6 +115,8 @@ def test_limits_are_set_one_by_one_and_shown() -> None:
          "must be a whole number from 1 to 2147483647, or none"),
         (["accounts", "limits", "default", "--outstanding", "many"],
          "must be a whole number"),
+        (["accounts", "limits", "default", "--outstanding", "2000001"],
+         "--outstanding is 2000000 at most, or none"),
         (["accounts", "limits", "default", "--burst", "5"],
          "--burst needs --creates-per-second"),
         (["api_keys", "create", "--account", "none", "--scopes", "read"],

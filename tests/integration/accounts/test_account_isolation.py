@@ -19,7 +19,7 @@ from apps.accounts.access import needed_scope
 from apps.timers.models import Outcome
 from apps.timers.storage import recording
 from config.api import api
-from tests.support.accounts import account, ask, key_of
+from tests.support.accounts import AUTHOR, account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import claimed, report
 from tests.support.timers import value_of
@@ -41,6 +41,7 @@ class Names:
     request: str = "no request"
     prefix: str = "00000000"
     secret: str = "f" * 12
+    entry: str = str(uuid4())
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ ROWS: dict[str, Row] = {
     ],
     "GET /account/limits": lambda names: [Ask("/account/limits")],
     "GET /account/keys": lambda names: [Ask("/account/keys")],
+    "GET /account/log": lambda names: [
+        Ask("/account/log"), Ask(f"/account/log?after={names.entry}"),
+    ],
     "POST /account/keys": lambda names: [
         Ask("/account/keys", {"scopes": ["read"]})
     ],
@@ -185,7 +189,10 @@ def others(settings: Settings) -> Others:
     assert recording.record([report(claim, Outcome.FAILED)]) == [True]
     names = Names(
         waits, failed["id"], "order 17", "user:17", "theirs.example.com",
-        "their request", key.split("_")[1], signing.create(other, "v1").id,
+        "their request", key.split("_")[1],
+        signing.create(other, "v1", AUTHOR).id,
+        str(value_of(f"SELECT id FROM log WHERE account_id = {other}"
+                     " ORDER BY at LIMIT 1")),
     )
     return Others(other, key, names)
 
@@ -198,6 +205,7 @@ def kept(of: int) -> dict[str, Any]:
         "timer": mine, "timer_key": mine, "timer_label": mine,
         "request_key": mine, "request_chunk": mine, "event": timers,
         "attempt": timers, "api_key": mine, "signing_secret": mine,
+        "log": mine,
     }
     return {
         table: value_of(
@@ -225,6 +233,7 @@ def answered(row: str, names: Names, key: str) -> Iterator[tuple[int, str]]:
         text = re.sub(r"(?<=time_left\": )\d+", "some seconds", text)
         # A use is noted a little later.
         text = re.sub(r"(?<=last_used_at\": )[^},]+", "sometime", text)
+        text = re.sub(r"(?<=object\": \")[^\"]+", "something", text)
         text = re.sub(r"(?<=\"id\": \")[0-9a-f]{12}|whsec_[^\"]+", "one", text)
         text = re.sub(r"tsk_\w+|(?<=\"prefix\": \")\w{8}", "a key", text)
         yield answer.status_code, text
@@ -283,7 +292,7 @@ def test_two_accounts_may_use_the_same_names(others: Others) -> None:
 
 
 def test_a_revoked_key_takes_no_timer_away(others: Others) -> None:
-    services.revoke_key(others.names.prefix)
+    services.revoke_key(others.names.prefix, None, AUTHOR)
     again = key_of(others.id)
     timer = ask("GET", f"/timer/{others.names.waits}", key=again)
     assert timer.status_code == 200

@@ -8,10 +8,12 @@ import pytest
 from pytest_django import Settings
 
 from apps.accounts import services, storage, verifying
-from apps.accounts.access import SCOPES, needed_scope
+from apps.accounts.access import needed_scope
 from apps.accounts.keys import new_key
+from apps.accounts.scopes import SCOPES
 from config.api import api
 from tests.support.accounts import (
+    AUTHOR,
     OWNER,
     account,
     ask,
@@ -130,14 +132,14 @@ def wrong_keys() -> dict[str, str]:
     """Make keys that are not valid, by what is wrong with them."""
     good = key_of(OWNER)
     revoked = key_of(OWNER)
-    services.revoke_key(revoked.split("_")[1])
+    services.revoke_key(revoked.split("_")[1], None, AUTHOR)
     late = datetime.now(UTC) - timedelta(seconds=1)
     return {
         "unknown": new_key(),
         "a text": "anything",
         "with another's secret": with_other_secret(good),
         "revoked": revoked,
-        "expired": services.create_key(OWNER, ["read"], late),
+        "expired": services.create_key(OWNER, ["read"], late, AUTHOR),
         "cut": good[:-1],
         "two": f"{good} {good}",
         "not ASCII": "tsk_é",
@@ -174,7 +176,7 @@ def test_a_key_ends_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given that what is read of a key counts for long
     monkeypatch.setattr(verifying, "LIFETIME", 60)
     moment = datetime.now(UTC) + timedelta(seconds=0.5)
-    key = services.create_key(OWNER, ["read"], moment)
+    key = services.create_key(OWNER, ["read"], moment, AUTHOR)
     assert ask("GET", "/timers", key=key).status_code == 200
     eventually(
         lambda: ask("GET", "/timers", key=key).status_code == 401, within=2

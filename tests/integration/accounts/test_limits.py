@@ -1,78 +1,21 @@
 """Limits of accounts: what is refused, and what is charged."""
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
-from pytest_django import Settings
 
 from apps.accounts import limits, services
-from apps.core.database import connect
-from apps.timers import services as services_of_timers
-from apps.timers.models import Outcome
-from apps.timers.storage import limiting, recording
-from apps.timers.storage.records import Definition, NewTimer
-from tests.support.accounts import account, ask, key_of
+from tests.support.accounts import AUTHOR, ask, key_of
 from tests.support.api import GOOD
-from tests.support.rows import claimed, report
+from tests.support.limits import FAR, Team, failed
+from tests.support.rows import claimed
 from tests.support.timers import execute, value_of
 
 pytestmark = pytest.mark.usefixtures("db_pool", "memory_broker")
 
-FAR = {**GOOD, "hours": 100}
 LINES = "application/x-ndjson"
-
-
-class Team:
-    """An account with a key."""
-
-    def __init__(self, name: str = "team") -> None:
-        self.name = name
-        self.id = account(name)
-        self.key = key_of(self.id)
-
-    def limit(self, **given: int | None) -> None:
-        """Set limits, and have this process know of them."""
-        services.change_limits(self.name, given)
-        limits.forget()
-
-    def ask(
-        self, method: str, path: str, body: object = None, **headers: str
-    ) -> Any:
-        """Send a request."""
-        return ask(method, path, body, key=self.key, **headers)
-
-    def set(self, body: object = FAR, **headers: str) -> Any:
-        """Set a timer."""
-        return self.ask("POST", "/timer", body, **headers)
-
-    def living(self) -> int:
-        """Count the timers that have not ended."""
-        return int(value_of(
-            "SELECT count(*) FROM timer"
-            " WHERE account_id = %s AND outcome IS NULL", self.id,
-        ))
-
-    def stop_time(self) -> None:
-        """Let the bucket get nothing more for a long while."""
-        execute(
-            "UPDATE account_limit SET filled_at = now() + interval '1 day'"
-            " WHERE account_id = %s", self.id,
-        )
-
-
-@pytest.fixture
-def team(settings: Settings) -> Iterator[Team]:
-    settings.REQUIRE_API_KEY = True
-    yield Team()
-    limits.forget()
 
 
 def answered(answer: Any) -> Any:
@@ -223,14 +166,6 @@ def test_of_many_timers_those_within_the_limit_are_set(
     assert team.living() == 4
 
 
-def failed(team: Team) -> str:
-    """Return a timer of the team's that failed."""
-    made = team.set(GOOD | {"seconds": 0})
-    claim = claimed(UUID(made.json()["id"]))
-    assert recording.record([report(claim, Outcome.FAILED)]) == [True]
-    return str(made.json()["id"])
-
-
 def test_a_replayed_timer_is_outstanding_again(team: Team) -> None:
     timers = [failed(team) for _ in range(3)]
     team.limit(outstanding=2, creates_per_second=1, burst=1)
@@ -250,6 +185,8 @@ def test_a_replayed_timer_is_outstanding_again(team: Team) -> None:
     path = f"/timer/{timers[0]}/replay"
     assert team.ask("POST", path).status_code == 202
     assert replay({"ids": timers[1:2]}).json()["replayed"] == 1
+    left = team.ask("GET", "/account/limits").json()
+    assert (left["outstanding_now"], left["creates_left"]) == (2, 1)
     path = f"/timer/{timers[2]}/replay"
     assert team.ask("POST", path).status_code == 429
     assert team.living() == 2
@@ -257,8 +194,8 @@ def test_a_replayed_timer_is_outstanding_again(team: Team) -> None:
 
 
 def test_calls_under_way_and_retries_are_outstanding(team: Team) -> None:
-    for _ in range(2):
-        claimed(UUID(team.set(GOOD | {"seconds": 0}).json()["id"]))
+    for who in (team, team, Team("other")):
+        claimed(UUID(who.set(GOOD | {"seconds": 0}).json()["id"]))
     team.set()
     execute("UPDATE timer SET attempts = 1 WHERE fired_at IS NULL")
     failed(team)
@@ -307,52 +244,6 @@ def test_an_account_sees_its_own_limits(team: Team) -> None:
     assert ask("GET", "/account/limits", key=reader).status_code == 403
 
 
-def test_who_has_no_limits_waits_for_no_lock(team: Team) -> None:
-    other = Team("other")
-    team.limit(outstanding=5)
-    with connect() as blocker, blocker.transaction():
-        blocker.execute("SELECT FROM account_limit FOR UPDATE")
-        assert other.set().status_code == 201
-        assert other.set(FAR | {"key": "a"}).status_code == 201
-        path = "/timer/by-key/b"
-        assert other.ask("PUT", path, FAR).status_code == 201
-        many = other.ask("POST", "/timers", [FAR, FAR])
-        assert many.status_code == 200
-
-
-def test_many_processes_hold_a_limit_together(team: Team) -> None:
-    # Given a limit, and groups of timers as several processes have them
-    team.limit(outstanding=100)
-
-    def group(number: int) -> list[NewTimer]:
-        definition = Definition("https://example.com/hook")
-        return [
-            services_of_timers.new_timer(
-                team.id, definition, timedelta(hours=number + 1)
-            )
-            for _ in range(7)
-        ]
-
-    # When all are stored at the same time, and some can't be
-    def store(number: int) -> int:
-        timers = group(number)
-        if number % 3 == 0:
-            timers[3] = replace(
-                timers[3], definition=Definition("https://example.com/\0")
-            )
-        answers = []
-        with suppress(psycopg.DataError):
-            answers = limiting.create(timers)
-        return sum(isinstance(each, float) for each in answers)
-
-    with ThreadPoolExecutor(4) as pool:
-        stored = sum(pool.map(store, range(24)))
-
-    # Then as many are stored as may be, and what failed was not charged
-    assert stored == team.living() == 100
-    assert value_of("SELECT room FROM account_limit") == 0
-
-
 def test_no_page_breaks_by_a_limit(team: Team) -> None:
     timer = failed(team)
     team.limit(outstanding=1)
@@ -363,28 +254,10 @@ def test_no_page_breaks_by_a_limit(team: Team) -> None:
     assert "1 timers that have not ended" in page.content.decode()
 
 
-def test_the_count_reads_no_more_than_the_account_has(team: Team) -> None:
-    # Given others' timers, and statistics that say so
-    execute(
-        "INSERT INTO timer (id, account_id, url, host, created_at, due_at,"
-        " next_at) SELECT gen_random_uuid(), 1, 'https://example.com/',"
-        " 'example.com', now(), now() + interval '1 day',"
-        " now() + interval '1 day' FROM generate_series(1, 20000)"
-    )
-    team.set()
-    execute("ANALYZE timer")
-    values = {"account": team.id, "most": 10}
-    with connect() as connection:
-        rows = connection.execute("EXPLAIN " + limiting.COUNT, values)
-        plan = "\n".join(line for (line,) in rows)
-    assert "Seq Scan" not in plan
-    assert "timer_account_host" in plan
-    assert "timer_leased" in plan
-
-
 def test_without_limits_no_headers_are_left(team: Team) -> None:
     team.limit(outstanding=5)
     assert "RateLimit" in team.set().headers
-    team.limit(outstanding=None)
+    services.change_limits("team", {"outstanding": None}, AUTHOR)
+    limits._known.clear()
     assert value_of("SELECT count(*) FROM account_limit") == 0
     assert "RateLimit" not in team.set().headers

@@ -21,7 +21,7 @@ from apps.core.sealing import KeyRing
 from apps.timers.firing import fire
 from apps.timers.storage import creating
 from apps.timers.storage.records import Definition, NewTimer
-from tests.support.accounts import OWNER, account, ask, key_of
+from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.receiver import Call, Receiver
 from tests.support.rows import attempts, row
@@ -95,9 +95,9 @@ def test_the_calls_of_an_account_are_signed_by_its_own_secrets(
 ) -> None:
     # Given two accounts with secrets, and the server's own
     team, other = account("team"), account("other")
-    mine = signing.create(team, "v1").text
-    public = signing.create(team, "v1a").text
-    theirs = signing.create(other, "v1").text
+    mine = signing.create(team, "v1", AUTHOR).text
+    public = signing.create(team, "v1a", AUTHOR).text
+    theirs = signing.create(other, "v1", AUTHOR).text
     texts = [mine, public, theirs, SECRET]
 
     # Then each call is signed by all of its account's, and by no others
@@ -113,7 +113,7 @@ def test_the_calls_of_an_account_are_signed_by_its_own_secrets(
 def test_the_default_account_may_have_more_than_the_server_s(
     receiver: Receiver
 ) -> None:
-    more = signing.create(OWNER, "v1").text
+    more = signing.create(OWNER, "v1", AUTHOR).text
     call = called(OWNER, receiver)
     assert verifies(more, call)
     assert verifies(SECRET, call)
@@ -131,11 +131,12 @@ def test_the_calls_of_an_account_without_a_secret_are_not_signed(
 def test_a_rotation_overlaps(receiver: Receiver) -> None:
     # Given an account with a secret of each kind
     team = account("team")
-    old, public = (signing.create(team, kind) for kind in ("v1", "v1a"))
+    old = signing.create(team, "v1", AUTHOR)
+    public = signing.create(team, "v1a", AUTHOR)
 
     # When another one takes over tomorrow
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    new = signing.create(team, "v1", tomorrow)
+    new = signing.create(team, "v1", AUTHOR, tomorrow)
 
     # Then both sign until then, and the other kind signs for ever
     call = called(team, receiver)
@@ -152,7 +153,7 @@ def test_a_rotation_overlaps(receiver: Receiver) -> None:
     assert listed == {new.id, public.id}
 
     # And it goes with the next change
-    signing.create(team, "v1a")
+    signing.create(team, "v1a", AUTHOR)
     assert value_of(
         "SELECT count(*) FROM signing_secret WHERE id = %s", old.id
     ) == 0
@@ -160,12 +161,12 @@ def test_a_rotation_overlaps(receiver: Receiver) -> None:
 
 def test_a_moment_does_not_let_a_secret_sign_for_longer() -> None:
     team = account("team")
-    old = signing.create(team, "v1")
+    old = signing.create(team, "v1", AUTHOR)
     soon, later = (
         datetime.now(UTC) + timedelta(days=days) for days in (1, 9)
     )
-    signing.create(team, "v1", soon)
-    signing.create(team, "v1", later)
+    signing.create(team, "v1", AUTHOR, soon)
+    signing.create(team, "v1", AUTHOR, later)
     ends = {each.id: each.ends_at for each in signing.list_secrets(team)}
     assert ends[old.id] == soon
 
@@ -174,17 +175,17 @@ def test_what_was_found_counts_for_two_seconds(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team = account("team")
-    old = signing.create(team, "v1")
+    old = signing.create(team, "v1", AUTHOR)
     called(team, receiver)
 
     # When it is revoked, Then it counts until what is known is old
-    assert signing.revoke(old.id)
+    assert signing.revoke(old.id, AUTHOR)
     assert len(signing.keys_of(team).secrets) == 1
     monkeypatch.setattr(signing, "LIFETIME", 0.0)
     signing.forget()
     signing.keys_of(team)
     assert signing.keys_of(team).secrets == ()
-    assert not signing.revoke(old.id)
+    assert not signing.revoke(old.id, AUTHOR)
 
 
 def test_while_postgres_is_away_what_was_known_signs(
@@ -193,7 +194,7 @@ def test_while_postgres_is_away_what_was_known_signs(
     # Given what was read of an account, and is old by now
     monkeypatch.setattr(signing, "LIFETIME", 0.0)
     team, other = account("team"), account("other")
-    signing.create(team, "v1")
+    signing.create(team, "v1", AUTHOR)
     known = signing.keys_of(team)
 
     # When Postgres is away, Then it counts; of others nothing is known
@@ -211,7 +212,7 @@ def test_while_postgres_is_away_what_was_known_signs(
 def test_a_secret_is_sealed(receiver: Receiver, settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = KeyRing("a", {"a": bytes(32)})
     team = account("team")
-    made = [signing.create(team, kind) for kind in ("v1", "v1a")]
+    made = [signing.create(team, kind, AUTHOR) for kind in ("v1", "v1a")]
     raw = b64decode(made[0].text[6:])
     stored = value_of(
         "SELECT string_agg(encrypted_with || encode(secret, 'hex'), ' ')"
@@ -229,9 +230,9 @@ def test_a_secret_that_can_t_be_read_ends_its_account_s_timers_alone(
     # Given two accounts' secrets, one sealed with a key that is lost
     team, other = account("team"), account("other")
     settings.ENCRYPTION_KEYS = KeyRing("lost", {"lost": bytes(32)})
-    secret = signing.create(team, "v1")
+    secret = signing.create(team, "v1", AUTHOR)
     settings.ENCRYPTION_KEYS = KeyRing()
-    theirs = signing.create(other, "v1")
+    theirs = signing.create(other, "v1", AUTHOR)
     signing.forget()
 
     # When timers of both are called
@@ -351,5 +352,5 @@ def test_an_account_has_ten_secrets_at_most(admin: str) -> None:
     answer = post(admin)
     assert answer.status_code == 409
     assert "10 secrets that sign; revoke some" in answer.json()["detail"]
-    signing.revoke(ids[0])
+    signing.revoke(ids[0], AUTHOR)
     assert post(admin).status_code == 201

@@ -8,7 +8,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from apps.core.database import Connection
-from apps.dashboard import now
+from apps.dashboard import now, numbers
 from apps.timers.storage import overview
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, new_timer, new_timers
@@ -19,6 +19,8 @@ from tests.support.timers import execute
 def _fresh(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
     now.fresh.forget()
+    numbers.fresh.forget()
+    numbers.part.forget()
 
 
 def page(path: str = "/", status: int = 200, **headers: str) -> str:
@@ -46,7 +48,7 @@ def test_an_empty_service_says_what_would_be_here() -> None:
     text = page()
     assert "No timer waits" in text
     assert "No timer was called yet" in text
-    assert set(figures(text).values()) == {"0"}
+    assert set(figures(text).values()) == {"0", "0.0"}
     assert "/inbox" not in text
 
 
@@ -65,6 +67,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
         "being called": "1",
         "overdue": "6",
         "gave up, of the last hour": "3",
+        "calls a second": "0.0",
     }
 
 

@@ -36,12 +36,14 @@ def _fresh(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
     now.fresh.forget()
     numbers.fresh.forget()
+    numbers.part.forget()
     health._fresh.forget()
 
 
 def page(path: str = "/", status: int = 200) -> str:
     now.fresh.forget()
     numbers.fresh.forget()
+    numbers.part.forget()
     answer = Client().get(path)
     assert answer.status_code == status
     return answer.content.decode()
@@ -136,7 +138,11 @@ def test_the_last_hour_minute_by_minute() -> None:
         ["60", "4.0 ms", "4.0 ms", "4.0 ms"],
         ["100", "0.6 ms", "0.7 ms", "70.0 s"],
     ]
-    assert minutes(page("/dashboard/now/lateness")) == minutes(text)
+    news = Client().get("/dashboard/now/lateness")
+    assert minutes(news.content.decode()) == minutes(text)
+    again = {"if-none-match": news["ETag"]}
+    answer = Client().get("/dashboard/now/lateness", headers=again)
+    assert (answer.status_code, answer.content) == (304, b"")
     assert "<dt>calls a second</dt><dd>1.0</dd>" in text
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from apps.accounts.access import SCOPES, needed_scope
+from apps.accounts.access import needed_scope
+from apps.accounts.scopes import SCOPES
 from config.api import api
 
 OPERATIONS = {

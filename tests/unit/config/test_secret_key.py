@@ -1,4 +1,4 @@
-"""Django's SECRET_KEY: from the environment, else made by each process."""
+"""Django's SECRET_KEY: from the environment, else by the database."""
 
 import os
 import subprocess
@@ -11,8 +11,6 @@ PROGRAM = "from config import settings; print(settings.SECRET_KEY)"
 
 def key_of_a_process(**given: str) -> str:
     env = {**os.environ, **given}
-    if not given:
-        env.pop("SECRET_KEY", None)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=env,
         capture_output=True, text=True, check=True, timeout=60,
@@ -20,10 +18,16 @@ def key_of_a_process(**given: str) -> str:
     return done.stdout.strip()
 
 
-def test_each_process_makes_its_own() -> None:
-    first, second = key_of_a_process(), key_of_a_process(SECRET_KEY="")
+def test_all_processes_of_a_database_make_the_same() -> None:
+    first, second = (
+        key_of_a_process(SECRET_KEY="", DATABASE_URL=f"postgresql:///{name}")
+        for name in ("one", "two")
+    )
 
     assert first != second
+    assert first == key_of_a_process(
+        SECRET_KEY="", DATABASE_URL="postgresql:///one"
+    )
     # Django's own check: at least 50 characters, 5 of them different.
     for key in first, second:
         assert len(key) >= 50

@@ -42,7 +42,7 @@ NOT_COMPOSE = {
 }  # fmt: skip
 #: What the compose file has a default for that is not the service's own.
 OF_COMPOSE = {
-    "ALLOWED_HOSTS", "API_ADDRESS", "CALLS_SUBNET", "INBOX",
+    "ALLOWED_HOSTS", "API_ADDRESS", "CALLS_SUBNET", "INBOX", "PROXIES",
     "REQUIRE_API_KEY", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_SECRET",
 }
 

@@ -1,27 +1,38 @@
 """`manage.py accounts`: who may own timers, and how many."""
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from apps.accounts import services
+from apps.accounts.authors import author_of_command
 from apps.accounts.limits import LIFETIME, NONE, Limits
-from apps.accounts.verifying import Unavailable
+from apps.accounts.management.commanding import ActionsCommand, add_list
 
 #: The largest limit that a column takes.
 _MOST = 2**31 - 1
+#: Timers are counted while requests wait.
+_MOST_OUTSTANDING = 2_000_000
 _NO_LIMIT = "none"
 
 
-class Command(BaseCommand):
+@dataclass(frozen=True, slots=True)
+class LimitedAccount:
+    """An account as it is listed."""
+
+    id: int
+    name: str
+    created_at: datetime
+    limits: Limits
+
+
+class Command(ActionsCommand):
     """Create accounts, list them, and limit them."""
 
     help = "Create an account, list all of them, or limit what one may have."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add one parser for each thing that can be done."""
@@ -41,24 +52,16 @@ class Command(BaseCommand):
             limits.add_argument(
                 f"--{option}", type=_limit, metavar="N", help=what
             )
-        lists = actions.add_parser("list", help="list all accounts")
-        lists.add_argument(
-            "--json", action="store_true", help="as a JSON array"
-        )
+        add_list(actions, "accounts")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, action: str, **options: Any) -> None:
         """Do what the arguments say."""
-        try:
-            if options["action"] == "create":
-                self._create(options["name"])
-            elif options["action"] == "limits":
-                self._limit(options)
-            else:
-                self._list(options["json"])
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
+        if action == "create":
+            self._create(options["name"])
+        elif action == "limits":
+            self._limit(options)
+        else:
+            self._list(options["json"])
 
     def _create(self, name: str) -> None:
         if not services.NAME.fullmatch(name):
@@ -66,7 +69,9 @@ class Command(BaseCommand):
                 "A name has 1 to 64 of a-z, 0-9, `.`, `_` and `-`, and begins"
                 " with a letter or a digit."
             )
-        account = services.create_account(name)
+        account = services.create_account(
+            name, author_of_command("accounts create")
+        )
         if account is None:
             raise CommandError(f"There is an account {name} already.")
         self.stdout.write(f"Created account {name} (id {account.id}).")
@@ -77,11 +82,17 @@ class Command(BaseCommand):
             field.name: options[field.name] for field in fields(Limits)
             if options[field.name] is not None
         }
+        outstanding = given.get("outstanding", _NO_LIMIT)
+        if outstanding != _NO_LIMIT and outstanding > _MOST_OUTSTANDING:
+            raise CommandError(
+                f"--outstanding is {_MOST_OUTSTANDING} at most, or"
+                f" {_NO_LIMIT}: timers are counted when a limit is reached."
+            )
         try:
             limits = services.change_limits(name, {
                 field: None if value == _NO_LIMIT else value
                 for field, value in given.items()
-            })
+            }, author_of_command("accounts limits"))
         except services.BurstAlone:
             raise CommandError(
                 "--burst needs --creates-per-second."
@@ -95,22 +106,23 @@ class Command(BaseCommand):
         self.stdout.write(f"{name}: {_shown(limits)}.{since}")
 
     def _list(self, as_json: bool) -> None:
-        found = services.list_accounts()
         limits = services.list_limits()
-        if as_json:
-            rows = [
-                asdict(each) | {"limits": asdict(limits.get(each.id, NONE))}
-                for each in found
-            ]
-            text = json.dumps(rows, default=datetime.isoformat)
-            self.stdout.write(text)
-            return
-        for each in found:
-            self.stdout.write(
-                f"{each.id:>4}  {each.name}  since"
-                f" {each.created_at:%Y-%m-%d %H:%M}"
-                f"  {_shown(limits.get(each.id, NONE))}"
+        found = [
+            LimitedAccount(
+                each.id, each.name, each.created_at,
+                limits.get(each.id, NONE),
             )
+            for each in services.list_accounts()
+        ]
+        self.write_list(found, _line, as_json=as_json)
+
+
+def _line(account: LimitedAccount) -> str:
+    since = f"{account.created_at:%Y-%m-%d %H:%M}"
+    return (
+        f"{account.id:>4}  {account.name}  since {since}"
+        f"  {_shown(account.limits)}"
+    )
 
 
 _OPTIONS = {

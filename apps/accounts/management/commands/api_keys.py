@@ -1,25 +1,24 @@
 """`manage.py api_keys`: the keys by which requests belong to accounts."""
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from apps.accounts import services, storage
-from apps.accounts.access import SCOPES
+from apps.accounts.authors import author_of_command
 from apps.accounts.management.arguments import account_named, moment
+from apps.accounts.management.commanding import ActionsCommand, add_list
+from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import ApiKey
-from apps.accounts.verifying import LIFETIME, Unavailable
+from apps.accounts.verifying import LIFETIME
 
 
-class Command(BaseCommand):
+class Command(ActionsCommand):
     """Create keys, list them, and revoke them."""
 
     help = "Create an API key, list all of them, or revoke one."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add one parser for each thing that can be done."""
@@ -36,10 +35,7 @@ class Command(BaseCommand):
             "--expires", type=moment, metavar="MOMENT",
             help="when it ends, such as 2027-01-31T12:00:00Z; default: never",
         )
-        lists = actions.add_parser("list", help="list all keys")
-        lists.add_argument(
-            "--json", action="store_true", help="as a JSON array"
-        )
+        add_list(actions, "keys")
         revoke = actions.add_parser(
             "revoke",
             help=f"revoke a key: it is refused within {LIFETIME:g} s",
@@ -48,19 +44,16 @@ class Command(BaseCommand):
             "prefix", help="what stands between the key's underscores"
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, action: str, **options: Any) -> None:
         """Do what the arguments say."""
-        try:
-            if options["action"] == "create":
-                self._create(**options)
-            elif options["action"] == "list":
-                self._list(options["json"])
-            else:
-                self._revoke(options["prefix"])
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
+        if action == "create":
+            self._create(**options)
+        elif action == "list":
+            self.write_list(
+                services.list_keys(), _line, as_json=options["json"]
+            )
+        else:
+            self._revoke(options["prefix"])
 
     def _create(
         self, account: str, scopes: list[str], expires: datetime | None,
@@ -68,30 +61,25 @@ class Command(BaseCommand):
     ) -> None:
         owner = account_named(account)
         try:
-            key = services.create_key(owner, scopes, expires)
+            key = services.create_key(
+                owner, scopes, expires, author_of_command("api_keys create")
+            )
         except storage.TooManyKeys:
             raise CommandError(
                 f"The account has {storage.MOST_KEYS:,} keys; revoke some."
             ) from None
         self.stdout.write(key)
 
-    def _list(self, as_json: bool) -> None:
-        found = services.list_keys()
-        if as_json:
-            rows = [asdict(each) for each in found]
-            text = json.dumps(rows, default=datetime.isoformat)
-            self.stdout.write(text)
-            return
-        for each in found:
-            self.stdout.write(
-                f"{each.prefix}  {each.account}  {','.join(each.scopes)}"
-                f"  {_state(each)}"
-            )
-
     def _revoke(self, prefix: str) -> None:
-        if not services.revoke_key(prefix):
+        author = author_of_command("api_keys revoke")
+        if not services.revoke_key(prefix, None, author):
             raise CommandError(f"There is no key with the prefix {prefix!r}.")
         self.stdout.write(f"Revoked {prefix}.")
+
+
+def _line(key: ApiKey) -> str:
+    scopes = ",".join(key.scopes)
+    return f"{key.prefix}  {key.account}  {scopes}  {_state(key)}"
 
 
 def _state(key: ApiKey) -> str:

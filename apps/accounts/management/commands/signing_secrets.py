@@ -1,29 +1,28 @@
 """`manage.py signing_secrets`: what signs the calls of accounts."""
 
-import json
 from argparse import ArgumentParser
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, get_args
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from apps.accounts import signing
+from apps.accounts.authors import author_of_command
 from apps.accounts.management.arguments import account_named, moment
+from apps.accounts.management.commanding import ActionsCommand, add_list
 from apps.accounts.signing import Kind
 from apps.accounts.signing_storage import (
     MOST_SECRETS,
     SigningSecret,
     TooManySecrets,
 )
-from apps.accounts.verifying import LIFETIME, Unavailable
+from apps.accounts.verifying import LIFETIME
 
 
-class Command(BaseCommand):
+class Command(ActionsCommand):
     """Create signing secrets, list them, and revoke them."""
 
     help = "Create a signing secret, list all that sign, or revoke one."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add one parser for each thing that can be done."""
@@ -43,10 +42,7 @@ class Command(BaseCommand):
             help="until when the account's others of this kind sign as well,"
             " such as 2027-01-31T12:00:00Z; default: until they are revoked",
         )
-        lists = actions.add_parser("list", help="list all that sign")
-        lists.add_argument(
-            "--json", action="store_true", help="as a JSON array"
-        )
+        add_list(actions, "that sign")
         revoke = actions.add_parser(
             "revoke", help=f"end a secret, within {LIFETIME:g} s"
         )
@@ -56,19 +52,16 @@ class Command(BaseCommand):
             help="until when it signs; default: now",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, action: str, **options: Any) -> None:
         """Do what the arguments say."""
-        try:
-            if options["action"] == "create":
-                self._create(**options)
-            elif options["action"] == "list":
-                self._list(options["json"])
-            else:
-                self._revoke(options["id"], options["at"])
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
+        if action == "create":
+            self._create(**options)
+        elif action == "list":
+            self.write_list(
+                signing.list_secrets(), _line, as_json=options["json"]
+            )
+        else:
+            self._revoke(options["id"], options["at"])
 
     def _create(
         self, account: str, kind: Kind, others_end: datetime | None,
@@ -76,7 +69,10 @@ class Command(BaseCommand):
     ) -> None:
         owner = account_named(account)
         try:
-            made = signing.create(owner, kind, others_end)
+            made = signing.create(
+                owner, kind, author_of_command("signing_secrets create"),
+                others_end,
+            )
         except TooManySecrets:
             raise CommandError(
                 f"The account has {MOST_SECRETS} secrets that sign; revoke"
@@ -84,18 +80,9 @@ class Command(BaseCommand):
             ) from None
         self.stdout.write(made.text)
 
-    def _list(self, as_json: bool) -> None:
-        found = signing.list_secrets()
-        if as_json:
-            rows = [asdict(each) for each in found]
-            text = json.dumps(rows, default=datetime.isoformat)
-            self.stdout.write(text)
-            return
-        for each in found:
-            self.stdout.write(_line(each))
-
     def _revoke(self, secret_id: str, ends_at: datetime | None) -> None:
-        if not signing.revoke(secret_id, ends_at=ends_at):
+        by = author_of_command("signing_secrets revoke")
+        if not signing.revoke(secret_id, by, ends_at=ends_at):
             raise CommandError(
                 f"There is no signing secret {secret_id!r} that signs."
             )

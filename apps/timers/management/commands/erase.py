@@ -1,6 +1,7 @@
 """`manage.py erase`: what timers called and were answered, and their names."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from django.core.management.base import (
     CommandParser,
 )
 
+from apps.accounts.authors import author_of_command
 from apps.accounts.management.arguments import account_named
 from apps.accounts.verifying import Unavailable
 from apps.timers import erasing
@@ -84,10 +86,12 @@ class Command(BaseCommand):
                 f"{_names(living)} have not ended. Nothing was erased. Add"
                 " --cancel to cancel them first."
             )
+        by = replace(author_of_command("erase"), account=account)
         erased, left = 0, []
         for page in _pages(account, options):
             done, others = erasing.erase(
-                account, page, cancels=options["cancel"]
+                by, page, "label" if options["label"] else "id",
+                cancels=options["cancel"],
             )
             erased += done
             left += others

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from apps.accounts.authors import author_of_command
+from apps.accounts.log import LoggedChange
 from apps.timers.explain.words import moment
 from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import holding
@@ -26,8 +28,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Hold, and say since when, and what goes on."""
+        reason = options["reason"]
+        why = f": {reason}" if reason else ""
+        logged = LoggedChange(author_of_command("hold"), "hold", f"calls{why}")
         with reaching_postgres():
-            begun = holding.hold(options["reason"])
+            begun = holding.hold(reason, logged)
         hold = begun.hold
         why = f" ({hold.reason})" if hold.reason else ""
         self.stdout.write(

@@ -9,6 +9,8 @@ from django.core.management.base import (
     CommandParser,
 )
 
+from apps.accounts.authors import author_of_command
+from apps.accounts.log import LoggedChange
 from apps.timers import moments
 from apps.timers.explain.words import moment
 from apps.timers.management.reaching import reaching_postgres
@@ -59,7 +61,11 @@ class Command(BaseCommand):
         if not is_meant:
             self.stdout.write("Nothing was changed. Add --yes to end them.")
             return
-        ended = reconciling.end(before)
+        logged = LoggedChange(
+            author_of_command("reconcile"), "reconcile",
+            f"timers due before {moment(before)}",
+        )
+        ended = reconciling.end(before, logged)
         _check_held(f" {ended} timers were ended until then.")
         left = reconciling.count(before).to_end
         self.stdout.write(

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from apps.accounts.authors import author_of_command
+from apps.accounts.log import LoggedChange
 from apps.timers.explain.words import moment
 from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import holding, queueing
@@ -16,9 +18,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Release, and say what is called now."""
+        logged = LoggedChange(
+            author_of_command("release"), "release", "calls"
+        )
         with reaching_postgres():
             overdue, _ = queueing.count_near()
-            hold = holding.release()
+            hold = holding.release(logged)
         if hold is None:
             self.stdout.write("Calls are not held.")
             return

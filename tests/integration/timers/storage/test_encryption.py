@@ -25,7 +25,7 @@ from apps.timers.storage import (
 )
 from apps.timers.storage.claim_records import ClaimRequest, Mark
 from apps.webhooks.request import WebhookRequest
-from tests.support.accounts import OWNER, ask
+from tests.support.accounts import AUTHOR, OWNER, ask
 from tests.support.api import GOOD
 from tests.support.receiver import Receiver
 from tests.support.rows import (
@@ -329,10 +329,10 @@ def test_rotation_leaves_nothing_to_the_old_key(
     # Given what is plain, and what has the old key
     settings.ENCRYPTION_KEYS = KeyRing()
     plain = failed(receiver)
-    plain_secret = signing.create(OWNER, "v1")
+    plain_secret = signing.create(OWNER, "v1", AUTHOR)
     settings.ENCRYPTION_KEYS = ONLY_A
     old, without = failed(receiver), new_timer(3600)
-    old_secret = signing.create(OWNER, "v1a")
+    old_secret = signing.create(OWNER, "v1a", AUTHOR)
     signing.forget()
 
     # When there is a new key

@@ -9,12 +9,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from apps.accounts.log import LoggedChange
 from apps.timers import erasing
 from apps.timers.firing import fire
 from apps.timers.models import Outcome
 from apps.timers.storage import changing, recording
 from apps.timers.storage import erasing as storage
-from tests.support.accounts import OWNER, account, ask, key_of
+from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.poison import seal
 from tests.support.receiver import Receiver
 from tests.support.rows import (
@@ -67,6 +68,7 @@ def named(seconds: int, receiver: Receiver, **changes: Any) -> UUID:
 
 
 LABEL = f"--label=user:{SECRET}-17"
+LOGGED = LoggedChange(AUTHOR, "erase", "timers by id")
 
 
 def failed(receiver: Receiver) -> UUID:
@@ -228,7 +230,7 @@ def test_others_are_left_alone(receiver: Receiver) -> None:
     before = row(other)
     erase(LABEL)
     assert "Found: 0 timers" in erase(f"--id={other}")
-    assert storage.erase(OWNER, [other]) == set()
+    assert storage.erase(OWNER, [other], LOGGED) == set()
     assert row(mine)["erased_at"] is not None
     assert row(other) == before
     assert "Erased: 1 timers" in erase(LABEL, "--account=theirs")

@@ -1,0 +1,1 @@
+"""Django's admin, for operators: all accounts, keys, timers and the log."""
