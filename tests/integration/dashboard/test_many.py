@@ -142,7 +142,7 @@ def test_moved_ones_are_left_to_the_dispatcher(settings: Settings) -> None:
     assert len(moved) == 1_100
     found = Timer.objects.filter(queued_at=None, version=2)
     assert found.count() == 1_100
-    logged = LogEntry.objects.order_by("id").values_list(
+    logged = LogEntry.objects.order_by("-count").values_list(
         "action", "object", "count"
     )
     assert list(logged) == [
