@@ -27,14 +27,9 @@ def given(query: QueryDict) -> dict[str, Any]:
     return found
 
 
-def names(given: Mapping[str, Any]) -> list[str]:
-    """Return which filters are filled in."""
+def filled(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of the filters that are filled in."""
     return [name for name in _FILTERS if given.get(name)]
-
-
-def in_utc(text: str) -> str:
-    """Return a time with its offset: if it has none, it is in UTC."""
-    return text if _OFFSET.search(text) else f"{text}Z"
 
 
 def query(given: Mapping[str, Any], **more: Any) -> TimersQuery:
@@ -46,6 +41,11 @@ def query(given: Mapping[str, Any], **more: Any) -> TimersQuery:
         name: in_utc(given[name]) for name in ("from", "to") if name in given
     }
     return TimersQuery.model_validate({**given, **times, **more})
+
+
+def in_utc(text: str) -> str:
+    """Return a time with its offset: if it has none, it is in UTC."""
+    return text if _OFFSET.search(text) else f"{text}Z"
 
 
 def link(given: Mapping[str, Any], **changes: str | None) -> str:

@@ -33,7 +33,7 @@ def timers(request: HttpRequest) -> HttpResponse:
     values = {
         "given": given,
         "statuses": STATUSES,
-        "filters": len(filters.names(given)),
+        "filters": len(filters.filled(given)),
         "is_ascending": given["order"] == "asc",
         "turned": filters.link(given, order=order, after=None),
         "first": (

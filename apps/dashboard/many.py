@@ -120,6 +120,7 @@ def _ask(
 
 def _do(request: HttpRequest, name: str) -> HttpResponse:
     by, query = author_of(request), request.POST
+    found_by = "id"
     action = ACTIONS[name]
     delay = timedelta(0)
     if name == "move":
@@ -129,20 +130,20 @@ def _do(request: HttpRequest, name: str) -> HttpResponse:
             return _ask(request, name, query, str(error))
     ids = _selected(query)
     if not ids:
+        found_by = ", ".join(filters.filled(filters.given(query)))
         # No more than were agreed to.
         limit = _count(query.get("count", ""))
-        of = _all(query, action)
-        found, _ = services.find_timers(by.account, of, limit)
+        found, _ = services.find_timers(
+            by.account, _all(query, action), limit
+        )
         ids = [timer.id for timer in found]
-    given = filters.given(query)
-    found_by = ", ".join(filters.names(given)) if query.get("all") else "id"
-    left = _others(by, name, ids, delay, found_by)
+    left = _others(by, name, ids, found_by, delay)
     standing = bulk.standing(by.account, left) if left else {}
     answer = {
         "did": name, "changed": len(ids) - len(left), "of": len(ids),
         "why": [f"{how}:{count}" for how, count in standing.items()],
     }
-    link = filters.link(given)
+    link = filters.link(filters.given(query))
     return HttpResponseRedirect(f"{link}&{urlencode(answer, doseq=True)}")
 
 
@@ -150,8 +151,8 @@ def _others(
     by: Author,
     name: str,
     ids: Sequence[UUID],
-    delay: timedelta,
     found_by: str,
+    delay: timedelta,
 ) -> list[UUID]:
     """Do it; return the timers with which it could not be done."""
     if name == "replay":
@@ -187,7 +188,7 @@ def _selected(query: QueryDict) -> list[UUID]:
 def _all(query: QueryDict, action: Action) -> TimerFilter:
     """Return the filter for all that match; raise Wrong if that is all."""
     given = filters.given(query)
-    if not filters.names(given):
+    if not filters.filled(given):
         raise Wrong(
             "Without a filter these would be all timers. Go back, and fill in"
             " a filter first."

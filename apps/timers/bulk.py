@@ -87,7 +87,7 @@ def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
     """
     logged = LoggedChange(by, "fire", f"timers by {found_by}")
     with reaching_postgres():
-        fired = bulk.fire(by.account, timer_ids, logged)
+        fired = many.fire(by.account, timer_ids, logged)
     news = [
         DueMessage(each.timer.id, each.publish_at)
         for each in fired if each.publish_at is not None
@@ -101,7 +101,7 @@ def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
 def move(
     by: Author, timer_ids: Sequence[UUID], delay: timedelta, found_by: str
 ) -> set[UUID]:
-    """Move waiting timers of the author's account; return which were moved.
+    """Move waiting timers of the author's account to a time; return which.
 
     `found_by` is what they were found by, for the log. Raises
     StoreUnavailable.

@@ -26,6 +26,7 @@ from apps.timers.storage import (
     limiting,
     looking,
     queueing,
+    replaying,
 )
 from apps.timers.storage.limiting import LimitReached, LimitsLeft, Refused
 from apps.timers.storage.records import (
@@ -295,7 +296,7 @@ def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     TriedTooOften, Erased, LimitReached, RowUnwritable, or StoreUnavailable.
     """
     with reaching_postgres():
-        replayed = changing.replay_one(
+        replayed = replaying.replay_one(
             account, timer_id, limited=is_limited(account)
         )
         timer = looking.get(account, timer_id)
@@ -310,7 +311,7 @@ def _refusal(timer: StoredTimer) -> NotGivenUp | TriedTooOften | Erased:
     """Return why a timer was not replayed."""
     if timer.erased_at is not None:
         return Erased()
-    if timer.outcome in GAVE_UP and timer.attempts >= changing.MOST_ATTEMPTS:
+    if timer.outcome in GAVE_UP and timer.attempts >= replaying.MOST_ATTEMPTS:
         return TriedTooOften()
     return NotGivenUp()
 
@@ -326,7 +327,7 @@ def replay_timers(
     """
     logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
-        replayed = changing.replay(
+        replayed = replaying.replay(
             by.account, timer_ids, logged, limited=is_limited(by.account)
         )
     logger.info("timers replayed", extra={"timers": len(replayed)})

@@ -69,7 +69,7 @@ def put(keys: list[str], url: str) -> list[Stored]:
         timer = services.new_timer(OWNER, Definition(url), delay)
         named = NamedTimer(timer, key, takes_key=True)
         puts.append(by_key.Put(named, "extend"))
-    done = by_key.put(puts)
+    done = [each for each in by_key.put(puts) if isinstance(each, Stored)]
     publishing.publish_later(*(
         DueMessage(each.timer.id, each.publish_at)
         for each in done if each.publish_at is not None

@@ -1,7 +1,7 @@
 """Guards of what callers do with timers and keys; see `mutations`."""
 
 from apps.timers import changes
-from apps.timers.storage import by_key, changing, naming
+from apps.timers.storage import by_key, changing, naming, replaying
 from tests.model.mutation import Mutation
 
 
@@ -15,6 +15,10 @@ def _by_key(name: str, *replaced: tuple[str, str]) -> Mutation:
 
 def _changing(name: str, *replaced: tuple[str, str]) -> Mutation:
     return Mutation(changing, name, replaced)
+
+
+def _replaying(name: str, *replaced: tuple[str, str]) -> Mutation:
+    return Mutation(replaying, name, replaced)
 
 
 _VERSION = " AND version = coalesce(%(version)s, version)"
@@ -141,54 +145,56 @@ MUTATIONS_OF_CALLERS = {
         "CANCEL", ("ORDER BY id FOR UPDATE", ""),
     ),
     # Replays.
-    "a replay looks at the outcome": _changing(
+    "a replay looks at the outcome": _replaying(
         "REPLAY",
         ("outcome IN ('failed', 'unknown', 'missed')", "outcome IS NOT NULL"),
     ),
-    "replays end": _changing(
+    "replays end": _replaying(
         "REPLAY",
         ("attempts::bigint + claims < %(most)s", "%(most)s::int IS NOT NULL"),
     ),
-    "a replay looks for who has the key": _changing(
+    "a replay looks for who has the key": _replaying(
         "REPLAY", ("AND id NOT IN (SELECT id FROM without_key)", ""),
     ),
-    "a replay takes a key that is free": _changing(
+    "a replay takes a key that is free": _replaying(
         "REPLAY", ("AND holder.outcome IS NULL", ""),
     ),
-    "of two with one key, one is replayed": _changing(
+    "of two with one key, one is replayed": _replaying(
         "REPLAY",
         ("SELECT DISTINCT ON (key, CASE WHEN key IS NULL THEN id END)",
          "SELECT"),
     ),
-    "a replayed timer has its key": _changing(
+    "a replayed timer has its key": _replaying(
         "REPLAY", ("SET timer_id = chosen.id", "SET key = timer_key.key"),
     ),
-    "a replay locks its timer": _changing(
+    "a replay locks its timer": _replaying(
         "REPLAY", ("ORDER BY id FOR UPDATE", ""),
     ),
-    "a replay locks its key": _changing(
+    "a replay locks its key": _replaying(
         "LOCK_KEYS", ("FOR UPDATE", ""),
     ),
-    "who replays a timer has its key locked until all is done": _changing(
-        "_replay", (", connection.transaction()", ""),
+    "who replays a timer has its key locked until all is done": _replaying(
+        "_replay",
+        (", connection.transaction()", ""),
+        ("with connection.transaction():", "if True:"),
     ),
-    "a replay takes the token away": _changing(
+    "a replay takes the token away": _replaying(
         "REPLAY", ("claim_token = NULL,", ""),
     ),
-    "a replay forgets that it was sent": _changing(
+    "a replay forgets that it was sent": _replaying(
         "REPLAY", ("sent_at = NULL,", ""),
     ),
-    "a replay begins the retries anew": _changing(
+    "a replay begins the retries anew": _replaying(
         "REPLAY", ("retries = 0,", ""),
     ),
-    "a replay has patience of its own": _changing(
+    "a replay has patience of its own": _replaying(
         "REPLAY", ("retry_until = NULL,", ""),
     ),
-    "a replay forgets the crashes": _changing(
+    "a replay forgets the crashes": _replaying(
         "REPLAY",
         ("attempts = attempts + claims, claims = 0,", ""),
     ),
-    "a replay may be late from its own time": _changing(
+    "a replay may be late from its own time": _replaying(
         "REPLAY", ("replayed_at = now,", ""),
     ),
 }

@@ -22,6 +22,7 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    replaying,
     rows,
     taking_over,
 )
@@ -69,7 +70,7 @@ def stand_ins(
     yield from _workers_writes(world)
     yield from _callers_writes()
     yield taking_over, "MOST_REOPENINGS", most_reopenings
-    yield changing, "MOST_ATTEMPTS", MOST_ATTEMPTS
+    yield replaying, "MOST_ATTEMPTS", MOST_ATTEMPTS
     yield decisions, "backoff", partial(doubled, 1.0)
     yield retry, "backoff", lambda n, *of: doubled(of[0], n, of[1])
     yield settings, "WEBHOOK_CONNECT_RETRY_SECONDS", PATIENCE
@@ -85,7 +86,7 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
 
     for module in (
         aside, by_key, changing, claiming, creating, holding, looking,
-        naming, queueing, taking_over,
+        naming, queueing, replaying, taking_over,
     ):
         yield module, "pool", lambda: pool_here(world.postgres)
     clock = SimpleNamespace(monotonic=world.monotonic, sleep=sleep)

@@ -24,7 +24,7 @@ from apps.timers.services import (
     UnknownPlace,
     WrongVersion,
 )
-from apps.timers.storage import changing
+from apps.timers.storage import replaying
 from apps.timers.storage.aside import RowUnwritable
 from apps.timers.storage.limiting import LimitReached
 
@@ -111,8 +111,8 @@ def _not_given_up(error: NotGivenUp) -> HttpResponse:
 def _tried_too_often(error: TriedTooOften) -> HttpResponse:
     return error_response(
         409,
-        f"The timer was tried {changing.MOST_ATTEMPTS:,} times or more, and is"
-        " not replayed any more; set a new one.",
+        f"The timer was tried {replaying.MOST_ATTEMPTS:,} times or more, and"
+        " is not replayed any more; set a new one.",
     )
 
 

@@ -14,8 +14,8 @@ from apps.timers.explain.words import (
     span,
 )
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage.changing import MOST_ATTEMPTS
 from apps.timers.storage.explaining import History
+from apps.timers.storage.replaying import MOST_ATTEMPTS
 
 #: For each kind of error: why the timer failed.
 _FAILURES = {

@@ -1,14 +1,13 @@
-"""Storing many timers in one commit, and firing many at once."""
+"""Storing many timers in one commit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
-from apps.timers.storage import changing, creating
+from apps.timers.storage import creating
 from apps.timers.storage.aside import each_for_itself, reason
 from apps.timers.storage.limiting import Budgets, Refused, wanted
 from apps.timers.storage.naming import (
@@ -18,13 +17,11 @@ from apps.timers.storage.naming import (
     store,
 )
 from apps.timers.storage.records import (
-    Change,
     DueMessage,
     KeyTaken,
     Name,
     NamedTimer,
     NewTimer,
-    Stored,
 )
 from apps.timers.storage.rows import read_clock
 
@@ -191,27 +188,3 @@ def _remember(
     if not done.rowcount:
         raise StoredMeanwhile
 
-
-def fire(
-    account: int, timer_ids: Sequence[UUID], logged: LoggedChange
-) -> list[Stored]:
-    """Fire an account's timers that wait, in one commit; return these.
-
-    A row that can't be written stays as it is.
-    """
-    now = timedelta(0)
-    changes = [
-        Change(timer_id, account, "fired", None, now)
-        for timer_id in dict.fromkeys(timer_ids)
-    ]
-
-    def run(some: Sequence[Change]) -> list[Stored]:
-        with pool().connection() as connection:
-            with connection.transaction():
-                rows = changing.run(connection, some)
-                if rows:
-                    logged.log(connection, len(rows))
-            clock = read_clock(connection)
-        return [changing.changed(row, clock) for row in rows.values()]
-
-    return each_for_itself(run, changes, lambda *_: [])

@@ -11,9 +11,9 @@ from apps.accounts.log import LoggedChange
 from apps.core.database import pool
 from apps.timers.storage import reading
 from apps.timers.storage.aside import each_for_itself, reason, skipped
-from apps.timers.storage.changing import LOCK_KEYS
 from apps.timers.storage.naming import UNNAME
 from apps.timers.storage.records import StoredTimer
+from apps.timers.storage.replaying import LOCK_KEYS
 
 #: How many timers are erased in one commit, at most.
 _GROUP = 500

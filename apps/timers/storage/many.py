@@ -1,18 +1,21 @@
-"""Many timers at once: they are moved, or counted by how they stand."""
+"""Many timers at once: they are moved, fired, or counted by their standing."""
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from apps.accounts.log import LoggedChange
-from apps.core.database import pool
-from apps.core.rows import named
+from apps.core.database import Connection, pool
+from apps.core.rows import Row, named
 from apps.timers.storage import changing
-from apps.timers.storage.aside import each_for_itself, reason, skipped
+from apps.timers.storage.aside import each_for_itself
 from apps.timers.storage.reading import STATUS
-from apps.timers.storage.records import Change
+from apps.timers.storage.records import Change, Stored
+from apps.timers.storage.replaying import MOST_ATTEMPTS
+from apps.timers.storage.rows import read_clock
 
 #: How many timers are moved in one commit, at most.
 _GROUP = 500
@@ -48,40 +51,64 @@ def move(
     is.
     """
     moved: set[UUID] = set()
-    work = partial(_move, account, delay, logged)
     for first in range(0, len(timer_ids), _GROUP):
-        group = timer_ids[first:first + _GROUP]
-        moved.update(each_for_itself(work, group, _skip))
+        changes = [
+            Change(timer_id, account, "moved", delay=delay)
+            for timer_id in timer_ids[first:first + _GROUP]
+        ]
+        moved.update(each_for_itself(partial(_move, logged), changes, _skip))
     return moved
 
 
-def _move(
-    account: int,
-    delay: timedelta,
-    logged: LoggedChange,
-    timer_ids: Sequence[UUID],
-) -> list[UUID]:
-    changes = [
-        Change(timer_id, account, "moved", delay=delay)
-        for timer_id in timer_ids
-    ]
+def _move(logged: LoggedChange, changes: Sequence[Change]) -> list[UUID]:
     with pool().connection() as connection, connection.transaction():
-        moved = list(changing.run(connection, changes, leaves=True))
-        if moved:
-            logged.log(connection, len(moved))
-    return moved
+        return list(_run(connection, changes, logged, leaves=True))
 
 
-def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
-    skipped.add(timer_id, reason(error))
-    return []
+def fire(
+    account: int, timer_ids: Sequence[UUID], logged: LoggedChange
+) -> list[Stored]:
+    """Fire an account's timers that wait, in one commit; return these.
+
+    That is logged. A row that can't be written stays as it is.
+    """
+    changes = [
+        Change(timer_id, account, "fired", delay=timedelta(0))
+        for timer_id in dict.fromkeys(timer_ids)
+    ]
+    return each_for_itself(partial(_fire, logged), changes, _skip)
+
+
+def _fire(logged: LoggedChange, changes: Sequence[Change]) -> list[Stored]:
+    with pool().connection() as connection:
+        with connection.transaction():
+            rows = _run(connection, changes, logged)
+        clock = read_clock(connection)
+    return [changing.changed(row, clock) for row in rows.values()]
+
+
+def _run(
+    connection: Connection,
+    changes: Sequence[Change],
+    logged: LoggedChange,
+    *,
+    leaves: bool = False,
+) -> dict[UUID, Row]:
+    rows = changing.run(connection, changes, leaves=leaves)
+    if rows:
+        logged.log(connection, len(rows))
+    return rows
+
+
+def _skip(change: Change, error: Exception) -> list[Any]:
+    return changing.skip(change.id, error)
 
 
 def standing(account: int, timer_ids: Sequence[UUID]) -> Counter[str]:
     """Count an account's timers by how they stand, as STANDING says."""
     values = {
         "account": account, "ids": list(timer_ids),
-        "most": changing.MOST_ATTEMPTS,
+        "most": MOST_ATTEMPTS,
     }
     with pool().connection() as connection:
         rows = named(connection.execute(STANDING, values))

@@ -19,9 +19,9 @@ from apps.core.database import pool
 from apps.core.rows import Row, named
 from apps.timers.models import Outcome
 from apps.timers.storage.aside import each_for_itself, reason, skipped
-from apps.timers.storage.changing import LOCK_KEYS
 from apps.timers.storage.naming import REMEMBERED, UNNAME
 from apps.timers.storage.reading import STATUS
+from apps.timers.storage.replaying import LOCK_KEYS
 
 #: How many timers one batch looks at.
 BATCH = 500

@@ -19,6 +19,7 @@ from apps.timers.storage import (
     holding,
     reconciling,
     recording,
+    replaying,
     taking_over,
 )
 from apps.timers.storage.claim_records import Claim, Postponement, Report
@@ -155,7 +156,7 @@ def test_dead_workers_and_what_they_record_late(
 
 def test_a_replay_counts_what_happens_next() -> None:
     claim = given_up()
-    changing.replay(OWNER, [claim.id])
+    replaying.replay(OWNER, [claim.id])
     recording.record([report(claimed(claim.id))])
 
     add_all()

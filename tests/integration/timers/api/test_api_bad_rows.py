@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from apps.timers.storage import changing
+from apps.timers.storage import replaying
 from tests.support.poison import POISONS
 from tests.support.rows import change, given_up, new_timer
 
@@ -57,7 +57,7 @@ def test_a_timer_that_is_far_away_is_shown(client: Client) -> None:
 
 def test_replays_of_one_timer_are_bounded(client: Client) -> None:
     often = given_up().id
-    change(often, f"attempts = {changing.MOST_ATTEMPTS}")
+    change(often, f"attempts = {replaying.MOST_ATTEMPTS}")
     answer = client.post(f"/timer/{often}/replay")
     assert answer.status_code == 409
     assert answer.json()["detail"] == (

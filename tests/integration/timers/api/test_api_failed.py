@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from apps.timers.firing import fire
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage import changing, recording
+from apps.timers.storage import changing, recording, replaying
 from tests.support.accounts import OWNER
 from tests.support.api import look, send
 from tests.support.receiver import Receiver
@@ -152,7 +152,7 @@ def test_pages_follow_each_other_whatever_happens_meanwhile() -> None:
         page = look("/timers", limit=2, **after).json()
         assert len(page["timers"]) == size
         found += [UUID(timer["id"]) for timer in page["timers"]]
-        changing.replay(OWNER, found)
+        replaying.replay(OWNER, found)
         after = {"after": page["next"]}
 
     # Then each was there once, in order

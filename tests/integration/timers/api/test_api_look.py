@@ -15,7 +15,7 @@ from pytest_django import Settings
 from apps.core import database
 from apps.timers import services
 from apps.timers.models import Outcome
-from apps.timers.storage import changing, claiming, recording
+from apps.timers.storage import claiming, recording, replaying
 from apps.timers.storage.claim_records import Mark
 from tests.support.accounts import OWNER
 from tests.support.ports import free_port
@@ -115,7 +115,7 @@ def test_what_is_replayed_is_deferred_no_more() -> None:
     assert look(timer_id)["status"] == "missed"
 
     # When it is replayed
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
 
     # Then it waits
     assert look(timer_id)["status"] == "scheduled"

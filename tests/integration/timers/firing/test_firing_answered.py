@@ -11,7 +11,7 @@ import pytest
 
 from apps.timers.models import Outcome
 from apps.timers.scheduling import dispatcher
-from apps.timers.storage import changing, claiming, recording, taking_over
+from apps.timers.storage import claiming, recording, replaying, taking_over
 from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.retry import RetryPolicy
 from tests.support.accounts import OWNER
@@ -189,7 +189,7 @@ def test_an_answer_is_that_of_one_claim() -> None:
 def test_a_replay_forgets_an_answer() -> None:
     claim = lost(200)
     change(claim.id, "outcome = 'failed'")
-    assert changing.replay(OWNER, [claim.id]) == {claim.id}
+    assert replaying.replay(OWNER, [claim.id]) == {claim.id}
     claimed(claim.id)
     lose(claim.id)
     assert taking_over.take_over(limit=9) == [(claim.id, None)]

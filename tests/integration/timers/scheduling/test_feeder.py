@@ -13,7 +13,7 @@ from apps.core.database import pool
 from apps.timers.scheduling import feeder
 from apps.timers.scheduling.feeder import Feeder
 from apps.timers.scheduling.wakeups import Wakeups
-from apps.timers.storage import changing, claiming, queueing, taking_over
+from apps.timers.storage import claiming, queueing, replaying, taking_over
 from tests.support.accounts import OWNER
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, given_up, new_timer, row
@@ -190,7 +190,7 @@ def test_notify_is_news(wakeups: Wakeups) -> None:
 
 def test_what_is_replayed_is_news(wakeups: Wakeups) -> None:
     # Given a timer whose creation was none
-    changing.replay(OWNER, [given_up(queued=True).id])
+    replaying.replay(OWNER, [given_up(queued=True).id])
     assert seconds_waited(wakeups, 10) < 5
 
 

@@ -25,13 +25,7 @@ from apps.timers.management.commands import dispatch_timers
 from apps.timers.models import Outcome
 from apps.timers.scheduling import retention as rounds
 from apps.timers.scheduling.retention import Retention, run_once
-from apps.timers.storage import (
-    by_key,
-    changing,
-    naming,
-    recording,
-    retention,
-)
+from apps.timers.storage import by_key, naming, recording, replaying, retention
 from tests.support.accounts import OWNER
 from tests.support.ended import (
     counts,
@@ -157,7 +151,7 @@ def test_a_replay_and_a_removal_do_not_harm_each_other() -> None:
 
             # When it is replayed as its term is over, Then one of both wins
             replay = threads.submit(
-                at_once, lambda: changing.replay(OWNER, [timer_id])  # noqa: B023
+                at_once, lambda: replaying.replay(OWNER, [timer_id])  # noqa: B023
             )
             count = at_once(removed)
             assert len(replay.result()) + count == 1

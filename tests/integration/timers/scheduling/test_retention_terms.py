@@ -14,6 +14,7 @@ from apps.timers.storage import (
     naming,
     reconciling,
     recording,
+    replaying,
     retention,
 )
 from apps.timers.storage.records import Change
@@ -158,7 +159,7 @@ def test_a_replayed_timer_counts_from_its_last_end(outcome: Outcome) -> None:
     # Given timers that were replayed long after they gave up
     waits, failed, done, dropped = (given_up(outcome).id for _ in range(4))
     pass_days(80 if outcome is not Outcome.MISSED else 20)
-    assert changing.replay(OWNER, [waits, failed, done, dropped])
+    assert replaying.replay(OWNER, [waits, failed, done, dropped])
     recording.record([report(claimed(failed), Outcome.FAILED)])
     recording.record([report(claimed(done))])
     assert changing.cancel(OWNER, dropped)
@@ -179,7 +180,7 @@ def test_what_changed_since_it_was_found_stays() -> None:
     # Given timers that a walk could have found before they changed
     replayed = given_up(Outcome.FAILED).id
     pass_days(99)
-    changing.replay(OWNER, [replayed])
+    replaying.replay(OWNER, [replayed])
     ended, dropped = delivered(), cancelled()
     tried = given_up(Outcome.FAILED).id
     overdue = new_timer(-5 * 86_400)

@@ -15,12 +15,12 @@ from apps.timers import services
 from apps.timers.models import Outcome
 from apps.timers.storage import (
     aside,
-    changing,
     claiming,
     finding,
     looking,
     queueing,
     recording,
+    replaying,
     taking_over,
 )
 from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
@@ -315,7 +315,7 @@ def test_a_row_that_nobody_can_write_stops_no_take_over(
 def test_a_row_that_nobody_can_write_stops_no_replay() -> None:
     timers = [given_up().id for _ in range(3)]
     seal(timers[1])
-    assert changing.replay(OWNER, timers) == {timers[0], timers[2]}
+    assert replaying.replay(OWNER, timers) == {timers[0], timers[2]}
 
 
 def test_it_is_tried_again_after_a_minute(
@@ -359,13 +359,13 @@ def test_a_reason_repeats_nothing_of_the_row() -> None:
 def test_a_timer_that_was_tried_very_often_is_not_replayed() -> None:
     often, seldom = given_up().id, given_up().id
     change(often, "attempts = 32767")
-    change(seldom, f"attempts = {changing.MOST_ATTEMPTS - 2}")
+    change(seldom, f"attempts = {replaying.MOST_ATTEMPTS - 2}")
     assert services.replay_timers(AUTHOR, [often, seldom], "id") == [often]
     with pytest.raises(services.TriedTooOften):
         services.replay_timer(OWNER, often)
     (claim,) = claiming.claim([ClaimRequest(seldom, uuid4())])
     assert isinstance(claim, Claim)
-    assert claim.attempt == changing.MOST_ATTEMPTS
+    assert claim.attempt == replaying.MOST_ATTEMPTS
 
 
 def test_numbers_beyond_smallint_are_kept() -> None:

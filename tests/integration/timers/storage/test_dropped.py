@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from apps.timers.models import GAVE_UP, Outcome
-from apps.timers.storage import aside, changing, claiming, recording
+from apps.timers.storage import aside, changing, claiming, recording, replaying
 from apps.timers.storage.claim_records import Claim, Mark
 from apps.webhooks.request import WebhookRequest
 from tests.support.accounts import OWNER, ask
@@ -97,7 +97,7 @@ def test_who_can_be_replayed_is_replayed_with_its_request(
     end: Callable[[Outcome], UUID], outcome: Outcome
 ) -> None:
     timer_id = end(outcome)
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
     assert claimed(timer_id).request == REQUEST
 
 

@@ -20,6 +20,7 @@ from apps.timers.storage import (
     claiming,
     looking,
     recording,
+    replaying,
     rotating,
     taking_over,
 )
@@ -192,7 +193,7 @@ def test_a_replay_sends_the_same(receiver: Receiver) -> None:
     receiver.status = 500
     timer_id = secret_timer(url=receiver.url())
     called(timer_id, receiver)
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
     called(timer_id, receiver)
 
 
@@ -232,7 +233,7 @@ def test_a_lost_key_ends_its_timers_alone(
 
     # When the key is found again, Then a replay sends them
     settings.ENCRYPTION_KEYS = B_THEN_A
-    assert changing.replay_one(OWNER, lost[0])
+    assert replaying.replay_one(OWNER, lost[0])
     called(lost[0], receiver)
 
 
@@ -256,7 +257,7 @@ def test_an_answer_that_can_t_be_read_hides_no_other(
     timer_id = new_timer(-1, url=receiver.url())
     fire.fire(timer_id)
     settings.ENCRYPTION_KEYS = ONLY_B
-    changing.replay_one(OWNER, timer_id)
+    replaying.replay_one(OWNER, timer_id)
     fire.fire(timer_id)
     shown = ask("GET", f"/timer/{timer_id}/attempts").json()["attempts"]
     assert [each["answer"] for each in shown] == [None, "first"]
@@ -349,7 +350,7 @@ def test_rotation_leaves_nothing_to_the_old_key(
     assert keys_of(without) == {None}
     for timer_id in (plain, old):
         assert looking.attempts(OWNER, timer_id)[0].answer == receiver.answer
-        assert changing.replay_one(OWNER, timer_id)
+        assert replaying.replay_one(OWNER, timer_id)
         called(timer_id, receiver)
     assert {each.id for each in signing.list_secrets()} == {
         plain_secret.id, old_secret.id
@@ -369,7 +370,7 @@ def test_rotation_can_go_back_to_plain(
     assert "Decrypted: 1 timers" in rotate()
     assert keys_of(timer_id) == {None}
     settings.ENCRYPTION_KEYS = KeyRing()
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
     called(timer_id, receiver)
     assert looking.attempts(OWNER, timer_id)[0].answer == receiver.answer
     with pytest.raises(CommandError, match="put `plain,` before them"):

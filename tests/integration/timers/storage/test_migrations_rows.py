@@ -11,10 +11,10 @@ from django.core.management import call_command
 from apps.core.database import connection_arguments, pool
 from apps.timers.models import Outcome
 from apps.timers.storage import (
-    changing,
     finding,
     looking,
     recording,
+    replaying,
     taking_over,
 )
 from apps.timers.storage.claim_records import Claim
@@ -102,7 +102,7 @@ def test_what_older_versions_wrote_goes_on(
         timer_id for (_, kind), timer_id in rows.items()
         if kind in ("failed", "unknown")
     }
-    assert changing.replay(OWNER, list(gave_up)) == gave_up
+    assert replaying.replay(OWNER, list(gave_up)) == gave_up
     for timer_id in gave_up:
         assert recording.record([report(claimed(timer_id))]) == [True]
 

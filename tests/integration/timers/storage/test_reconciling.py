@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from apps.core.database import pool
 from apps.timers.explain.words import moment
-from apps.timers.storage import aside, changing, holding, reconciling
+from apps.timers.storage import aside, holding, reconciling, replaying
 from apps.webhooks.retry import RetryPolicy
 from tests.support.accounts import OWNER
 from tests.support.explained import happened, summary
@@ -163,7 +163,7 @@ def test_it_can_be_explained_and_replayed(before: datetime) -> None:
         "After a restore the operator ended it: it may have been called since"
         " the backup.",
     )
-    assert changing.replay_one(OWNER, timer_id)
+    assert replaying.replay_one(OWNER, timer_id)
 
 
 @pytest.fixture

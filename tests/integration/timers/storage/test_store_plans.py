@@ -19,6 +19,7 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    replaying,
     retention,
     taking_over,
 )
@@ -174,7 +175,7 @@ def statements(
             ),
             by_status,
         ),
-        "replay": (lambda: changing.replay(OWNER, ids), pkey),
+        "replay": (lambda: replaying.replay(OWNER, ids), pkey),
         "change": (
             lambda: changing.change([
                 Change(i, OWNER, "moved", delay=timedelta(0)) for i in ids

@@ -16,6 +16,7 @@ from apps.timers.storage import (
     finding,
     queueing,
     recording,
+    replaying,
 )
 from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
 from apps.timers.storage.records import TimerFilter
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("db_pool")
 
 
 def replay(timer_id: UUID) -> bool:
-    return changing.replay(OWNER, [timer_id]) == {timer_id}
+    return replaying.replay(OWNER, [timer_id]) == {timer_id}
 
 
 @pytest.mark.parametrize("outcome", GAVE_UP)
@@ -95,7 +96,7 @@ def test_who_did_not_give_up_is_not_replayed() -> None:
     before = [row(timer_id) for timer_id in timers]
 
     # When all are replayed, Then nothing happens
-    assert changing.replay(OWNER, [*timers, uuid4()]) == set()
+    assert replaying.replay(OWNER, [*timers, uuid4()]) == set()
     gave_up = TimerFilter([each.value for each in GAVE_UP])
     assert finding.find(OWNER, gave_up, limit=9) == []
     assert [row(timer_id) for timer_id in timers] == before
@@ -183,7 +184,7 @@ def test_what_was_recorded_first_decides() -> None:
             )
             # When both are replayed, Then that is waited for
             replayed = threads.submit(
-                changing.replay, OWNER, [second, first]
+                replaying.replay, OWNER, [second, first]
             )
             eventually(lambda: waiting_for_locks() == 1)
         assert replayed.result(timeout=10) == {second}
