@@ -187,4 +187,3 @@ def _remember(
     )
     if not done.rowcount:
         raise StoredMeanwhile
-
