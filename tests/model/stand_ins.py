@@ -114,8 +114,10 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
 
 
 def _callers_writes() -> Iterator[Replacement]:
-    yield changes, "_creates", _Alone(naming.create)
-    yield changes, "_puts", _Alone(by_key.put)
+    for module in (changes, services):
+        yield module, "is_limited", lambda account: False
+    yield changes, "_creates", {False: _Alone(naming.create)}
+    yield changes, "_puts", {False: _Alone(by_key.put)}
     yield changes, "_changes", _Alone(changing.change)
     yield changes, "publish_later", lambda *timers: publishing.publish(timers)
     quiet = SimpleNamespace(failed=lambda **_: None, worked=lambda: None)

@@ -135,9 +135,9 @@ def milliseconds(duration: timedelta | None) -> str:
 
 
 @register.filter
-def seconds(duration: float) -> str:
-    """Return how long something takes, in seconds."""
-    return _span(duration)
+def lasting(seconds: float) -> str:
+    """Return how long something takes, given in seconds."""
+    return _span(seconds)
 
 
 @register.filter

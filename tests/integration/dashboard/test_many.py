@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from apps.accounts.models import LogEntry
 from apps.dashboard import many
 from apps.timers import bulk
 from apps.timers.models import Timer
@@ -135,9 +136,25 @@ def test_they_are_moved_as_one_is() -> None:
 def test_moved_ones_are_left_to_the_dispatcher(settings: Settings) -> None:
     settings.RABBITMQ_URL = "amqp://localhost"
     timers = new_timers(1_100, 7200)
-    assert len(bulk.move(AUTHOR, timers, timedelta(seconds=5), "id")) == 1_100
+    moved = bulk.move(AUTHOR, timers, timedelta(seconds=5), "id")
+    assert len(moved) == 1_100
     found = Timer.objects.filter(queued_at=None, version=2)
     assert found.count() == 1_100
+    logged = LogEntry.objects.order_by("-count").values_list(
+        "action", "object", "count"
+    )
+    assert list(logged) == [
+        ("move", "timers by id", count) for count in (500, 500, 100)
+    ]
+
+
+def test_the_log_says_what_they_were_found_by() -> None:
+    new_timers(2, 60)
+    do("cancel", all=1, count=2, status="scheduled", **HOST)
+    entry = LogEntry.objects.get()
+    assert (entry.action, entry.object, entry.count) == (
+        "cancel", "timers by status, host", 2,
+    )
 
 
 def test_those_that_gave_up_are_replayed() -> None:

@@ -37,8 +37,8 @@ function clock(moment) {
 
 function writeAll() {
   const now = new Date(Date.now() + ahead);
-  for (const element of document.querySelectorAll("text[data-at]")) {
-    element.textContent = clock(new Date(element.dataset.at));
+  for (const element of document.querySelectorAll("[data-clock]")) {
+    element.textContent = clock(new Date(element.dataset.clock));
   }
   for (const element of document.querySelectorAll("time")) write(element, now);
 }
