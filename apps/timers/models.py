@@ -154,10 +154,7 @@ class Timer(models.Model):
             # Lists. All others that are scheduled stand in the first two
             # indexes, in the same order; those that fire, in the third.
             models.Index(
-                "account_id",
-                STATUS,
-                "due_at",
-                "id",
+                "account_id", STATUS, "due_at", "id",
                 name="timer_account_status",
                 condition=Q(outcome__isnull=False)
                 | Q(fired_at=None) & _PUT_OFF
@@ -166,22 +163,14 @@ class Timer(models.Model):
             # The status comes first: lists of what is scheduled are found
             # without the host.
             models.Index(
-                "account_id",
-                STATUS,
-                Collate("host", "C"),
-                "due_at",
-                "id",
+                "account_id", STATUS, Collate("host", "C"), "due_at", "id",
                 name="timer_account_host",
                 condition=Q(outcome__isnull=False)
                 | Q(fired_at=None)
                 | _UNLEASED,
             ),
             models.Index(
-                "account_id",
-                Collate("key", "C"),
-                STATUS,
-                "due_at",
-                "id",
+                "account_id", Collate("key", "C"), STATUS, "due_at", "id",
                 name="timer_account_key",
                 condition=Q(key__isnull=False),
             ),

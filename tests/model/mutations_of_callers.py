@@ -77,7 +77,8 @@ MUTATIONS_OF_CALLERS = {
         "CREATE", ("< excluded.created_at - interval '24 hours'", "IS NULL"),
     ),
     "a request is forgotten though a key is taken": _naming(
-        "_answer", ("and (not (holder and earlier['is_old']))", ""),
+        "_answer",
+        ("and (not ((holder or not row) and earlier['is_old']))", ""),
     ),
     "another body is another request": _naming(
         "_answer", ("earlier['fingerprint'] == asked.fingerprint", "True"),

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.timers.storage import changing, finding, looking
+from apps.timers.storage import finding, looking, replaying
 from tests.support.api import look, names, send
 from tests.support.rows import given_up, row
 
@@ -104,7 +104,7 @@ def test_without_postgres_each_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
         raise psycopg.OperationalError("gone")
 
     for module, pool in (
-        (looking, "pool"), (finding, "list_pool"), (changing, "pool"),
+        (looking, "pool"), (finding, "list_pool"), (replaying, "pool"),
     ):
         monkeypatch.setattr(module, pool, fail)
     for request in REQUESTS:
