@@ -52,6 +52,14 @@ class Receiver:
         ]
 
     @property
+    def lateness(self) -> Sequence[Point]:
+        """How late half of the calls of each minute were at most."""
+        return [
+            (f"{at:%H:%M}", sums.late_ms(0.5) if sums else None)
+            for at, sums in self._minutes()
+        ]
+
+    @property
     def took(self) -> Sequence[Point]:
         """How long half of the calls of each minute took at most."""
         return [
