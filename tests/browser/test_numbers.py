@@ -6,7 +6,10 @@ from playwright.sync_api import Browser, expect
 from apps.core.database import connect
 from tests.browser.test_docs import watch
 from tests.support.pages import assert_fits, assert_good_to_use, new_page
+from tests.support.rollups import add_all
 from tests.support.service import Service
+from tests.support.timers import value_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -40,6 +43,8 @@ NEWS = """
 def _calls(pages: Service, db_pool: None) -> None:
     with connect() as connection:
         connection.execute(CALLS)
+    add_all()  # or the service does, which has the lock
+    eventually(lambda: value_of("SELECT count(*) FROM tally") == 0)
 
 
 def test_lateness_is_plotted_and_zoomed(
