@@ -5,9 +5,11 @@ time. Only what depends on the clock differs from run to run.
 """
 
 import base64
+from functools import partial
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, CDPSession, Error, Page
 
 from tests.support.pages import new_page
 from tests.support.service import ROOT, Service
@@ -26,6 +28,12 @@ KINDS = {
     "phone-dark": (360, 740, "dark"),
 }
 QUALITY = 70
+#: Waits until a frame is drawn.
+DRAWN = """
+() => new Promise((done) => {
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})
+"""
 #: What stands below each page's heading.
 PAGES = {
     "Now": "What comes next, what was just called and how late, and whether"
@@ -180,13 +188,22 @@ def take(page: Page, url: str, name: str) -> None:
             reduced_motion="reduce",
         )
         page.goto(url)
+        page.evaluate(DRAWN)
         session = page.context.new_cdp_session(page)
-        answer = session.send(
-            "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
-        )
+        answer = eventually(partial(capture, session))
         session.detach()
         picture = PICTURES / file(name, kind)
         picture.write_bytes(base64.b64decode(answer["data"]))
+
+
+def capture(session: CDPSession) -> Any:
+    """Take a picture; None if Chromium has not drawn the page yet."""
+    try:
+        return session.send(
+            "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
+        )
+    except Error:
+        return None
 
 
 def file(name: str, kind: str) -> str:
