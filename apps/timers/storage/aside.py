@@ -29,6 +29,9 @@ from apps.webhooks.client import printable
 
 logger = logging.getLogger(__name__)
 
+#: How many timers are written in one commit, at most.
+GROUP = 500
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Held = TypeVar("Held", ClaimRequest, Mark, Report, Postponement)
@@ -99,6 +102,25 @@ def each_for_itself(
     middle = len(items) // 2
     first = each_for_itself(work, items[:middle], bad)
     return first + each_for_itself(work, items[middle:], bad)
+
+
+def by_groups(
+    work: Callable[[Sequence[Item]], list[Answer]],
+    items: Sequence[Item],
+    bad: Callable[[Item, Exception], list[Answer]],
+) -> list[Answer]:
+    """Do the same with at most GROUP items at a time."""
+    return [
+        answer
+        for first in range(0, len(items), GROUP)
+        for answer in each_for_itself(work, items[first:first + GROUP], bad)
+    ]
+
+
+def skip(timer_id: UUID, error: Exception) -> list[Any]:
+    """Leave a timer as it is, and out of all groups for a while."""
+    skipped.add(timer_id, reason(error))
+    return []
 
 
 def reason(error: Exception) -> str:

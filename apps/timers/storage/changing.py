@@ -11,20 +11,12 @@ from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import reading
-from apps.timers.storage.aside import (
-    each_for_itself,
-    reason,
-    skipped,
-    writing_one,
-)
+from apps.timers.storage.aside import by_groups, skip, writing_one
 from apps.timers.storage.creating import definitions
 from apps.timers.storage.naming import rounds
 from apps.timers.storage.queueing import CHANNEL, HORIZON
 from apps.timers.storage.records import Change, ClockReading, Stored
 from apps.timers.storage.rows import read_clock
-
-#: How many timers are cancelled in one commit, at most.
-_GROUP = 500
 
 # A timer that is to be retried may have been called. It can be cancelled all
 # the same: it is not called again. So its headers and body are needed no more.
@@ -242,12 +234,8 @@ def cancel_many(
     They are cancelled, and that is logged, 500 in a commit. A row that can't
     be written stays as it is.
     """
-    cancelled: set[UUID] = set()
     cancel = partial(_cancel, account, logged=logged)
-    for first in range(0, len(timer_ids), _GROUP):
-        group = timer_ids[first:first + _GROUP]
-        cancelled.update(each_for_itself(cancel, group, skip))
-    return cancelled
+    return set(by_groups(cancel, timer_ids, skip))
 
 
 def _cancel(
@@ -267,9 +255,3 @@ def _cancel(
         if rows and logged:
             logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
-
-
-def skip(timer_id: UUID, error: Exception) -> list[UUID]:
-    """Leave a timer whose row can't be written as it is."""
-    skipped.add(timer_id, reason(error))
-    return []

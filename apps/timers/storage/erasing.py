@@ -10,13 +10,10 @@ from uuid import UUID
 from apps.accounts.log import LoggedChange
 from apps.core.database import pool
 from apps.timers.storage import reading
-from apps.timers.storage.aside import each_for_itself, reason, skipped
+from apps.timers.storage.aside import by_groups, skip
 from apps.timers.storage.naming import UNNAME
 from apps.timers.storage.records import StoredTimer
 from apps.timers.storage.replaying import LOCK_KEYS
-
-#: How many timers are erased in one commit, at most.
-_GROUP = 500
 
 SHOW = f"""
 SELECT {reading.SHOWN} FROM timer
@@ -75,12 +72,7 @@ def erase(
     500 are erased, and that is logged, in a commit. Those that were erased
     before, and rows that can't be written, are not among them.
     """
-    erased: set[UUID] = set()
-    run = partial(_erase, account, logged)
-    for first in range(0, len(timer_ids), _GROUP):
-        group = timer_ids[first:first + _GROUP]
-        erased.update(each_for_itself(run, group, _skip))
-    return erased
+    return set(by_groups(partial(_erase, account, logged), timer_ids, skip))
 
 
 def _erase(
@@ -93,8 +85,3 @@ def _erase(
         if rows:
             logged.log(connection, len(rows))
     return [timer_id for (timer_id,) in rows]
-
-
-def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
-    skipped.add(timer_id, reason(error))
-    return []

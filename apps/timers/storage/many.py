@@ -11,14 +11,11 @@ from apps.accounts.log import LoggedChange
 from apps.core.database import Connection, pool
 from apps.core.rows import Row, named
 from apps.timers.storage import changing
-from apps.timers.storage.aside import each_for_itself
+from apps.timers.storage.aside import by_groups, each_for_itself, skip
 from apps.timers.storage.reading import STATUS
 from apps.timers.storage.records import Change, Stored
 from apps.timers.storage.replaying import MOST_ATTEMPTS
 from apps.timers.storage.rows import read_clock
-
-#: How many timers are moved in one commit, at most.
-_GROUP = 500
 
 # Besides the statuses: "called" waits, and is sent again only because its
 # worker died; "often" gave up, and was tried too often to be replayed;
@@ -50,14 +47,11 @@ def move(
     their messages hold up no others. A row that can't be written stays as it
     is.
     """
-    moved: set[UUID] = set()
-    for first in range(0, len(timer_ids), _GROUP):
-        changes = [
-            Change(timer_id, account, "moved", delay=delay)
-            for timer_id in timer_ids[first:first + _GROUP]
-        ]
-        moved.update(each_for_itself(partial(_move, logged), changes, _skip))
-    return moved
+    changes = [
+        Change(timer_id, account, "moved", delay=delay)
+        for timer_id in timer_ids
+    ]
+    return set(by_groups(partial(_move, logged), changes, _skip))
 
 
 def _move(logged: LoggedChange, changes: Sequence[Change]) -> list[UUID]:
@@ -101,7 +95,7 @@ def _run(
 
 
 def _skip(change: Change, error: Exception) -> list[Any]:
-    return changing.skip(change.id, error)
+    return skip(change.id, error)
 
 
 def standing(account: int, timer_ids: Sequence[UUID]) -> Counter[str]:

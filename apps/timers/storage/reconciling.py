@@ -13,7 +13,7 @@ from uuid import UUID
 from apps.accounts.log import LoggedChange
 from apps.core.database import connect, pool
 from apps.core.rows import named
-from apps.timers.storage.aside import each_for_itself, reason, skipped
+from apps.timers.storage.aside import each_for_itself, skip, skipped
 
 # A claim whose worker died after the answer ends as the answer says, unless
 # that leads to a retry.
@@ -131,7 +131,7 @@ def end(before: datetime, logged: LoggedChange | None = None) -> int:
         return [timer_id for (timer_id,) in rows]
 
     total = 0
-    while done := each_for_itself(run, _ids(before), _skip):
+    while done := each_for_itself(run, _ids(before), skip):
         total += len(done)
     return total
 
@@ -141,8 +141,3 @@ def _ids(before: datetime) -> list[UUID]:
     with pool().connection() as connection:
         rows = connection.execute(IDS, values).fetchall()
     return [timer_id for (timer_id,) in rows]
-
-
-def _skip(timer_id: UUID, error: Exception) -> list[UUID]:
-    skipped.add(timer_id, reason(error))
-    return []

@@ -8,8 +8,7 @@ import psycopg
 
 from apps.accounts.log import LoggedChange
 from apps.core.database import pool
-from apps.timers.storage.aside import each_for_itself, writing_one
-from apps.timers.storage.changing import skip
+from apps.timers.storage.aside import each_for_itself, skip, writing_one
 from apps.timers.storage.limiting import Budgets, LimitReached
 from apps.timers.storage.queueing import CHANNEL
 

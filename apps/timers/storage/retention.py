@@ -18,7 +18,7 @@ from uuid import UUID
 from apps.core.database import pool
 from apps.core.rows import Row, named
 from apps.timers.models import Outcome
-from apps.timers.storage.aside import each_for_itself, reason, skipped
+from apps.timers.storage.aside import each_for_itself, skip, skipped
 from apps.timers.storage.naming import REMEMBERED, UNNAME
 from apps.timers.storage.reading import STATUS
 from apps.timers.storage.replaying import LOCK_KEYS
@@ -140,7 +140,7 @@ def _walk(query: str, values: dict[str, Any]) -> Iterator[int]:
     moment, timer_id = "-infinity", UUID(int=0)
     while rows := _read(query, {**values, "moment": moment, "id": timer_id}):
         yield sum(
-            sum(each_for_itself(remove, group, _skip))
+            sum(each_for_itself(remove, group, skip))
             for group in _groups(rows)
         )
         if len(rows) < BATCH:
@@ -193,8 +193,3 @@ def _remove(term: timedelta, timer_ids: Sequence[UUID]) -> list[int]:
         row = connection.execute(REMOVE, values).fetchone()
     assert row is not None
     return [row[0]]
-
-
-def _skip(timer_id: UUID, error: Exception) -> list[int]:
-    skipped.add(timer_id, reason(error))
-    return []

@@ -13,8 +13,8 @@ from apps.timers.storage.aside import (
     bad_free,
     each_for_itself,
     found,
-    reason,
     set_aside,
+    skip,
     skipped,
 )
 from apps.timers.storage.claim_records import Answered
@@ -227,16 +227,11 @@ def free_stuck() -> None:
             error = ValueError("next_at is after the year 9999")
             set_aside(timer_id, error)
     if leased := [timer_id for timer_id, is_leased in rows if is_leased]:
-        each_for_itself(_limit_leases, leased, _skip)
+        each_for_itself(_limit_leases, leased, skip)
 
 
 def _limit_leases(timer_ids: Sequence[UUID]) -> list[None]:
     values = {"ids": list(timer_ids), "lease": claiming.LEASE}
     with pool().connection() as connection:
         connection.execute(LIMIT_LEASES, values)
-    return []
-
-
-def _skip(timer_id: UUID, error: Exception) -> list[None]:
-    skipped.add(timer_id, reason(error))
     return []

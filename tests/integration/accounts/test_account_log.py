@@ -19,7 +19,7 @@ from apps.accounts.log import LoggedChange
 from apps.core.database import connect
 from apps.timers import bulk
 from apps.timers import services as timers
-from apps.timers.storage import changing
+from apps.timers.storage import aside
 from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.rows import change, new_timer
@@ -238,7 +238,7 @@ def test_none_of_a_group_changes_without_its_entry(
 def test_each_commit_of_a_long_change_has_its_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(changing, "_GROUP", 2)
+    monkeypatch.setattr(aside, "GROUP", 2)
     ids = [new_timer(60) for _ in range(5)]
     assert bulk.cancel(AUTHOR, ids, "key") == set(ids)
     assert [each.rsplit(" cancel ")[1] for each in said(OWNER)] == [
