@@ -14,8 +14,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
 DEBUG = env.flag("DEBUG")
-# With it a log-in of the admin pages is checked, so all web processes need the
-# same one. It opens nothing to who can't write to the database.
+# It signs log-ins of the admin pages, so all web processes need the same one.
+# Somebody who knows it can do nothing without write access to the database.
 SECRET_KEY = env.text("SECRET_KEY") or sha512(
     f"{env.text('DATABASE_URL')} is ours".encode()
 ).hexdigest()
@@ -29,8 +29,8 @@ API_ADDRESS = env.address("API_ADDRESS", "::")
 REQUIRE_API_KEY = env.flag(
     "REQUIRE_API_KEY", default=not ip_address(API_ADDRESS).is_loopback
 )
-# How many proxies stand between clients and web. Each one adds the address of
-# who asks it to X-Forwarded-For.
+# The number of proxies between clients and web. Each proxy adds its caller's
+# address to X-Forwarded-For.
 PROXIES = env.whole("PROXIES", 0, least=0, most=9)
 
 INSTALLED_APPS = [

@@ -33,7 +33,7 @@ SELECT account_id, outstanding, creates_per_second, burst, body_bytes
 FROM account_limit
 """
 
-# What is left is counted anew, and the bucket is full.
+# The bucket is filled. The next create counts the timers anew.
 SET = """
 INSERT INTO account_limit (account_id, outstanding, creates_per_second, burst,
                            body_bytes, tokens, filled_at)

@@ -16,7 +16,8 @@ from apps.timers.storage.records import STATUSES
 #: Timers on a page.
 _LIMIT = 50
 
-#: What is suggested for a field, given the account and a beginning.
+#: The functions that find suggestions for a field. They take the account and
+#: the beginning of a value.
 _SUGGESTED: dict[str, Callable[[int, str], list[str]]] = {
     "host": suggesting.hosts,
     "key": suggesting.keys,

@@ -15,7 +15,7 @@ OVERHEAD = 0.005
 #: How many calls a worker process makes in a second, at most.
 MOST_CALLS = 900
 
-#: So few calls are none: numbers are not exact.
+#: Fewer calls than this count as none, because floats are not exact.
 _NONE = 1e-6
 #: The share of all slots that a host alone makes use of, by how long it takes;
 #: that all slow ones do together; and all hosts. Fairness gives a little more

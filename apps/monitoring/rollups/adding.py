@@ -135,7 +135,8 @@ totals AS (
 SELECT count(*) FROM batch
 """
 
-#: What is removed: a table, a condition, and how long it is kept.
+#: Rows that are removed: their table, their condition, and the age from which
+#: they are removed.
 _KEPT = (
     ("roll_up_host", "true", "25 hours"),
     ("roll_up", "minutes = 1", "30 days"),

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 #: How timers end.
 OUTCOMES = ("delivered", "failed", "unknown", "missed", "cancelled")
-#: What comes of a try: an answer's status, or the kind of failure. The last
-#: kinds are those of workers that died; OTHER stands for what is new.
+#: Results of a try: the class of an answer's status, or the kind of failure.
+#: The last two kinds belong to workers that died. OTHER stands for any kind
+#: that is not listed.
 OTHER = "other"
 RESULTS = (
     "2xx", "3xx", "4xx", "5xx", OTHER,

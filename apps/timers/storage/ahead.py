@@ -23,7 +23,7 @@ NEXT = 5_000
 PAGES = 800
 #: Seconds that are shown, the fullest ones.
 HERDS = 10
-#: So many timers of one second are counted; beyond that they are estimated.
+#: Timers of one second are counted up to this number, and estimated beyond it.
 MOST = 3_000
 #: Calls of a host whose mean duration counts.
 LATEST = 50

@@ -47,9 +47,10 @@ _BUILD = re.compile(
     re.I,
 )
 
-#: How often a statement is tried behind a pooler that runs it elsewhere.
+#: How often a statement is tried if a pooler runs it on another session.
 _SESSION_TRIES = 100
-#: What it raises there, with the settings of a role or a database.
+#: The errors that a statement raises there, because the session has the
+#: defaults of its role or database.
 _ELSEWHERE = (
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.UndefinedTable,

@@ -39,7 +39,8 @@ _TALLY = """
     FROM held
 """
 
-# What is recorded late takes the place of what was assumed, also there.
+# A late record replaces the result that was assumed. So a tally with -1 takes
+# the assumed result out of the roll-ups again.
 _CORRECT_TALLY = f"""
     {_TALLY}
     UNION ALL

@@ -166,7 +166,7 @@ def test_a_change_keeps_what_it_does_not_name() -> None:
 def test_what_has_no_secrets_names_no_key() -> None:
     with_some, plain = secret_timer(3600), new_timer(3600)
     assert row(plain)["encrypted_with"] is None
-    # What it had is taken away
+    # When its headers and body are removed
     ask("PATCH", f"/timer/{with_some}", {"headers": None, "body": None})
     found = row(with_some)
     assert (found["headers"], found["body"]) == (None, None)
