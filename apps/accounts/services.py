@@ -51,6 +51,14 @@ def list_accounts() -> list[Account]:
         return storage.accounts()
 
 
+def account_named(name: str) -> Account | None:
+    """Return the account of a name, None if there is none.
+
+    Raises Unavailable.
+    """
+    return next((each for each in list_accounts() if each.name == name), None)
+
+
 class BurstAlone(Exception):
     """A burst needs a limit of creates a second."""
 
@@ -72,10 +80,10 @@ def change_limits(
     `given` has fields of Limits; the others stay. Without a burst, it is as
     many as a second. Raises BurstAlone or Unavailable.
     """
-    found = [each.id for each in list_accounts() if each.name == name]
-    if not found:
+    account = account_named(name)
+    if account is None:
         return None
-    wanted = replace(list_limits().get(found[0], NONE), **given)
+    wanted = replace(list_limits().get(account.id, NONE), **given)
     if wanted.creates_per_second is None:
         if given.get("burst") is not None:
             raise BurstAlone
@@ -85,8 +93,8 @@ def change_limits(
     if given:
         with reaching_postgres():
             limits.set_limits(
-                found[0], wanted,
-                log.LoggedChange(by, "limit", f"account {name}", found[0]),
+                account.id, wanted,
+                log.LoggedChange(by, "limit", f"account {name}", account.id),
             )
         logger.info("limits changed", extra={"account": name})
     return wanted

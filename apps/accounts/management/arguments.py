@@ -18,10 +18,10 @@ def moment(text: str) -> datetime:
 
 def account_named(name: str) -> int:
     """Return the id of an account. Raises CommandError or Unavailable."""
-    for each in services.list_accounts():
-        if each.name == name:
-            return each.id
-    raise CommandError(
-        f"There is no account {name}; `manage.py accounts create {name}`"
-        " creates it."
-    )
+    account = services.account_named(name)
+    if account is None:
+        raise CommandError(
+            f"There is no account {name}; `manage.py accounts create {name}`"
+            " creates it."
+        )
+    return account.id
