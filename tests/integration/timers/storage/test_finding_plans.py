@@ -64,14 +64,21 @@ INSERT INTO timer_label (account_id, name, value, due_at, timer_id)
 SELECT account_id, label.key, label.value, due_at, id
 FROM timer, jsonb_each_text(labels) AS label
 """
+# Postgres reads an empty table whole, with good reason.
+ATTEMPT = """
+INSERT INTO attempt (timer_id, number, due_at, status_code, duration)
+SELECT id, 1, due_at, 200, interval '10 ms'
+FROM timer WHERE outcome = 'delivered'
+"""
 
 
 def fill(count: int) -> None:
-    """Store timers of all statuses, with labels, and keys of some."""
+    """Store timers of all statuses with their calls, labels and keys."""
     with connect() as connection:
         connection.execute(FILL.format(count=count, few=FEW))
         connection.execute(LABEL)
-        connection.execute("VACUUM ANALYZE timer, timer_label")
+        connection.execute(ATTEMPT)
+        connection.execute("VACUUM ANALYZE timer, timer_label, attempt")
 
 
 @pytest.fixture
