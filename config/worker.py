@@ -8,7 +8,7 @@ import dramatiq
 from apps.core.processes import stop_once
 
 stop_once()  # before any other thread
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.background"
 django.setup()
 
 from apps.timers.firing import fire  # noqa: E402

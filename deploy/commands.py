@@ -28,8 +28,10 @@ ENVIRONMENT = {
     "dramatiq_restart_delay": "500",
 }
 MIGRATE = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-RECOVER = [sys.executable, "manage.py", "recover_timers"]
-DISPATCHER = [sys.executable, "manage.py", "dispatch_timers"]
+# They also run without this option, but take longer to start.
+_QUICKLY = ["--settings", "config.background"]
+RECOVER = [sys.executable, "manage.py", "recover_timers", *_QUICKLY]
+DISPATCHER = [sys.executable, "manage.py", "dispatch_timers", *_QUICKLY]
 
 
 def web(host: str, port: int, workers: int) -> list[str]:

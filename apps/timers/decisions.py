@@ -20,8 +20,8 @@ from apps.timers.storage.claim_records import (
     Report,
 )
 from apps.timers.storage.records import Attempt
-from apps.webhooks.client import FailureKind, Result, printable
 from apps.webhooks.destination import Deferral
+from apps.webhooks.results import FailureKind, Result, printable
 from apps.webhooks.retry import backoff, retry_after_seconds
 
 #: Why a timer with `max_lateness` was not called.

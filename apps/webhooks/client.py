@@ -16,9 +16,10 @@ from apps.webhooks.guard import Guard, Network
 from apps.webhooks.http.adapter import WebhookAdapter
 from apps.webhooks.http.connection import tls_context
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import Abort, Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import Abort, Exchange, Failed
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
+from apps.webhooks.results import FailureKind, Result, printable
 from apps.webhooks.target import Target, parse_target
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "WebhookClient",
     "from_settings",
 ]
-
-_MAX_DETAIL = 200
 
 
 def no_hook(*_: object) -> None:
@@ -59,38 +58,6 @@ def from_settings() -> Policy:
         proxy=settings.WEBHOOK_PROXY,
         ca_file=os.environ.get("SSL_CERT_FILE") or None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a call: a status code, or a failure.
-
-    status_code  None if no whole head of an answer came by the deadline
-    failure      None if there is a status code
-    detail       about the failure: one printable line of <= 200 characters
-    sent         whether the last byte of the request has left. If it was
-                 cut off half-way, this and failure.unsent are both False.
-    body         the first bytes of the answer's body, <= 1 KiB, not decoded
-    duration     seconds, from before the name was resolved
-    hung         whether it failed because the deadline passed
-    retry_after  the answer's header of that name, if it has one
-    """
-
-    status_code: int | None
-    failure: FailureKind | None
-    detail: str
-    sent: bool
-    body: bytes
-    duration: float
-    hung: bool = False
-    retry_after: str | None = None
-
-    @property
-    def error(self) -> str | None:
-        """Return the failure's kind and detail, None if there is none."""
-        if self.failure is None:
-            return None
-        return f"{self.failure.value}: {self.detail}"
 
 
 class WebhookClient(WebhookAdapter):
@@ -186,8 +153,3 @@ def _prepared(
     request.headers = {**own, **headers}  # type: ignore[assignment]
     request.body = body or None
     return request
-
-
-def printable(text: str) -> str:
-    """Return a text, perhaps a receiver's, as one printable, bounded line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_DETAIL])

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from apps.monitoring.metrics.kinds import Counter, Gauge, Histogram, Moment
 from apps.monitoring.metrics.numbers import Share
-from apps.webhooks.client import FailureKind
+from apps.webhooks.results import FailureKind
 
 #: What came of a try for which there is no better word.
 OTHER = "other"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 
 from apps.timers.storage.records import Attempt
-from apps.webhooks.client import FailureKind
+from apps.webhooks.results import FailureKind
 
 _UNITS = (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 #: The kinds of errors with which a request may have left.

@@ -25,7 +25,7 @@ from apps.timers.storage.claim_records import (
     Postponement,
     Report,
 )
-from apps.webhooks.client import printable
+from apps.webhooks.results import printable
 
 logger = logging.getLogger(__name__)
 

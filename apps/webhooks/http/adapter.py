@@ -13,8 +13,9 @@ from requests.adapters import BaseAdapter
 from apps.webhooks.http.answer import Answer
 from apps.webhooks.http.connection import Connection
 from apps.webhooks.http.dialing import Dialer
-from apps.webhooks.http.exchange import Abort, Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import Abort, Exchange, Failed
 from apps.webhooks.http.idle import IdleConnections
+from apps.webhooks.results import FailureKind
 from apps.webhooks.target import Origin, Target
 
 #: How long the body may take once the status is known, in seconds.

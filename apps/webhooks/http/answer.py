@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import httptools
 
-from apps.webhooks.http.exchange import Failed, FailureKind
+from apps.webhooks.http.exchange import Failed
+from apps.webhooks.results import FailureKind
 
 #: The most that is read of heads, those of 1xx answers included, in bytes.
 MAX_HEAD = 16 * 1024

@@ -14,7 +14,8 @@ import time
 
 import certifi
 
-from apps.webhooks.http.exchange import Failed, FailureKind
+from apps.webhooks.http.exchange import Failed
+from apps.webhooks.results import FailureKind
 
 #: The most that is received for one call, in raw bytes.
 MAX_RECEIVED = 128 * 1024

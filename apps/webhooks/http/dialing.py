@@ -11,8 +11,9 @@ from itertools import chain, zip_longest
 
 from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.http.connection import Connection, seconds_left
-from apps.webhooks.http.exchange import Exchange, Failed, FailureKind
+from apps.webhooks.http.exchange import Exchange, Failed
 from apps.webhooks.resolver import Resolver
+from apps.webhooks.results import FailureKind
 from apps.webhooks.target import Target
 
 _MAX_ADDRESSES = 8

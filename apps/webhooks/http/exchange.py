@@ -3,31 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
+from apps.webhooks.results import FailureKind
 from apps.webhooks.target import Target
-
-
-class FailureKind(StrEnum):
-    """Why a call brought no answer."""
-
-    dns = "dns"  # no address for the name
-    blocked = "blocked"  # the guard refused the host or all addresses
-    refused = "refused"
-    connect_timeout = "connect_timeout"
-    unreachable = "unreachable"
-    proxy = "proxy"  # the egress proxy gave no tunnel
-    tls = "tls"  # no handshake, or no certificate to trust
-    aborted = "aborted"  # a hook said no, or ran past the deadline
-    timeout = "timeout"  # no whole head of an answer by the deadline
-    reset = "reset"
-    stale = "stale"  # a reset, without an answer, of a reused connection
-    protocol = "protocol"  # what came is no HTTP answer
-
-    @property
-    def unsent(self) -> bool:
-        """Whether the receiver got no request: calling again is safe."""
-        return self not in {"timeout", "reset", "stale", "protocol"}
 
 
 class Failed(Exception):

@@ -1,4 +1,4 @@
-"""What `make run` installs is all that the service imports."""
+"""What each process imports: what is installed, and what it uses."""
 
 import re
 import subprocess
@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from deploy.commands import DISPATCHER
+
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = [ROOT / "requirements" / f"{name}.lock"
          for name in ("base", "standalone")]
+SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-PROGRAM = """
-import importlib, os, sys
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-importlib.import_module(sys.argv[1])
-print(*{name.partition(".")[0] for name in sys.modules})
+#: A dispatcher without RabbitMQ says so, and ends, once it has imported all.
+DISPATCH = f"""
+sys.argv = {DISPATCHER[1:]}
+with contextlib.suppress(SystemExit):
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
+FOR_REQUESTS = {
+    "config.urls", "apps.dashboard", "apps.inbox", "django.contrib.admin",
+    "django.contrib.auth", "ninja", "pydantic", "whitenoise",
+}
+FOR_CALLS = {"requests", "urllib3"}
 
 
 def installed() -> set[str]:
@@ -30,14 +38,21 @@ def installed() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["deploy.local.__main__", "config.wsgi", "config.worker"]
+    ("start", "unused"),
+    [
+        pytest.param("import deploy.local.__main__", {"django"}, id="make"),
+        pytest.param("import config.wsgi", FOR_CALLS, id="web"),
+        pytest.param("import config.worker", FOR_REQUESTS, id="worker"),
+        pytest.param(DISPATCH, FOR_REQUESTS | FOR_CALLS, id="dispatcher"),
+    ],
 )
-def test_nothing_else_is_imported(module: str) -> None:
-    secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+def test_a_process_imports_what_it_uses(start: str, unused: set[str]) -> None:
+    program = f"import contextlib, runpy, sys\n{start}\nprint(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, module],
+        [sys.executable, "-W", "ignore", "-c", program],
         cwd=ROOT,
-        env={"DATABASE_URL": "postgresql:///", "WEBHOOK_SECRET": secret,
+        env={"DATABASE_URL": "postgresql:///", "WEBHOOK_SECRET": SECRET,
+             "DJANGO_SETTINGS_MODULE": "config.settings",
              "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
@@ -45,10 +60,12 @@ def test_nothing_else_is_imported(module: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.split())
+    assert modules & unused == set()
     known = packages_distributions()
     wanted = {
         each.lower().replace("_", "-")
-        for name in done.stdout.split()
+        for name in {module.partition(".")[0] for module in modules}
         for each in known.get(name, ())
     }
     # Django imports Jinja2 where there is one: the tests' tools have it.

@@ -34,6 +34,8 @@ class Command(BaseCommand):
         " take over from dead workers, remove what was kept long enough. Any"
         " number may run side by side."
     )
+    # `migrate`, which runs before, checks all that web uses.
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Loop around `dispatcher.run_once` until TERM or Ctrl-C."""

@@ -19,6 +19,7 @@ class Command(BaseCommand):
         " Timers can be set and changed meanwhile; calls under way end. It"
         " also works while no process runs, and lasts over restarts."
     )
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the reason."""

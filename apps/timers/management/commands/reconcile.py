@@ -26,6 +26,7 @@ class Command(BaseCommand):
         " moment and have not ended, since they may have been called after"
         " the backup. Without --yes it only counts them. Calls must be held."
     )
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the moment, and the consent."""

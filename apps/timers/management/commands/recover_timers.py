@@ -18,6 +18,8 @@ class Command(BaseCommand):
         " many as keep workers busy), or that are near and not queued; say"
         " how many, and exit."
     )
+    # `migrate`, which runs before, checks all that web uses.
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one pass; fail only when Postgres is away."""

@@ -15,6 +15,7 @@ class Command(BaseCommand):
     """End the hold."""
 
     help = "End the hold of `manage.py hold`: what is overdue is called now."
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Release, and say what is called now."""
