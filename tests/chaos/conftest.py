@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all of it, and leave each experiment more time."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/chaos/"):
             item.add_marker(pytest.mark.chaos)
             item.add_marker(pytest.mark.rabbitmq)
             item.add_marker(pytest.mark.timeout(300))
