@@ -59,8 +59,8 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
     pytest-xdist needs the same names in each of its processes.
     """
-    if isinstance(val, str) and (_UUID.search(val) or len(val) > 500):
-        return ascii(_UUID.sub("uuid", val)[:40])
+    if isinstance(val, str) and (len(val) > 500 or _UUID.search(val)):
+        return ascii(_UUID.sub("uuid", val[:500])[:40])
     return None
 
 

@@ -1,6 +1,7 @@
 """Requests with and without keys, within the process."""
 
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,18 +28,18 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("db_pool", "memory_broker")
 
-#: All that needs a key, as the API's document has it; with a timer's id that
-#: nobody has, a key that nobody has, and so on.
-OPERATIONS = [
-    (method.upper(), path.replace("{", "").replace("}", ""))
-    for path, operations in api.document["paths"].items()
-    for method in operations
-    if needed_scope(method.upper(), path)
-]
-every_operation = pytest.mark.parametrize(
-    ("method", "path"), OPERATIONS,
-    ids=lambda value: value.replace("/", "|"),
-)
+
+def operations() -> Iterator[tuple[str, str, str]]:
+    """Yield what needs a key, by the API's document: method, path, scope.
+
+    The paths have a timer's id that nobody has, a key that nobody has, and so
+    on.
+    """
+    for pattern, methods in api.document["paths"].items():
+        path = pattern.replace("{", "").replace("}", "")
+        for method in map(str.upper, methods):
+            if scope := needed_scope(method, path):
+                yield method, path, scope
 
 
 @pytest.fixture(autouse=True)
@@ -48,35 +49,30 @@ def required(settings: Settings) -> None:
 
 def refused(answer: Any, status: int, challenge: str) -> str:
     """Return the sentence of a refusal, which has the shape of every error."""
-    assert answer.status_code == status, answer.content
+    assert answer.status_code == status, (answer.wsgi_request, answer.content)
     assert answer["WWW-Authenticate"] == challenge
     assert answer.json().keys() == {"detail", "errors"}
     return str(answer.json()["detail"])
 
 
-@every_operation
-def test_nothing_is_done_without_a_key(method: str, path: str) -> None:
-    detail = refused(ask(method, path), 401, "Bearer")
-    assert "`Authorization: Bearer tsk_…`" in detail
+def test_nothing_is_done_without_a_key() -> None:
+    for method, path, _ in operations():
+        detail = refused(ask(method, path), 401, "Bearer")
+        assert "`Authorization: Bearer tsk_…`" in detail
 
 
-@every_operation
-def test_a_scope_that_is_missing_is_named(method: str, path: str) -> None:
-    scope = needed_scope(method, path)
-    others = SCOPES.keys() - {scope}
-
-    answer = ask(method, path, key=key_of(OWNER, others))
-
-    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-    assert f"`{scope}`" in refused(answer, 403, challenge)
+def test_a_scope_that_is_missing_is_named() -> None:
+    for method, path, scope in operations():
+        others = SCOPES.keys() - {scope}
+        answer = ask(method, path, key=key_of(OWNER, others))
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        assert f"`{scope}`" in refused(answer, 403, challenge)
 
 
-@every_operation
-def test_a_key_with_the_scope_is_let_through(method: str, path: str) -> None:
-    scope = needed_scope(method, path)
-    assert scope is not None
-    key = key_of(OWNER, [scope])
-    assert ask(method, path, key=key).status_code not in (401, 403)
+def test_a_key_with_the_scope_is_let_through() -> None:
+    for method, path, scope in operations():
+        answer = ask(method, path, key=key_of(OWNER, [scope]))
+        assert answer.status_code not in (401, 403), answer.wsgi_request
 
 
 @pytest.mark.parametrize(
