@@ -1,13 +1,15 @@
 """The worker: what `python -m dramatiq config.worker` runs."""
 
+import gc
 import os
 
 import django
 import dramatiq
 
-from apps.core.processes import stop_once
+from apps.core.processes import keep_imports, stop_once
 
 stop_once()  # before any other thread
+gc.disable()  # until all is imported
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.background"
 django.setup()
 
@@ -18,3 +20,4 @@ from apps.timers.firing.worker import WorkerLifecycle  # noqa: E402
 fire.prepare()
 broker = dramatiq.get_broker()
 broker.add_middleware(WorkerLifecycle())
+keep_imports()

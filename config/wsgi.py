@@ -1,6 +1,8 @@
 """The WSGI application that Granian serves."""
 
+import gc
 import os
+from importlib import import_module
 
 from django import db
 from django.conf import settings
@@ -10,7 +12,12 @@ from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
 from apps.broker.interface import get_broker
-from apps.core.processes import allow_files, end_with_parent, stop_once
+from apps.core.processes import (
+    allow_files,
+    end_with_parent,
+    keep_imports,
+    stop_once,
+)
 from apps.monitoring.metrics import process as metrics
 from config.front import Front
 
@@ -18,9 +25,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 stop_once()  # before any other thread
 allow_files(8192)
+gc.disable()  # until all is imported
 application = Front(
     get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 )
+# The first request does not wait for the imports of all views.
+import_module(settings.ROOT_URLCONF)
+keep_imports()
 end_with_parent()
 metrics.start_web()
 

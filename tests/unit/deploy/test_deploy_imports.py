@@ -47,7 +47,12 @@ def installed() -> set[str]:
     ],
 )
 def test_a_process_imports_what_it_uses(start: str, unused: set[str]) -> None:
-    program = f"import contextlib, runpy, sys\n{start}\nprint(*sys.modules)"
+    program = f"""
+import contextlib, gc, runpy, sys
+{start}
+assert gc.isenabled()
+print(*sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=ROOT,
