@@ -9,10 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from apps.accounts import services, storage
-from apps.accounts.access import unavailable
 from apps.accounts.authors import author_of
 from apps.accounts.scopes import SCOPES
-from apps.accounts.verifying import LIFETIME, Unavailable
+from apps.accounts.verifying import LIFETIME
 from apps.core.answers import error_response
 from apps.core.callers import account_of
 
@@ -166,7 +165,6 @@ def revoke_key(
 
 def add_errors_to(api: NinjaAPI) -> None:
     """Have the API answer what the accounts' services raise."""
-    api.add_exception_handler(Unavailable, lambda *_: unavailable())
     api.add_exception_handler(
         storage.TooManyKeys,
         lambda *_: error_response(

@@ -19,10 +19,11 @@ from django.conf import settings
 from apps.accounts import signing_storage as storage
 from apps.accounts.authors import Author
 from apps.accounts.signing_storage import NewSecret, SigningSecret
-from apps.accounts.verifying import LIFETIME, reaching_postgres
+from apps.accounts.verifying import LIFETIME
 from apps.core.batching import GroupCommit
 from apps.core.callers import DEFAULT_ACCOUNT
 from apps.core.database import UNAVAILABLE
+from apps.core.reaching import reaching_postgres
 from apps.core.rows import Row
 from apps.core.sealing import KeyRing, ring
 from apps.webhooks.signing import (
@@ -70,7 +71,7 @@ def create(
     """Create a secret, which signs from now on.
 
     The account's others of its kind end at the moment that is given, unless
-    they end before. Raises storage.TooManySecrets or Unavailable.
+    they end before. Raises storage.TooManySecrets or PostgresAway.
     """
     secret_id = secrets.token_hex(6)
     if kind == "v1":
@@ -92,7 +93,7 @@ def create(
 def list_secrets(account: int | None = None) -> list[SigningSecret]:
     """Return an account's secrets that sign; None: those of all accounts.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return storage.listed(account)
@@ -107,7 +108,7 @@ def revoke(
     """End a secret now, or at a moment; False if there is none that signs.
 
     With an account, only one of its own. Workers heed it within LIFETIME.
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         was_there = storage.end(secret_id, account, ends_at, by)
@@ -120,7 +121,7 @@ def renew(keys: KeyRing) -> tuple[int, list[str]]:
     """Encrypt all secrets anew with the key that encrypts now.
 
     Returns how many were written, and why others can't be read. Raises
-    Unavailable.
+    PostgresAway.
     """
     problems: list[str] = []
 

@@ -1,8 +1,6 @@
 """Finds out whose a key is, without a statement for each request."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from hmac import compare_digest
 
@@ -12,8 +10,8 @@ from apps.accounts.storage import FoundKey
 from apps.core.batching import BackgroundWriter, GroupCommit
 from apps.core.callers import Caller
 from apps.core.database import UNAVAILABLE
-from apps.core.outages import POSTGRES
 from apps.core.processes import PerProcess
+from apps.core.reaching import reaching_postgres
 
 #: For how long the answer of a look-up counts, in seconds. For so long a key
 #: that was revoked may still be taken.
@@ -37,25 +35,10 @@ _unknown: dict[bytes, _Answer] = {}
 _look_ups: GroupCommit[str, FoundKey] = GroupCommit(storage.look_up)
 
 
-class Unavailable(Exception):
-    """Postgres can't be reached, or does not answer in time."""
-
-
-@contextmanager
-def reaching_postgres() -> Iterator[None]:
-    """Raise Unavailable when Postgres is away or does not answer."""
-    try:
-        yield
-    except (*UNAVAILABLE, TimeoutError) as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise Unavailable from error
-    POSTGRES.worked()
-
-
 def caller_with(key: str) -> Caller | None:
     """Return whose a key is; None if it is unknown, revoked or expired.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     digest = sha256(key.encode()).digest()
     now = time.monotonic()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from apps.core import reaching
 from apps.timers import changes, decisions, services
 from apps.timers.firing import call, claims, fire
 from apps.timers.scheduling import dispatcher, publishing
@@ -121,8 +122,7 @@ def _callers_writes() -> Iterator[Replacement]:
     yield changes, "_changes", _Alone(changing.change)
     yield changes, "publish_later", lambda *timers: publishing.publish(timers)
     quiet = SimpleNamespace(failed=lambda **_: None, worked=lambda: None)
-    yield changes, "POSTGRES", quiet
-    yield services, "POSTGRES", quiet
+    yield reaching, "POSTGRES", quiet
 
 
 def _workers_writes(world: "World") -> Iterator[Replacement]:
