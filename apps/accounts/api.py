@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 from apps.accounts import services, storage
 from apps.accounts.authors import author_of
 from apps.accounts.scopes import SCOPES
-from apps.accounts.verifying import LIFETIME
 from apps.core.answers import error_response
 from apps.core.callers import account_of
+from apps.core.remembered import LIFETIME
 
 router = Router(tags=["account"])
 

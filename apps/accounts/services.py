@@ -134,7 +134,7 @@ def revoke_key(prefix: str, account: int | None, by: Author) -> bool:
     """Revoke a key; False if there is none, or it is another account's.
 
     Without an account it may be any account's.
-    It is refused everywhere after verifying.LIFETIME. Raises PostgresAway.
+    It is refused everywhere after remembered.LIFETIME. Raises PostgresAway.
     """
     with reaching_postgres():
         was_there = storage.revoke(prefix, account, by)

@@ -19,11 +19,11 @@ from django.conf import settings
 from apps.accounts import signing_storage as storage
 from apps.accounts.authors import Author
 from apps.accounts.signing_storage import NewSecret, SigningSecret
-from apps.accounts.verifying import LIFETIME
 from apps.core.batching import GroupCommit
 from apps.core.callers import DEFAULT_ACCOUNT
 from apps.core.database import UNAVAILABLE
 from apps.core.reaching import reaching_postgres
+from apps.core.remembered import LIFETIME, Remembered
 from apps.core.rows import Row
 from apps.core.sealing import KeyRing, ring
 from apps.webhooks.signing import (
@@ -157,8 +157,8 @@ class SigningKeys:
     private_keys: "tuple[Ed25519PrivateKey, ...]"
 
 
-#: Until when an answer counts, on `time.monotonic()`, and the answer.
-_known: dict[int, tuple[float, SigningKeys | UnreadableSecret]] = {}
+_Answer = SigningKeys | UnreadableSecret
+_known: Remembered[int, _Answer] = Remembered(_MOST_ACCOUNTS)
 _look_ups: GroupCommit[int, list[Row]] = GroupCommit(storage.look_up)
 
 
@@ -168,13 +168,11 @@ def keys_of(account: int) -> SigningKeys:
     What was found counts for LIFETIME, and longer while Postgres is away: then
     its error is raised only if nothing is known. Raises UnreadableSecret.
     """
-    now = time.monotonic()
-    until, keys = _known.get(account, (0.0, None))
-    if keys is None or now >= until:
-        keys = _look_up(account, keys)
-        if len(_known) >= _MOST_ACCOUNTS:
-            _known.clear()
-        _known[account] = now + LIFETIME, keys
+    keys = _known.get(account)
+    if keys is None:
+        now = time.monotonic()
+        keys = _look_up(account, _known.last(account))
+        _known.keep(account, keys, now + LIFETIME)
     if isinstance(keys, UnreadableSecret):
         raise UnreadableSecret(*keys.args)
     return _with_servers(keys) if account == DEFAULT_ACCOUNT else keys
@@ -182,12 +180,10 @@ def keys_of(account: int) -> SigningKeys:
 
 def forget() -> None:
     """Forget all answers; the next call of each account is a look-up."""
-    _known.clear()
+    _known.forget()
 
 
-def _look_up(
-    account: int, before: SigningKeys | UnreadableSecret | None
-) -> SigningKeys | UnreadableSecret:
+def _look_up(account: int, before: _Answer | None) -> _Answer:
     try:
         rows = _look_ups.submit(account, timeout=_PATIENCE)
     except (*UNAVAILABLE, TimeoutError):

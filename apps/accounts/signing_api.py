@@ -12,9 +12,9 @@ from apps.accounts.api import error, future
 from apps.accounts.authors import author_of
 from apps.accounts.signing import Kind
 from apps.accounts.signing_storage import MOST_SECRETS, TooManySecrets
-from apps.accounts.verifying import LIFETIME
 from apps.core.answers import error_response
 from apps.core.callers import account_of
+from apps.core.remembered import LIFETIME
 
 router = Router(tags=["account"])
 

@@ -66,7 +66,7 @@ def test_a_list_may_also_take_too_long(
 ])
 def test_a_command_says_that_postgres_is_away(error: Exception) -> None:
     with (
-        pytest.raises(CommandError, match="can't be reached: no route$"),
+        pytest.raises(CommandError, match="can't be reached: no route"),
         needing_postgres(),
     ):
         raise error
