@@ -23,8 +23,8 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    records,
     replaying,
-    rows,
     taking_over,
 )
 from apps.timers.storage.claim_records import Postponement, Report
@@ -92,7 +92,7 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
         yield module, "pool", lambda: pool_here(world.postgres)
     clock = SimpleNamespace(monotonic=world.monotonic, sleep=sleep)
     for module in (
-        fire, call, claims, claim_records, publishing, creating, rows,
+        fire, call, claims, claim_records, publishing, creating, records,
         taking_over,
     ):
         yield module, "time", clock
