@@ -47,6 +47,8 @@ class Pass:
     taken_over: int = 0
     #: Whether overdue timers were left for a later pass: RabbitMQ has enough.
     more: bool = False
+    #: Whether some of these are shared out: the next pass begins soon.
+    shares: bool = field(default=False, compare=False)
     #: Nothing was queued: RabbitMQ is away.
     rabbitmq_away: bool = False
     #: Nothing was queued: the operator holds all calls.
@@ -96,7 +98,8 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
         return done
     _promote(done, steps, is_over, room=_ENOUGH - depths[1])
     if done.more or done.unfinished:
-        steps.run("looking for small backlogs", partial(_share, done))
+        steps.run("looking for small backlogs", _sharing.look)
+        done.shares = _sharing.goes_on
     idle = sum(depths) <= _NEARLY_EMPTY
     steps.run("looking for what is lost", partial(_sweep, done, is_over, idle))
     return done
@@ -132,6 +135,7 @@ def _promote(
         left = {
             name: step for name, step in left.items() if steps.run(name, step)
         }
+        steps.run("queueing small backlogs", partial(_share, done))
         # RabbitMQ has trouble: what it did not take is not queued.
         if done.unsent:
             return

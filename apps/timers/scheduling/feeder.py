@@ -17,7 +17,7 @@ from apps.monitoring.heartbeat import Health, Sign
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher, holding
 from apps.timers.scheduling.publishing import outgoing
-from apps.timers.scheduling.sharing import Sharing
+from apps.timers.scheduling.sharing import PAUSE, Sharing
 from apps.timers.scheduling.steps import Steps, Turn
 from apps.timers.scheduling.wakeups import Wakeups
 from apps.timers.storage import queueing, taking_over
@@ -39,6 +39,7 @@ class Feeder:
         self._broker = broker
         self._health = Health()
         self._sharing = Sharing(promote=False)
+        self._shares = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="feeder", daemon=True
@@ -65,6 +66,7 @@ class Feeder:
         turn = Turn(self._stopping)
         steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
         fed = 0
+        self._shares = False
         if steps.run("looking for a hold", holding.current) is None:
             fed += steps.run(
                 "feeding what is near", self._ahead
@@ -87,9 +89,10 @@ class Feeder:
 
     def _overdue(self) -> int:
         found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
-        fed = self._feed(found)
+        fed = self._feed(found) + self._feed(self._sharing.next())
         if len(found) == _MOST:
-            fed += self._feed(self._sharing.next())
+            self._sharing.look()
+            self._shares = self._sharing.goes_on
         return fed
 
     def _feed(self, timers: Sequence[DueMessage]) -> int:
@@ -108,7 +111,7 @@ class Feeder:
             began = time.monotonic()
             self._pass()
             self._stopping.wait((time.monotonic() - began) * _REST)
-            wakeups.wait(_POLL)
+            wakeups.wait(PAUSE if self._shares else _POLL)
         wakeups.close()
 
     def _pass(self) -> None:
