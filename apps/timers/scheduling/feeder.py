@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
+from apps.broker.interface import OVERDUE
 from apps.broker.memory import MemoryBroker
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
@@ -39,7 +40,9 @@ class Feeder:
         self._broker = broker
         self._health = Health()
         self._sharing = Sharing(promote=False)
-        self._shares = False
+        #: Whether Postgres has more overdue timers than are held in memory;
+        #: and whether some of them are shared out: the next pass begins soon.
+        self._has_more = self._shares = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="feeder", daemon=True
@@ -88,9 +91,12 @@ class Feeder:
         )
 
     def _overdue(self) -> int:
-        found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
-        fed = self._feed(found) + self._feed(self._sharing.next())
-        if len(found) == _MOST:
+        fed = self._feed(self._sharing.next())
+        if not self._has_more or self._broker.depth(OVERDUE) < _MOST // 2:
+            found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
+            fed += self._feed(found)
+            self._has_more = len(found) == _MOST
+        if self._has_more:
             self._sharing.look()
             self._shares = self._sharing.goes_on
         return fed

@@ -85,6 +85,26 @@ def test_a_feeder_feeds_small_backlogs_as_if_on_time(
     assert still.run_once() == 0
 
 
+def test_a_feeder_reads_overdue_timers_again_when_it_has_few(
+    memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a feeder that holds as many as it may
+    monkeypatch.setattr(feeder, "_MOST", 10)
+    monkeypatch.setattr(Feeder, "_run", lambda self: None)
+    store_timers(URL, [-60] * 30, account("many"))
+    still = Feeder(memory_broker)
+    assert still.run_once() == 10
+
+    # When workers take some, Then it feeds more only after half of them
+    consumer = memory_broker.consume("timers.overdue", prefetch=99, timeout=1)
+    taken = [next(consumer) for _ in range(5)]
+    monkeypatch.setattr(feeder, "_MOST", 11)
+    assert still.run_once() == 0
+    taken.append(next(consumer))
+    assert None not in taken
+    assert still.run_once() == 1
+
+
 def test_without_a_backlog_nobody_looks(
     memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
