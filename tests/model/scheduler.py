@@ -56,16 +56,24 @@ _STEPS = [1, 2, 3, 4, 6, 12]
 _PATIENT = 31
 _TROUBLES = ["", "", "", "", "refused", "dies"]
 _MOST_OPEN = 2
+#: Of one timer, of two, or of three; and mostly none.
+_LIMITS: list[list[Move]] = [[]] * 6 + [[("limit", 0, n)] for n in range(3)]
 
 
 def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
-    """Return a strategy of lists of so many moves, after the first timer."""
+    """Return a strategy of lists of so many moves, after the first timer.
+
+    In a third of them the account has a limit from the beginning.
+    """
     number = st.integers(0, 5)
     delay = st.sampled_from([0, 0, 0, 1, 2])
     first = st.tuples(st.just("create"), delay, number)
     move = st.tuples(st.sampled_from(_NAMES), number, number)
     rest = st.lists(move, min_size=least, max_size=most)
-    return st.builds(lambda first, rest: [first, *rest], first, rest)
+    return st.builds(
+        lambda limit, first, rest: [*limit, first, *rest],
+        st.sampled_from(_LIMITS), first, rest,
+    )
 
 
 def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
@@ -91,7 +99,10 @@ class Scheduler(Asking):
 
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
-        if len(self._unended()) < _MOST_OPEN:
+        if self._world.checker.limit is not None:
+            # This is done without a look at limits.
+            self.post(which, how)
+        elif len(self._unended()) < _MOST_OPEN:
             queued, kind = _KINDS[how]
             self._world.create(
                 NewTimer(
@@ -185,6 +196,11 @@ class Scheduler(Asking):
         self.take_marks(which, how)
         if writers := [w for w in self._world.workers if w.flying]:
             self._world.write_marks(pick(writers, which), well=how > 0)
+
+    def limit(self, which: int, how: int) -> None:
+        """Have the operator set a limit, once."""
+        if self._world.checker.limit is None:
+            self._world.limit(1 + how % 3)
 
     def crash(self, which: int, how: int) -> None:
         """Kill a worker's process."""
