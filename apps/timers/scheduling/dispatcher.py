@@ -17,7 +17,7 @@ from apps.timers import counting, decisions
 from apps.timers.models import Outcome
 from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
-from apps.timers.scheduling.sharing import Sharing
+from apps.timers.scheduling.sharing import MOST, Sharing
 from apps.timers.scheduling.steps import Steps, without_end
 from apps.timers.storage import queueing, recording, taking_over
 from apps.timers.storage.claim_records import Postponement, Report
@@ -126,9 +126,11 @@ def _promote(
         if done.overdue >= room:
             done.more = True
             return False
-        batch = queueing.promote(overdue=True, limit=_BATCH)
+        # While some are shared out, neither way waits long for the other.
+        limit = MOST if _sharing.goes_on else _BATCH
+        batch = queueing.promote(overdue=True, limit=limit)
         done.overdue += _publish(done, batch)
-        return len(batch) == _BATCH
+        return len(batch) == limit
 
     left = {"queueing what is near": near, "queueing what is overdue": overdue}
     while left:

@@ -116,8 +116,11 @@ class Feeder:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._pass()
-            self._stopping.wait((time.monotonic() - began) * _REST)
-            wakeups.wait(PAUSE if self._shares else _POLL)
+            if self._shares:
+                self._stopping.wait(PAUSE)
+            else:
+                self._stopping.wait((time.monotonic() - began) * _REST)
+                wakeups.wait(_POLL)
         wakeups.close()
 
     def _pass(self) -> None:

@@ -39,6 +39,13 @@ def wait_for_look(of: Sharing) -> threading.Thread:
     return of._looking
 
 
+def found_by(sharing_: Sharing) -> list[str]:
+    """Have it look; return the ids of what it found, in their order."""
+    sharing_.look()
+    wait_for_look(sharing_)
+    return [str(each) for each in sharing_._found]
+
+
 @pytest.mark.rabbitmq
 def test_a_dispatcher_queues_small_backlogs_as_if_on_time(
     ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +70,21 @@ def test_a_dispatcher_queues_small_backlogs_as_if_on_time(
     eventually(lambda: ladder.depth("timers") == len(few))
     assert queued(few) == len(few)
     assert queued(many) == ladder.depth("timers.overdue") == 10
+
+
+@pytest.mark.rabbitmq
+def test_a_dispatcher_queues_as_many_of_the_others_meanwhile(
+    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_BATCH", 10)
+    monkeypatch.setattr(dispatcher, "MOST", 3)
+    shares = Sharing(promote=True)
+    monkeypatch.setattr(dispatcher, "_sharing", shares)
+    _, few = backlog()
+    found_by(shares)
+    done = dispatcher.run_once(lambda: True)
+    assert (done.overdue, done.unfinished) == (3 + len(few), True)
+    assert queued(few) == len(few)
 
 
 def test_a_feeder_feeds_small_backlogs_as_if_on_time(
@@ -113,13 +135,6 @@ def test_without_a_backlog_nobody_looks(
     still = Feeder(memory_broker)
     assert still.run_once() == 30
     assert still._sharing._looking is None
-
-
-def found_by(sharing_: Sharing) -> list[str]:
-    """Have it look; return the ids of what it found, in their order."""
-    sharing_.look()
-    wait_for_look(sharing_)
-    return [str(each) for each in sharing_._found]
 
 
 def test_few_are_next_at_a_time(
