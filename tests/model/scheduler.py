@@ -24,6 +24,7 @@ from tests.support.accounts import OWNER
 
 #: A move's name and two numbers that say which, how much, how.
 Move = tuple[str, int, int]
+Games = st.SearchStrategy[list[Move]]
 #: The names, and how often each is played.
 _WEIGHTS = {
     "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
@@ -56,24 +57,22 @@ _STEPS = [1, 2, 3, 4, 6, 12]
 _PATIENT = 31
 _TROUBLES = ["", "", "", "", "refused", "dies"]
 _MOST_OPEN = 2
-#: Of one timer, of two, or of three; and mostly none.
-_LIMITS: list[list[Move]] = [[]] * 6 + [[("limit", 0, n)] for n in range(3)]
 
 
-def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
-    """Return a strategy of lists of so many moves, after the first timer.
-
-    In a third of them the account has a limit from the beginning.
-    """
+def moves(least: int, most: int) -> Games:
+    """Return a strategy of lists of so many moves, after the first timer."""
     number = st.integers(0, 5)
     delay = st.sampled_from([0, 0, 0, 1, 2])
     first = st.tuples(st.just("create"), delay, number)
     move = st.tuples(st.sampled_from(_NAMES), number, number)
     rest = st.lists(move, min_size=least, max_size=most)
-    return st.builds(
-        lambda limit, first, rest: [*limit, first, *rest],
-        st.sampled_from(_LIMITS), first, rest,
-    )
+    return st.builds(lambda first, rest: [first, *rest], first, rest)
+
+
+def limited(games: Games) -> Games:
+    """Return a strategy of the games in which the account has a limit."""
+    limits = st.tuples(st.just("limit"), st.just(0), st.integers(0, 2))
+    return st.builds(lambda limit, game: [limit, *game], limits, games)
 
 
 def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
