@@ -37,7 +37,7 @@ def test_no_game_breaks_a_promise(
 
 
 @pytest.mark.timeout(900)
-@settings(_SHORT, max_examples=70)
+@_SHORT
 @given(game=_limited_games)
 def test_no_game_within_a_limit_breaks_a_promise(
     postgres: Postgres, game: list[Move]
