@@ -145,7 +145,7 @@ def test_staff_see_pages_and_superusers_act_there(
     assert boss.post(path).status_code == 302
     assert row(timer)["outcome"] == "cancelled"
     boss.post("/dashboard/keys/new", {"scopes": "read"})
-    (entry,) = log.entries(OWNER, 2)[0]
+    entry, *_ = log.entries(OWNER, 2)[0]
     assert (entry.operator, entry.action) == ("boss", "create")
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.accounts import signing
+from apps.accounts import log, signing
+from apps.accounts.authors import author_of_command
+from apps.accounts.log import LoggedChange
 from apps.accounts.verifying import Unavailable
 from apps.core.sealing import PLAIN, KeyRing, ring
 from apps.timers.management.reaching import reaching_postgres
@@ -35,8 +37,14 @@ class Command(BaseCommand):
                 "ENCRYPTION_KEYS is not set. To store everything decrypted"
                 f" again, keep the keys there and put `{PLAIN},` before them."
             )
+        how = (
+            ("decrypt", "all") if keys.current is None
+            else ("encrypt", f"all with the key {keys.current}")
+        )
+        by = author_of_command("rotate_encryption")
         try:
             with reaching_postgres():
+                log.write(LoggedChange(by, *how))
                 problems = list(self._rotate(keys))
         except Unavailable as error:
             raise CommandError(
