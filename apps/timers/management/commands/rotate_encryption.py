@@ -8,9 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.accounts import log, signing
 from apps.accounts.authors import author_of_command
 from apps.accounts.log import LoggedChange
-from apps.accounts.verifying import Unavailable
+from apps.core.commands import needing_postgres
 from apps.core.sealing import PLAIN, KeyRing, ring
-from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import rotating
 from apps.timers.storage.rotating import Step
 
@@ -42,14 +41,9 @@ class Command(BaseCommand):
             else ("encrypt", f"all with the key {keys.current}")
         )
         by = author_of_command("rotate_encryption")
-        try:
-            with reaching_postgres():
-                log.write(LoggedChange(by, *how))
-                problems = list(self._rotate(keys))
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
+        with needing_postgres():
+            log.write(LoggedChange(by, *how))
+            problems = list(self._rotate(keys))
         for problem in problems[:_MOST_SHOWN]:
             self.stderr.write(problem)
         if problems:
