@@ -19,7 +19,7 @@ RABBITMQ_SERVERS = (
     "/usr/local/sbin/rabbitmq-server",
 )
 APT_INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends")
-# The first has no windows, and takes half as much CPU.
+# The first has no windows, and takes less CPU.
 CHROMIUMS = (
     "chromium-headless-shell", "chromium", "chromium-browser",
     "google-chrome", "google-chrome-stable", "chrome",

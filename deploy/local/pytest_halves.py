@@ -97,12 +97,16 @@ def pytest_ignore_collect(
 def _rank(item: pytest.Item) -> int:
     """Put the longest files first: the model's, then those with processes.
 
+    Browser tests count as one file.
+
     Those that need neither processes nor servers come last.
     """
     if "model" in item.path.parts:
         return 0
     if "unit" in item.path.parts:
         return 3
+    if "browser" in item.path.parts:
+        return 1
     runs_processes = item.path.name.startswith(("test_service", "test_deploy"))
     return 1 if runs_processes else 2
 

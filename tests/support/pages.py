@@ -41,7 +41,7 @@ def assert_accessible(page: Page) -> None:
         (each["id"], [node["html"] for node in each["nodes"]])
         for each in found if each["impact"] in ("serious", "critical")
     ]
-    assert serious == []
+    assert serious == [], serious
 
 
 def assert_fits(page: Page) -> None:
