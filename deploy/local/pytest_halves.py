@@ -97,9 +97,8 @@ def pytest_ignore_collect(
 def _rank(item: pytest.Item) -> int:
     """Put the longest files first: the model's, then those with processes.
 
-    Browser tests count as one file.
-
-    Those that need neither processes nor servers come last.
+    Browser tests run like one file. Those that need neither processes nor
+    servers come last.
     """
     if "model" in item.path.parts:
         return 0
