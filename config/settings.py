@@ -100,6 +100,8 @@ USE_I18N = False
 # not read. JSON's escapes may make the 64 KiB of a webhook's body six times
 # as long.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024
+# The admin names up to 1,000 rows when it asks whether an action is meant.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1_010
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 
 # --- Postgres: the truth -------------------------------------------------

@@ -2,8 +2,10 @@
 
 import os
 import pwd
+import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -39,6 +41,12 @@ def author_of_command(command: str) -> Author:
     return Author(
         DEFAULT_ACCOUNT, operator=f"{_os_user()}: manage.py {command}"
     )
+
+
+def author_of_process() -> Author:
+    """Return who runs this process, whatever it is."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    return Author(DEFAULT_ACCOUNT, operator=f"{_os_user()}: {command}")
 
 
 def source(request: HttpRequest) -> str | None:

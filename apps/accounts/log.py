@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db.backends.utils import CursorWrapper
+
 from apps.accounts.authors import Author
 from apps.core.database import Connection, pool
 from apps.core.rows import named
@@ -71,7 +73,9 @@ class LoggedChange:
     object: str
     account: int | None = None
 
-    def log(self, connection: Connection, count: int | None = None) -> None:
+    def log(
+        self, connection: Connection | CursorWrapper, count: int | None = None
+    ) -> None:
         """Write the entry, in the connection's transaction.
 
         `count` is of how many objects, if it may be any number.
@@ -85,6 +89,12 @@ class LoggedChange:
                 "action": self.action, "object": self.object, "count": count,
             },
         )
+
+
+def write(change: LoggedChange) -> None:
+    """Write the entry of a change that has many transactions, before them."""
+    with pool().connection() as connection:
+        change.log(connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 `make test` runs pytest twice. Several workers of pytest-xdist, each with a
 database of its own, share the tests that may run side by side. A file's
-tests stay together, because they may share what the file starts. The tests
+tests stay together, because they may share what the file starts; so do those
+of SHARED. The tests
 that measure time (QUIET) run afterwards. They mostly wait, so a few run side
 by side. Tests that load or break the machine run one by one.
 
@@ -16,6 +17,7 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from deploy.local.halves import (
     CATEGORIES,
@@ -28,6 +30,28 @@ from deploy.local.halves import (
     WITHOUT_RABBITMQ,
     loads,
 )
+
+# Tests that share what their directory starts: it starts in one worker only.
+SHARED = "tests/browser"
+
+
+class SharedScheduling(LoadFileScheduling):  # type: ignore[misc]
+    """`--dist loadfile`, with the files in `SHARED` like one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return what has to run in one worker, as xdist wants it."""
+        if nodeid.startswith(f"{SHARED}/"):
+            return SHARED
+        return str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: object
+) -> SharedScheduling | None:
+    """Return who gives tests to workers; None if the caller has chosen."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    return SharedScheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,12 +97,15 @@ def pytest_ignore_collect(
 def _rank(item: pytest.Item) -> int:
     """Put the longest files first: the model's, then those with processes.
 
-    Those that need neither processes nor servers come last.
+    Browser tests run like one file. Those that need neither processes nor
+    servers come last.
     """
     if "model" in item.path.parts:
         return 0
     if "unit" in item.path.parts:
         return 3
+    if "browser" in item.path.parts:
+        return 1
     runs_processes = item.path.name.startswith(("test_service", "test_deploy"))
     return 1 if runs_processes else 2
 

@@ -1,19 +1,23 @@
 """A real Chromium, which reaches this machine and nothing else."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from django.db import connections
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from deploy.local import needs
+from tests.support.pages import new_page
 from tests.support.service import Service
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
+    # Each window has an address bar, whose popups are pages of their own: they
+    # take more CPU than ours. So does a process kept for the next page.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,"
+    "SpareRendererForSitePerProcess",
 )
 
 
@@ -26,44 +30,16 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def service(db_pool: None, tmp_path: Path) -> Iterator[Service]:
-    """Run the standalone service."""
-    service = Service(tmp_path, "")
-    service.start_all()
-    yield service
-    service.kill()
-
-
-@contextmanager
-def _run(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=list(FLAGS)
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: str, service: Service) -> Iterator[Page]:
-    """Run Chromium and return an empty page.
-
-    It starts after the service and ends before the database is emptied:
-    meanwhile playwright has an event loop on this thread, where Django
-    refuses to touch the database.
-    """
-    with _run(chromium) as browser:
-        page = browser.new_page()
-        page.set_default_timeout(15_000)
-        yield page
-
-
-@pytest.fixture(scope="module")
-def pages(
-    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+@pytest.fixture(scope="package")
+def running_pages(
+    chromium: str,
+    django_db_setup: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    """Run the standalone service with inboxes, for all of a module."""
+    """Run the standalone service with inboxes, for all browser tests.
+
+    It ends with them: other tests' timers are not for it to call.
+    """
     service = Service(tmp_path_factory.mktemp("pages"), "")
     service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
     service.start_all()
@@ -72,9 +48,43 @@ def pages(
 
 
 @pytest.fixture
-def browser(
-    chromium: str, pages: Service, db_pool: None
+def pages(running_pages: Service, db_pool: None) -> Service:
+    """Return the running service, on empty tables."""
+    return running_pages
+
+
+@pytest.fixture(scope="package")
+def running_browser(
+    chromium: str, running_pages: Service
 ) -> Iterator[Browser]:
-    """Run Chromium; it ends before the database is emptied, as `page` does."""
-    with _run(chromium) as browser:
+    """Run Chromium for all browser tests.
+
+    Meanwhile playwright has an event loop on this thread, where Django would
+    refuse to touch the database. No other task of that loop does.
+    """
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        sync_playwright() as playwright,
+    ):
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=list(FLAGS)
+        )
         yield browser
+        browser.close()
+        # Django has another connection here, which nobody could close later.
+        connections.close_all()
+
+
+@pytest.fixture
+def browser(running_browser: Browser, pages: Service) -> Iterator[Browser]:
+    """Return Chromium without any page, cookie or stored file."""
+    yield running_browser
+    for context in running_browser.contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
+    """Return an empty page."""
+    return new_page(browser)

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, CDPSession, Error, Page
 
+from apps.accounts import log, services
+from apps.accounts.authors import Author
+from apps.accounts.log import LoggedChange
+from apps.accounts.scopes import SCOPES
+from apps.timers import bulk
+from tests.support.accounts import OWNER
 from tests.support.pages import new_page
+from tests.support.rows import new_timers
 from tests.support.service import ROOT, Service
 from tests.support.timers import execute, unended, value_of
 from tests.support.waiting import eventually
@@ -131,6 +138,24 @@ WHERE url LIKE 'https://%'
 """
 
 
+def change_keys() -> None:
+    """Make keys, and other changes that are logged."""
+    by = Author(OWNER, operator="deploy: manage.py api_keys create")
+    old, shop, admin = (
+        services.create_key(OWNER, scopes, None, by).split("_")[1]
+        for scopes in (["write"], ["read", "write"], [*SCOPES])
+    )
+    by_admin = Author(OWNER, key=admin, address="192.0.2.7")
+    services.revoke_key(old, OWNER, by_admin)
+    bulk.cancel(
+        Author(OWNER, key=shop, address="198.51.100.23"),
+        new_timers(17, 9e6, url="https://pay.example/"), "host",
+    )
+    for action in "hold", "release":
+        by = Author(OWNER, operator=f"deploy: manage.py {action}")
+        log.write(LoggedChange(by, action, "calls"))
+
+
 @pytest.fixture
 def shown(pages: Service, db_pool: None) -> dict[str, str]:
     """Fill the service; return each page's name and its path."""
@@ -141,6 +166,7 @@ def shown(pages: Service, db_pool: None) -> dict[str, str]:
     eventually(lambda: pages.timer(failing)["status"] == "retrying")
     for statement in (WAITING, HERD, FAR, ENDED, ATTEMPTS):
         execute(statement.replace("%", "%%"))
+    change_keys()
     if value_of("SELECT to_regclass('tally')"):
         execute(TALLIES.replace("%", "%%"))
         eventually(lambda: value_of("SELECT count(*) = 0 FROM tally"))

@@ -44,6 +44,16 @@ def test_an_operator_finds_and_cancels_a_timer(
     page.locator("input[name=_selected_action]").check()
     page.get_by_label("Action:").select_option("Cancel")
     page.get_by_role("button", name="Go").click()
+    heading = page.get_by_role("heading", name="Cancel 1 timer?")
+    expect(heading).to_be_visible()
+    assert pages.timer(timer)["status"] == "scheduled"
+    assert_good_to_use(page)
+    page.get_by_role("link", name="No, take me back").click()
+    expect(heading).not_to_be_visible()
+    page.locator("input[name=_selected_action]").check()
+    page.get_by_label("Action:").select_option("Cancel")
+    page.get_by_role("button", name="Go").press("Enter")
+    page.get_by_role("button", name="Cancel 1 timer").press("Enter")
     expect(page.get_by_text("1 cancelled.")).to_be_visible()
     assert pages.timer(timer)["status"] == "cancelled"
 

@@ -51,11 +51,11 @@ def execute(page: Page, body: str) -> None:
 
 
 def test_a_timer_set_from_the_page_fires_and_a_mistake_is_explained(
-    service: Service, page: Page, receiver: Receiver
+    pages: Service, page: Page, receiver: Receiver
 ) -> None:
     # Given the page, opened at the service's own address
     requests, complaints = watch(page)
-    page.goto(f"http://127.0.0.1:{service.port}/api/docs")
+    page.goto(f"http://127.0.0.1:{pages.port}/api/docs")
     expect(page).to_have_title("Timer service")
 
     # Then it lists what the service does

@@ -29,10 +29,10 @@ def site() -> Iterator[Receiver]:
 
 
 def test_a_form_of_another_site_sets_no_timer(
-    service: Service, page: Page, receiver: Receiver, site: Receiver
+    pages: Service, page: Page, receiver: Receiver, site: Receiver
 ) -> None:
     # Given another site's page, whose form is a timer that is due at once
-    address = f"http://127.0.0.1:{service.port}"
+    address = f"http://127.0.0.1:{pages.port}"
     timer = {"hours": 0, "minutes": 0, "seconds": 0, "url": receiver.url()}
     start = json.dumps({**timer, "body": ""}).removesuffix('"}')
     site.headers = {"content-type": "text/html"}
@@ -56,7 +56,7 @@ def test_a_form_of_another_site_sets_no_timer(
 
     # And a request without the browser's headers, as a program sends it, is
     # not: the form was a timer
-    status, _ = service.request("POST", "/timer", timer)
+    status, _ = pages.request("POST", "/timer", timer)
     assert status == 201
     eventually(lambda: receiver.calls)
     assert len(receiver.calls) == 1

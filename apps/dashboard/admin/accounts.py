@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from apps.accounts import services
 from apps.accounts.models import Account, ApiKey, LogEntry
 from apps.accounts.users import CHOSEN
+from apps.dashboard.admin.confirming import confirmed
 from apps.dashboard.admin.lists import LookOnly, author, chosen
 
 
@@ -47,6 +48,7 @@ class KeyAdmin(LookOnly):
     actions = ("revoke",)
 
     @admin.action(description="Revoke", permissions=["act"])
+    @confirmed
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """Revoke keys."""
         keys = chosen(queryset, "prefix", "account_id")

@@ -20,10 +20,13 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import decorator_from_middleware
 
 from apps.accounts.models import Account, ApiKey, LogEntry
+from apps.accounts.user_log import changing_users
 from apps.core.answers import error_response
+from apps.core.callers import DEFAULT_ACCOUNT
 from apps.core.database import UNAVAILABLE
 from apps.core.reaching import PostgresAway
 from apps.dashboard.admin.accounts import AccountAdmin, KeyAdmin, LogAdmin
+from apps.dashboard.admin.lists import author
 from apps.dashboard.admin.timers import TimerAdmin
 from apps.timers.models import Timer
 
@@ -68,6 +71,13 @@ class Site(admin.AdminSite):
             return view(request, extra_context)  # type: ignore[return-value]
         finally:
             _log_in.release()
+
+    def password_change(
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> Any:
+        """Let users change their password, with their name in the log."""
+        with changing_users(author(request, DEFAULT_ACCOUNT)):
+            return super().password_change(request, extra_context)
 
 
 def _with_middleware(view: View) -> View:

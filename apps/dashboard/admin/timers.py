@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.authors import Author
 from apps.accounts.models import Account
+from apps.dashboard.admin.confirming import confirmed
 from apps.dashboard.admin.lists import MOST, LookOnly, author, chosen
 from apps.timers import bulk, services
 from apps.timers.models import STATUS, Timer
@@ -89,16 +90,19 @@ class TimerAdmin(LookOnly):
         )
 
     @admin.action(description="Cancel", permissions=["act"])
+    @confirmed
     def cancel(self, request: HttpRequest, queryset: QuerySet[Timer]) -> None:
         """Cancel those that wait."""
         self._act(request, queryset, "cancelled", bulk.cancel)
 
     @admin.action(description="Fire now", permissions=["act"])
+    @confirmed
     def fire(self, request: HttpRequest, queryset: QuerySet[Timer]) -> None:
         """Fire those that wait."""
         self._act(request, queryset, "fired", bulk.fire)
 
     @admin.action(description="Replay", permissions=["act"])
+    @confirmed
     def replay(self, request: HttpRequest, queryset: QuerySet[Timer]) -> None:
         """Replay those that gave up."""
         self._act(request, queryset, "replayed", _replay)

@@ -14,7 +14,8 @@ from apps.timers.storage import sealed
 from apps.timers.storage.aside import matched
 from apps.timers.storage.claim_records import Postponement, Report
 
-# A late record also corrects what was assumed about its attempt.
+# Each claim has a number of its own. To look whether there is an attempt with
+# that number costs twice as much as the tally.
 _KEEP_ATTEMPT = """
     INSERT INTO attempt (timer_id, number, due_at, sent_at, status_code,
                          error, duration, answer, encrypted_with)
@@ -22,6 +23,10 @@ _KEEP_ATTEMPT = """
            answer,
            CASE WHEN answer IS NOT NULL THEN %(encrypted_with)s::text END
     FROM held WHERE number IS NOT NULL
+"""
+# A late record also corrects what was assumed about its attempt.
+_CORRECT_ATTEMPT = f"""
+    {_KEEP_ATTEMPT}
     ON CONFLICT (timer_id, number) DO UPDATE
     SET due_at = excluded.due_at, sent_at = excluded.sent_at,
         status_code = excluded.status_code, error = excluded.error,
@@ -52,7 +57,7 @@ _CORRECT_TALLY = f"""
 """
 
 
-def _record(state: str, tally: str) -> str:
+def _record(state: str, attempt: str, tally: str) -> str:
     """Return the statement that records how timers in a state have ended.
 
     `number` is NULL if no attempt was made. Then the status code of the last
@@ -93,14 +98,14 @@ def _record(state: str, tally: str) -> str:
         FROM given WHERE timer.id = given.id AND claim_token = token
         RETURNING given.*, account_id, host
     ),
-    kept AS ({_KEEP_ATTEMPT}),
+    kept AS ({attempt}),
     tallied AS ({tally})
     SELECT token FROM held
     """
 
 
-RECORD = _record("IS NULL", _TALLY)
-CORRECT = _record("IS NOT NULL", _CORRECT_TALLY)
+RECORD = _record("IS NULL", _KEEP_ATTEMPT, _TALLY)
+CORRECT = _record("IS NOT NULL", _CORRECT_ATTEMPT, _CORRECT_TALLY)
 
 # `claims` counts the workers that died before this one, and this one. This one
 # counts as an attempt only if it tried; if it did not, the timer is deferred.
@@ -141,7 +146,7 @@ held AS (
     FROM given WHERE timer.id = given.id AND claim_token = token
     RETURNING given.*, NULL AS outcome, account_id, host
 ),
-kept AS ({_KEEP_ATTEMPT}),
+kept AS ({_CORRECT_ATTEMPT}),
 tallied AS ({_TALLY} WHERE number IS NOT NULL)
 SELECT token FROM held
 """

@@ -23,7 +23,7 @@ def test_the_document_is_the_one_that_is_served(web: Service) -> None:
     "options",
     [
         pytest.param(
-            ("--phases", "examples,fuzzing", "--max-examples", "10"),
+            ("--phases", "examples,fuzzing", "--max-examples", "3"),
             id="each operation",
         ),
         pytest.param(

@@ -19,7 +19,7 @@ from apps.dashboard.admin import site as admin_site
 from tests.support.accounts import AUTHOR, OWNER, account, ask, key_of
 from tests.support.api import GOOD
 from tests.support.postgres_switch import PostgresSwitch
-from tests.support.rows import change, new_timer, row
+from tests.support.rows import change, new_timer, new_timers, row
 from tests.support.timers import execute, value_of
 
 pytestmark = pytest.mark.usefixtures("db_pool", "memory_broker")
@@ -71,12 +71,32 @@ def ids(text: str) -> list[str]:
                       text)
 
 
-def act(client: Client, path: str, action: str, *chosen: object) -> str:
+def asked(client: Client, path: str, action: str, *chosen: object) -> str:
+    """Choose an action; return the page that asks whether it is meant."""
     answer = client.post(
         f"/admin/{path}",
         {"action": action, "_selected_action": [str(e) for e in chosen]},
         follow=True,
     )
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def form_of(page: str) -> dict[str, list[str]]:
+    """Return what the form in a page's main part sends."""
+    _, _, main = page.partition('<main')
+    form: dict[str, list[str]] = {}
+    for name, value in re.findall(
+        r'<input type="hidden" name="(\w+)" value="([^"]*)"', main
+    ):
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def act(client: Client, path: str, action: str, *chosen: object) -> str:
+    """Choose an action, and confirm it."""
+    form = form_of(asked(client, path, action, *chosen))
+    answer = client.post(f"/admin/{path}", form, follow=True)
     return words(answer.content.decode())
 
 
@@ -125,7 +145,7 @@ def test_staff_see_pages_and_superusers_act_there(
     assert boss.post(path).status_code == 302
     assert row(timer)["outcome"] == "cancelled"
     boss.post("/dashboard/keys/new", {"scopes": "read"})
-    (entry,) = log.entries(OWNER, 2)[0]
+    entry, *_ = log.entries(OWNER, 2)[0]
     assert (entry.operator, entry.action) == ("boss", "create")
 
 
@@ -174,8 +194,9 @@ def test_a_form_needs_its_token(boss: Client) -> None:
     page = strict.get("/admin/timers/timer/").content.decode()
     token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', page)
     assert token
+    confirmed = {"csrfmiddlewaretoken": token[1], "confirmed": "yes"}
     answer = strict.post(
-        "/admin/timers/timer/", form | {"csrfmiddlewaretoken": token[1]},
+        "/admin/timers/timer/", form | confirmed,
         headers={"origin": "https://testserver", "host": "testserver"},
     )
     assert answer.status_code == 302
@@ -289,6 +310,74 @@ def test_a_superuser_acts_through_the_services(
     assert {each.address for each in entries} == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize("action", ["cancel", "fire", "replay"])
+def test_an_action_is_confirmed_first(
+    action: str, boss: Client, timers: dict[str, Any]
+) -> None:
+    if action == "replay":
+        for each in timers.values():
+            change(each, "outcome = 'failed'")
+    before = {each: row(each) for each in timers.values()}
+    title = {"cancel": "Cancel", "fire": "Fire now", "replay": "Replay"}
+
+    # When some are chosen, it says how many, and whose
+    path = "timers/timer/"
+    some = [timers[name] for name in ("one job", "two job", "one order-1")]
+    page = asked(boss, path, action, *some)
+    said = words(page)
+    assert f"{title[action]} 3 timers?" in said
+    assert "one: 2" in said
+    assert "two: 1" in said
+
+    # And nothing has changed, whatever else than the page's form is sent
+    for more in {}, {"confirmed": ""}, {"post": "yes"}, {"confirmed": "no"}:
+        boss.post(f"/admin/{path}", {
+            "action": action, "_selected_action": some, **more,
+        })
+    boss.get(f"/admin/{path}", form_of(page))
+    assert {each: row(each) for each in timers.values()} == before
+    assert value_of("SELECT count(*) FROM log WHERE object LIKE 'timers%%'"
+                    ) == 0
+
+    # Then it says what those are that are named, and does no more
+    assert sorted(form_of(page)["_selected_action"]) == sorted(some)
+    boss.post(f"/admin/{path}", form_of(page))
+    changed = {each for each in before if row(each) != before[each]}
+    assert changed == set(some)
+
+
+def test_all_that_a_search_finds_are_counted_and_named(
+    boss: Client, timers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a choice of all that were found, more than a page has
+    monkeypatch.setattr(lists, "MOST", 5)
+    form = {"action": "cancel", "select_across": "1",
+            "_selected_action": [timers["one job"]]}
+    path = "/admin/timers/timer/"
+    page = boss.post(f"{path}?q=order-*", form).content.decode()
+    assert "Cancel 4 timers?" in words(page)
+
+    # When another one is set meanwhile
+    ask("POST", "/timer", FAR | {"key": "order-9"})
+    assert "4 cancelled." in words(boss.post(
+        f"{path}?q=order-*", form_of(page), follow=True
+    ).content.decode())
+
+    # And no more than a list has
+    page = boss.post(path, form).content.decode()
+    assert "Cancel 5 timers?" in words(page)
+
+
+def test_a_thousand_can_be_confirmed(boss: Client) -> None:
+    chosen = new_timers(lists.MOST + 1, 60)
+    form = {"action": "cancel", "select_across": "1",
+            "_selected_action": [str(chosen[0])]}
+    page = boss.post("/admin/timers/timer/", form).content.decode()
+    assert "Cancel 1,000 timers?" in words(page)
+    answer = boss.post("/admin/timers/timer/", form_of(page), follow=True)
+    assert "1000 cancelled." in words(answer.content.decode())
+
+
 def test_a_limit_says_why_nothing_is_replayed(boss: Client) -> None:
     failed = new_timer(-1)
     change(failed, "outcome = 'failed'")
@@ -333,6 +422,9 @@ def test_a_key_is_revoked_and_its_digest_never_shown(boss: Client) -> None:
     assert prefix in get(boss, "accounts/apikey/?q=team")
     assert prefix not in get(boss, "accounts/apikey/?q=default")
     assert "igest" not in get(boss, f"accounts/apikey/{prefix}/change/")
+    page = asked(boss, "accounts/apikey/", "revoke", prefix)
+    assert "Revoke 1 api key?" in words(page)
+    assert value_of("SELECT count(revoked_at) FROM api_key") == 0
     assert "1 revoked." in act(boss, "accounts/apikey/", "revoke", prefix)
     verifying.forget()
     assert ask("GET", "/timers", key=key).status_code == 401

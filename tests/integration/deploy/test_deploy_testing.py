@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import needs, packages, testing
+from deploy.local import needs, packages, pytest_halves, testing
+from deploy.local.halves import QUIET, TOGETHER
 from deploy.local.output import Output
 from deploy.local.processes import LocalError
 from tests.support.waiting import eventually
@@ -51,6 +52,14 @@ def test_that_is_skipped():
     note("together")
     pytest.skip("for another reason")
 """
+SHARES = """
+import os
+from pathlib import Path
+
+def test_of_a_page():
+    with (Path(__file__).parents[2] / "notes").open("a") as file:
+        file.write(f"shares {os.environ.get('PYTEST_XDIST_WORKER')}\\n")
+"""
 WAITS = """
 import pytest, time
 from pathlib import Path
@@ -72,7 +81,8 @@ GIVEN = {
     "REQUIRE_RABBITMQ": "",
     # Other plugins take longer to load than such a suite to run.
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    "PYTEST_ADDOPTS": "-p xdist",
+    "PYTEST_ADDOPTS": "-p xdist -p no:debugging -p no:doctest"
+    " -p no:faulthandler -p no:junitxml -p no:logging -p no:unittest",
 }
 WITHOUT_RABBITMQ = """
 import os, sys
@@ -127,24 +137,55 @@ def notes(directory: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("args", "one_by_one"),
-    [(["-m", "not load"], False), (["-m", "not chaos"], True)],
-)
 def test_the_last_lines_count_both_halves_and_what_did_not_run(
-    start: Start, tmp_path: Path, args: list[str], one_by_one: bool
+    start: Start, tmp_path: Path
 ) -> None:
+    # Given files of tests that share what their directory starts
+    shared = tmp_path / "tests" / "browser"
+    shared.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (shared / f"test_{name}.py").write_text(SHARES)
+
+    # When all run; some may load the machine, so they run one by one
     program = ("-c", WITHOUT_RABBITMQ)
-    running = start(SUITE, *args, program=program, RABBITMQ_URL="")
+    running = start(
+        SUITE, str(shared), "-m", "not chaos", "--import-mode=importlib",
+        program=program, RABBITMQ_URL="",
+    )
     status, lines = ended(running)
+    noted = notes(tmp_path)
     assert status == 0
     assert lines[-2].startswith("3 broker tests did NOT run")
     assert "brew install rabbitmq" in lines[-2]
-    assert "=== 3 passed, 4 skipped in " in lines[-1]
-    ran = notes(tmp_path)
+    assert "=== 6 passed, 4 skipped in " in lines[-1]
+    assert len({worker for kind, worker in noted if kind == "shares"}) == 1
+    ran = [note for note in noted if note[0] != "shares"]
     assert [kind for kind, _ in ran] == ["together"] * 5 + ["quiet"] * 2
     assert all(worker.startswith("gw") for _, worker in ran[:5])
-    assert {worker == "None" for _, worker in ran[5:]} == {one_by_one}
+    assert {worker for _, worker in ran[5:]} == {"None"}
+
+
+@pytest.mark.parametrize(
+    ("half", "markexpr", "workers"),
+    [
+        (QUIET, "not chaos and not load", 3),
+        (QUIET, "not chaos", 0),
+        (QUIET, "", 0),
+        (TOGETHER, "", 5),
+    ],
+)
+def test_how_many_run_side_by_side(
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
+    half: str,
+    markexpr: str,
+    workers: int,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(pytestconfig.option, "half", half, raising=False)
+    monkeypatch.setattr(pytestconfig.option, "markexpr", markexpr)
+    found = pytest_halves.pytest_xdist_auto_num_workers(pytestconfig)
+    assert found == workers
 
 
 @pytest.mark.parametrize(

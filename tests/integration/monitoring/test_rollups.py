@@ -36,6 +36,7 @@ from tests.support.rows import (
     new_timers,
     postponement,
     report,
+    row,
 )
 from tests.support.waiting import eventually
 
@@ -274,6 +275,25 @@ def test_a_group_that_lost_a_claim_counts_the_others() -> None:
     add_all()
     check()
     assert rolled("roll_up", "minutes = 1")["", "ended delivered"] == 1
+
+
+def test_an_attempt_that_is_there_already_harms_no_other() -> None:
+    # Given a claim whose attempt somebody has written by hand
+    strange, other = claimed(new_timer(-1)), claimed(new_timer(-1))
+    with pool().connection() as connection:
+        connection.execute(
+            "INSERT INTO attempt (timer_id, number, due_at, status_code)"
+            " VALUES (%s, 1, now(), 500)", [strange.id],
+        )
+
+    # When it is recorded with others, then both end as they were reported
+    assert recording.record([report(strange), report(other)]) == [True, True]
+    add_all()
+    assert row(strange.id)["error"].startswith("invalid: duplicate key")
+    assert row(other.id)["error"] is None
+    found = rolled("roll_up", "minutes = 1")
+    assert found["", "ended delivered"] == 2
+    assert found["", "result 2xx"] == 1
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.accounts import signing
+from apps.accounts import log, signing
+from apps.accounts.authors import author_of_command
+from apps.accounts.log import LoggedChange
 from apps.core.commands import needing_postgres
 from apps.core.sealing import PLAIN, KeyRing, ring
 from apps.timers.storage import rotating
@@ -34,7 +36,13 @@ class Command(BaseCommand):
                 "ENCRYPTION_KEYS is not set. To store everything decrypted"
                 f" again, keep the keys there and put `{PLAIN},` before them."
             )
+        how = (
+            ("decrypt", "all") if keys.current is None
+            else ("encrypt", f"all with the key {keys.current}")
+        )
+        by = author_of_command("rotate_encryption")
         with needing_postgres():
+            log.write(LoggedChange(by, *how))
             problems = list(self._rotate(keys))
         for problem in problems[:_MOST_SHOWN]:
             self.stderr.write(problem)
