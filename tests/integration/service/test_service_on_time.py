@@ -31,6 +31,27 @@ in_the_stack = pytest.mark.parametrize(
 )
 
 
+@in_the_stack
+def test_far_timers_wait_in_postgres_alone(
+    service: Service, module_vhost: VHost, receiver: Receiver
+) -> None:
+    # Given thousands of timers for tomorrow, some of them set over the API
+    store_timers(receiver.url("/far"), [86_400.0] * 5_000)
+    service.set_timers(20, 86_400, receiver.url("/far"))
+
+    # When one is set for in two seconds
+    near = service.set_timer(2, receiver.url())
+
+    # Then it fires in two seconds, and the others are not in RabbitMQ
+    each_called_once(receiver, {near}, within=5)
+    assert late_ms(receiver, {near})[0] < 1000
+    assert [call.path for call in receiver.calls] == ["/hook"]
+    far = "SELECT count(*) FROM timer WHERE queued_at IS NULL"
+    assert value_of(far) == 5_020
+    names = module_vhost[1].queues()
+    assert {depth(module_vhost[0], name) for name in names} == {0}
+
+
 def test_a_timer_fires_on_time_and_once(
     service: Service, receiver: Receiver
 ) -> None:
@@ -78,27 +99,6 @@ def test_moved_timers_fire_at_their_new_times_only(
 
 
 @in_the_stack
-def test_far_timers_wait_in_postgres_alone(
-    service: Service, module_vhost: VHost, receiver: Receiver
-) -> None:
-    # Given thousands of timers for tomorrow, some of them set over the API
-    store_timers(receiver.url("/far"), [86_400.0] * 5_000)
-    service.set_timers(20, 86_400, receiver.url("/far"))
-
-    # When one is set for in two seconds
-    near = service.set_timer(2, receiver.url())
-
-    # Then it fires in two seconds, and the others are not in RabbitMQ
-    each_called_once(receiver, {near}, within=5)
-    assert late_ms(receiver, {near})[0] < 1000
-    assert [call.path for call in receiver.calls] == ["/hook"]
-    far = "SELECT count(*) FROM timer WHERE queued_at IS NULL"
-    assert value_of(far) == 5_020
-    names = module_vhost[1].queues()
-    assert {depth(module_vhost[0], name) for name in names} == {0}
-
-
-@in_the_stack
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     service: Service, receiver: Receiver
 ) -> None:
@@ -141,6 +141,7 @@ def test_a_receiver_that_closes_connections_gets_each_call_once(
     assert value_of(delivered) == 100
 
 
+# This is the last one: the policy stays with the module's virtual host.
 @in_the_stack
 def test_a_policy_with_a_short_ttl_is_told_once(
     service: Service, module_vhost: VHost, receiver: Receiver
@@ -158,6 +159,5 @@ def test_a_policy_with_a_short_ttl_is_told_once(
 
     # Then each fires once, and the log says it in one line a process
     each_called_once(receiver, timers, within=10)
-    management.call("DELETE", "/policies/{vhost}/short")
     assert late_ms(receiver, timers)[-1] < 1000
     assert service.log().count("came early") == 1
