@@ -148,8 +148,8 @@ def test_rabbitmq_is_killed_in_a_burst(
     each_called_once(receiver, timers, within=20)
     show_lateness("RabbitMQ killed in a burst", receiver, timers)
     each_called_once(receiver, after, within=20)
-    # A sweep that finds lost messages comes much later. On a busy machine
-    # a start takes until after their time.
+    # None waited its whole time again. On a busy machine a start takes until
+    # after their time.
     assert max(
         min(call.late, call.arrived - back)
         for call in receiver.calls if call.timer in after

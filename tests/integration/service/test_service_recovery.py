@@ -1,4 +1,8 @@
-"""All of a service stopped or killed, and what was overdue recovered."""
+"""All of a service stopped or killed, and what was overdue recovered.
+
+What fires is a worker. This process does what the dispatcher does, and
+test_service_vhosts.py has what ends with web.
+"""
 
 import re
 from collections.abc import Callable
@@ -14,7 +18,7 @@ from django.core.management import call_command
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
-from tests.support.service import Process, Service
+from tests.support.service import Service
 from tests.support.timers import (
     depth,
     each_called_once,
@@ -47,25 +51,14 @@ def service(
     return make_service(url)
 
 
-def start(service: Service) -> list[Process]:
-    """Start what fires timers: the worker and, with RabbitMQ, dispatcher.
-
-    What ends with web is in test_service_vhosts.py.
-    """
-    starts: list[Callable[[], Process]] = [service.start_worker]
-    if service.env["RABBITMQ_URL"]:
-        starts.append(service.start_dispatcher)
-    with ThreadPoolExecutor(len(starts)) as pool:
-        return [begun.result() for begun in map(pool.submit, starts)]
-
-
 def store_and_queue(receiver: Receiver, seconds: float) -> set[str]:
-    """Store timers, and wait until a worker or RabbitMQ has them.
+    """Store timers, and wait until the worker or RabbitMQ has them.
 
     One that is due at once is queued by the same pass, after the others.
     """
     timers = store_timers(receiver.url(), [seconds] * 50)
     store_timers(receiver.url("/now"), [0.0])
+    recover_here()
     eventually(lambda: [call.path for call in receiver.calls] == ["/now"])
     receiver.calls.clear()
     return timers
@@ -81,27 +74,26 @@ def wait_until_overdue(receiver: Receiver) -> None:
 def test_timers_that_pass_while_everything_is_stopped_fire_at_its_start(
     service: Service, receiver: Receiver
 ) -> None:
-    # Given timers whose time passes after everything was told to stop
-    started = start(service)
+    # Given timers whose time passes after the worker was told to stop
+    worker = service.start_worker()
     timers = store_and_queue(receiver, 3)
-    with ThreadPoolExecutor(len(started)) as pool:
-        assert set(pool.map(Process.stop, started)) == {0}
+    assert worker.stop() == 0
     wait_until_overdue(receiver)
 
-    # When they are recovered, and everything is started
+    # When they are recovered, and a worker is started
     recover_here()
-    start(service)
+    service.start_worker()
 
     # Then each is called, once
     each_called_once(receiver, timers, within=10)
     receiver.calls.clear()
 
-    # And so are those whose time passes after everything was killed, even if
-    # nobody recovers them
+    # And so are those whose time passes after it was killed, even if nobody
+    # recovers them
     timers = store_and_queue(receiver, 2)
     service.kill()
     wait_until_overdue(receiver)
-    start(service)
+    service.start_worker()
     each_called_once(receiver, timers, within=10)
 
 
