@@ -34,6 +34,8 @@ def pytest_configure() -> None:
     """
     # Only tests of keys need keys.
     settings.API_ADDRESS, settings.REQUIRE_API_KEY = "127.0.0.1", False
+    # Each of the tests' clients would read all static files at its start.
+    settings.WHITENOISE_AUTOREFRESH = True
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,7 +1,6 @@
 """Fixtures for the service as processes, and in the test's own process."""
 
 import os
-import ssl
 from collections.abc import Callable, Iterator
 from functools import cache
 from ipaddress import ip_network
@@ -30,14 +29,9 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="session", autouse=True)
 def _roots() -> Iterator[None]:
-    """Load certifi's roots once: a process has one client, tests hundreds."""
-    roots = cache(lambda: tls_context(None))
-
-    def context(ca_file: str | None) -> ssl.SSLContext:
-        return roots() if ca_file is None else tls_context(ca_file)
-
+    """Load roots once: a process has one client, tests hundreds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "tls_context", context)
+        patch.setattr(client, "tls_context", cache(tls_context))
         yield
 
 

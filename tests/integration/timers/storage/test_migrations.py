@@ -48,8 +48,9 @@ def hints(*settings: str) -> set[str]:
 
 def test_a_postgres_that_confirms_too_early_is_refused() -> None:
     # The tests' own server may have another of these settings off.
-    before = durability_errors()
     with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = on")
+        before = durability_errors()
         cursor.execute("SET LOCAL synchronous_commit = off")
     assert durability_errors() - before == hints("synchronous_commit")
 
