@@ -91,6 +91,26 @@ def test_a_worker_that_is_told_to_stop_ends_its_calls_first(
     assert "Traceback" not in service.log()
 
 
+def test_a_receiver_that_is_away_at_first_is_called_when_it_is_back(
+    service: Service, worker: Process, absent: Receiver
+) -> None:
+    # Given a timer that comes due while its receiver is away
+    timer_id = service.set_timer(0, absent.url())
+    eventually(lambda: service.timer(timer_id)["status"] == "retrying")
+    assert service.timer(timer_id)["error"].startswith("refused: ")
+
+    # When the receiver is back after some tries
+    tries = "SELECT connect_failures FROM timer WHERE id = %s"
+    eventually(lambda: value_of(tries, timer_id) == 2)
+    absent.listen()
+
+    # Then it is called, once
+    each_called_once(absent, {timer_id}, within=15)
+    assert service.timer(timer_id)["status"] == "delivered"
+    assert service.timer(timer_id)["error"] is None
+    assert value_of(tries, timer_id) == 2
+
+
 @pytest.mark.chaos
 def test_a_worker_that_slept_past_its_lease_calls_nobody(
     service: Service, receiver: Receiver

@@ -35,6 +35,11 @@ pytestmark = pytest.mark.rabbitmq
 
 VHost = tuple[str, Management]
 
+#: How many moves, or how many of one timer: usually, and to measure.
+counts = pytest.mark.parametrize(
+    "count", [120, pytest.param(1000, marks=pytest.mark.load)]
+)
+
 
 def test_many_timers_of_one_second(
     stack: Service, receiver: Receiver
@@ -190,33 +195,6 @@ def test_a_timer_that_was_lost_with_five_workers_is_given_up(
     assert shown["error"].startswith("worker_lost: 6 workers")
 
 
-def sizes(usual: int, large: int) -> pytest.MarkDecorator:
-    """Run a test with a usual count, and with a large one if measuring."""
-    return pytest.mark.parametrize(
-        "count", [usual, pytest.param(large, marks=pytest.mark.load)]
-    )
-
-
-def test_a_receiver_that_is_away_at_first_is_called_when_it_is_back(
-    stack: Service, absent: Receiver
-) -> None:
-    # Given a timer that comes due while its receiver is away
-    timer_id = stack.set_timer(0, absent.url())
-    eventually(lambda: stack.timer(timer_id)["status"] == "retrying")
-    assert stack.timer(timer_id)["error"].startswith("refused: ")
-
-    # When the receiver is back after some tries
-    tries = "SELECT connect_failures FROM timer WHERE id = %s"
-    eventually(lambda: value_of(tries, timer_id) == 2)
-    absent.listen()
-
-    # Then it is called, once
-    each_called_once(absent, {timer_id}, within=15)
-    assert stack.timer(timer_id)["status"] == "delivered"
-    assert stack.timer(timer_id)["error"] is None
-    assert value_of(tries, timer_id) == 2
-
-
 def test_what_failed_is_called_once_more_when_it_is_replayed(
     stack: Service, receiver: Receiver
 ) -> None:
@@ -247,7 +225,7 @@ def test_a_timer_fires_now(stack: Service, receiver: Receiver) -> None:
     assert "ended" in answer["detail"] or "called" in answer["detail"]
 
 
-@sizes(120, 1000)
+@counts
 def test_moves_that_race_with_firing_are_told_what_came_of_them(
     stack: Service, receiver: Receiver, count: int
 ) -> None:
@@ -286,7 +264,7 @@ def test_moves_that_race_with_firing_are_told_what_came_of_them(
     assert {fire_at is None for fire_at in moved.values()} == {True, False}
 
 
-@sizes(120, 1000)
+@counts
 def test_many_puts_of_one_key_are_one_call_at_the_last_time(
     stack: Service, receiver: Receiver, count: int
 ) -> None:
@@ -314,7 +292,7 @@ def test_many_puts_of_one_key_are_one_call_at_the_last_time(
 
 
 @pytest.fixture(scope="module")
-def module_twin(
+def twin(
     module_stack: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """Run as many processes again, over the same RabbitMQ."""
@@ -324,12 +302,6 @@ def module_twin(
     service.start_all()
     yield service
     service.kill()
-
-
-@pytest.fixture
-def twin(module_twin: Service, db_pool: None) -> Service:
-    """Return the module's second set of processes, on an empty table."""
-    return module_twin
 
 
 def test_many_processes_over_one_database(
