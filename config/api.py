@@ -18,13 +18,12 @@ from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from apps.accounts.api import add_errors_to as add_account_errors_to
 from apps.accounts.api import router as account
 from apps.accounts.log_api import add_errors_to as add_log_errors_to
 from apps.accounts.log_api import router as account_log
-from apps.accounts.signing_api import add_errors_to as add_signing_errors_to
 from apps.accounts.signing_api import router as signing
 from apps.core.answers import MOST_ERRORS, cut, error_response, not_valid
+from apps.core.reaching import PostgresAway
 from apps.core.sentences import Names, field_errors
 from apps.monitoring.api import router as monitoring
 from apps.timers.api import errors as timer_errors
@@ -151,9 +150,17 @@ api.add_router("", signing)
 api.add_router("", limits)
 api.add_router("", monitoring)
 timer_errors.add_to(api)
-add_account_errors_to(api)
 add_log_errors_to(api)
-add_signing_errors_to(api)
+
+
+@api.exception_handler(PostgresAway)
+def _postgres_away(request: HttpRequest, error: PostgresAway) -> HttpResponse:
+    return error_response(
+        503,
+        "Postgres can't be reached; try again. If you were creating"
+        " something, it may have been stored.",
+        Retry_After="1",
+    )
 
 
 @api.exception_handler(ValidationError)

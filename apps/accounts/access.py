@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.keys import START
 from apps.accounts.scopes import SCOPES
 from apps.accounts.users import user_calling
-from apps.accounts.verifying import Unavailable, caller_with
+from apps.accounts.verifying import caller_with
 from apps.core.answers import error_response
 from apps.core.callers import (
     DEFAULT_ACCOUNT,
@@ -19,6 +19,7 @@ from apps.core.callers import (
     Caller,
     set_caller,
 )
+from apps.core.reaching import PostgresAway
 
 _OPEN = frozenset(
     {"/livez", "/readyz", "/api/docs", "/api/openapi.json", "/admin"}
@@ -80,8 +81,8 @@ def _refusal(request: HttpRequest, scope: str) -> HttpResponse | None:
     key = _sent_key(request)
     try:
         caller = _caller(request, key)
-    except Unavailable:
-        return unavailable()
+    except PostgresAway:
+        return _unavailable()
     if caller is None:
         return _unknown(request, key)
     if scope not in caller.scopes:
@@ -156,8 +157,7 @@ def _unauthorized(detail: str, challenge: str) -> HttpResponse:
     return error_response(401, detail, WWW_Authenticate=challenge)
 
 
-def unavailable() -> HttpResponse:
-    """Return the answer while Postgres can't be reached."""
+def _unavailable() -> HttpResponse:
     return error_response(
         503,
         "Postgres can't be reached, so that no API key can be checked; try"

@@ -4,17 +4,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from django.http import Http404, HttpRequest, HttpResponse
-from ninja import NinjaAPI, Path, Router, Status
+from ninja import Path, Router, Status
+from ninja.errors import HttpError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from apps.accounts import services, storage
-from apps.accounts.access import unavailable
 from apps.accounts.authors import author_of
 from apps.accounts.scopes import SCOPES
-from apps.accounts.verifying import LIFETIME, Unavailable
-from apps.core.answers import error_response
 from apps.core.callers import account_of
+from apps.core.remembered import LIFETIME
 
 router = Router(tags=["account"])
 
@@ -130,9 +129,17 @@ def create_key(
     request: HttpRequest, body: KeyIn, response: HttpResponse
 ) -> Status[KeyCreated]:
     """Create an API key of the account. The answer has it, only this time."""
-    key = services.create_key(
-        account_of(request), body.scopes, body.expires_at, author_of(request)
-    )
+    try:
+        key = services.create_key(
+            account_of(request), body.scopes, body.expires_at,
+            author_of(request),
+        )
+    except storage.TooManyKeys:
+        raise HttpError(
+            409,
+            f"The account has {storage.MOST_KEYS:,} keys that are not"
+            " revoked; revoke some.",
+        ) from None
     response["Cache-Control"] = "no-store"
     prefix = key.split("_")[1]
     return Status(201, KeyCreated(key=key, prefix=prefix))
@@ -162,16 +169,3 @@ def revoke_key(
     if not services.revoke_key(prefix, account, author_of(request)):
         raise Http404(f"The account has no key {prefix}.")
     return Status(204, None)
-
-
-def add_errors_to(api: NinjaAPI) -> None:
-    """Have the API answer what the accounts' services raise."""
-    api.add_exception_handler(Unavailable, lambda *_: unavailable())
-    api.add_exception_handler(
-        storage.TooManyKeys,
-        lambda *_: error_response(
-            409,
-            f"The account has {storage.MOST_KEYS:,} keys that are not"
-            " revoked; revoke some.",
-        ),
-    )

@@ -13,11 +13,9 @@ from typing import Any, Literal
 from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
 from apps.core.database import pool
+from apps.core.remembered import LIFETIME, Remembered
 from apps.core.rows import named
 
-#: For how long a process relies on what it has read of an account, in
-#: seconds. For so long it may not know that an account has got limits.
-LIFETIME = 2.0
 #: How many accounts a process remembers, at most.
 _MOST = 20_000
 #: How long a request waits for Postgres, in seconds.
@@ -119,16 +117,9 @@ class Standing:
 
 _standings: dict[int, Standing] = {}
 
-#: Until when an answer counts, on `time.monotonic()`, and the answer.
-_Answer = tuple[float, Limits]
-_UNKNOWN: _Answer = (0.0, NONE)
-_known: dict[int, _Answer] = {}
-
-
-def remembered(account: int) -> Limits | None:
-    """Return what limits_of() does, None if Postgres has to be asked."""
-    until, found = _known.get(account, _UNKNOWN)
-    return found if time.monotonic() < until else None
+_known: Remembered[int, Limits] = Remembered(_MOST)
+#: Returns what limits_of() does, None if Postgres has to be asked.
+remembered = _known.get
 
 
 def limits_of(account: int) -> Limits:
@@ -137,21 +128,19 @@ def limits_of(account: int) -> Limits:
     It is NONE itself if there are none. Raises `database.UNAVAILABLE` or
     TimeoutError.
     """
-    now = time.monotonic()
     if (known := remembered(account)) is not None:
         return known
+    now = time.monotonic()
     found = _look_ups.submit(account, timeout=_PATIENCE)
     if found is NONE:
         _standings.pop(account, None)
-    if len(_known) >= _MOST:
-        _known.clear()
-    _known[account] = now + LIFETIME, found
+    _known.keep(account, found, now + LIFETIME)
     return found
 
 
 def forget() -> None:
     """Forget what was read of all accounts."""
-    _known.clear()
+    _known.forget()
     _standings.clear()
 
 

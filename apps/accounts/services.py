@@ -12,7 +12,7 @@ from apps.accounts.authors import Author
 from apps.accounts.keys import new_key, parse_key
 from apps.accounts.limits import NONE, Limits
 from apps.accounts.storage import Account, ApiKey
-from apps.accounts.verifying import reaching_postgres
+from apps.core.reaching import reaching_postgres
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 def create_account(name: str, by: Author) -> Account | None:
     """Create an account; None if there is one of that name.
 
-    The name must match NAME. Raises Unavailable.
+    The name must match NAME. Raises PostgresAway.
     """
     with reaching_postgres():
         account = storage.create_account(name, by)
@@ -46,7 +46,7 @@ def future_moment(text: str) -> datetime:
 
 
 def list_accounts() -> list[Account]:
-    """Return all accounts. Raises Unavailable."""
+    """Return all accounts. Raises PostgresAway."""
     with reaching_postgres():
         return storage.accounts()
 
@@ -54,7 +54,7 @@ def list_accounts() -> list[Account]:
 def account_named(name: str) -> Account | None:
     """Return the account of a name, None if there is none.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     return next((each for each in list_accounts() if each.name == name), None)
 
@@ -66,7 +66,7 @@ class BurstAlone(Exception):
 def list_limits() -> dict[int, Limits]:
     """Return the limits of all accounts that have some, by their ids.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return limits.all_limits()
@@ -78,7 +78,7 @@ def change_limits(
     """Change some limits of an account; return all, None if there is none.
 
     `given` has fields of Limits; the others stay. Without a burst, it is as
-    many as a second. Raises BurstAlone or Unavailable.
+    many as a second. Raises BurstAlone or PostgresAway.
     """
     account = account_named(name)
     if account is None:
@@ -108,7 +108,7 @@ def create_key(
 ) -> str:
     """Create a key of an account; return it. It can't be shown again.
 
-    Raises storage.TooManyKeys or Unavailable.
+    Raises storage.TooManyKeys or PostgresAway.
     """
     key = new_key()
     parts = parse_key(key)
@@ -124,7 +124,7 @@ def create_key(
 def list_keys(account: int | None = None) -> list[ApiKey]:
     """Return an account's keys that are not revoked; None: all keys.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return storage.keys(account)
@@ -134,7 +134,7 @@ def revoke_key(prefix: str, account: int | None, by: Author) -> bool:
     """Revoke a key; False if there is none, or it is another account's.
 
     Without an account it may be any account's.
-    It is refused everywhere after verifying.LIFETIME. Raises Unavailable.
+    It is refused everywhere after remembered.LIFETIME. Raises PostgresAway.
     """
     with reaching_postgres():
         was_there = storage.revoke(prefix, account, by)
@@ -148,7 +148,7 @@ def list_log(
 ) -> tuple[list[log.Entry], UUID | None]:
     """Return the latest entries of the log, and the last one's id if not all.
 
-    Raises log.UnknownEntry or Unavailable.
+    Raises log.UnknownEntry or PostgresAway.
     """
     with reaching_postgres():
         return log.entries(account, limit, after)

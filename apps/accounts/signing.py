@@ -19,10 +19,11 @@ from django.conf import settings
 from apps.accounts import signing_storage as storage
 from apps.accounts.authors import Author
 from apps.accounts.signing_storage import NewSecret, SigningSecret
-from apps.accounts.verifying import LIFETIME, reaching_postgres
 from apps.core.batching import GroupCommit
 from apps.core.callers import DEFAULT_ACCOUNT
 from apps.core.database import UNAVAILABLE
+from apps.core.reaching import reaching_postgres
+from apps.core.remembered import LIFETIME, Remembered
 from apps.core.rows import Row
 from apps.core.sealing import KeyRing, ring
 from apps.webhooks.signing import (
@@ -70,7 +71,7 @@ def create(
     """Create a secret, which signs from now on.
 
     The account's others of its kind end at the moment that is given, unless
-    they end before. Raises storage.TooManySecrets or Unavailable.
+    they end before. Raises storage.TooManySecrets or PostgresAway.
     """
     secret_id = secrets.token_hex(6)
     if kind == "v1":
@@ -92,7 +93,7 @@ def create(
 def list_secrets(account: int | None = None) -> list[SigningSecret]:
     """Return an account's secrets that sign; None: those of all accounts.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return storage.listed(account)
@@ -107,7 +108,7 @@ def revoke(
     """End a secret now, or at a moment; False if there is none that signs.
 
     With an account, only one of its own. Workers heed it within LIFETIME.
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         was_there = storage.end(secret_id, account, ends_at, by)
@@ -120,7 +121,7 @@ def renew(keys: KeyRing) -> tuple[int, list[str]]:
     """Encrypt all secrets anew with the key that encrypts now.
 
     Returns how many were written, and why others can't be read. Raises
-    Unavailable.
+    PostgresAway.
     """
     problems: list[str] = []
 
@@ -156,8 +157,8 @@ class SigningKeys:
     private_keys: "tuple[Ed25519PrivateKey, ...]"
 
 
-#: Until when an answer counts, on `time.monotonic()`, and the answer.
-_known: dict[int, tuple[float, SigningKeys | UnreadableSecret]] = {}
+_Answer = SigningKeys | UnreadableSecret
+_known: Remembered[int, _Answer] = Remembered(_MOST_ACCOUNTS)
 _look_ups: GroupCommit[int, list[Row]] = GroupCommit(storage.look_up)
 
 
@@ -167,13 +168,11 @@ def keys_of(account: int) -> SigningKeys:
     What was found counts for LIFETIME, and longer while Postgres is away: then
     its error is raised only if nothing is known. Raises UnreadableSecret.
     """
-    now = time.monotonic()
-    until, keys = _known.get(account, (0.0, None))
-    if keys is None or now >= until:
-        keys = _look_up(account, keys)
-        if len(_known) >= _MOST_ACCOUNTS:
-            _known.clear()
-        _known[account] = now + LIFETIME, keys
+    keys = _known.get(account)
+    if keys is None:
+        now = time.monotonic()
+        keys = _look_up(account, _known.last(account))
+        _known.keep(account, keys, now + LIFETIME)
     if isinstance(keys, UnreadableSecret):
         raise UnreadableSecret(*keys.args)
     return _with_servers(keys) if account == DEFAULT_ACCOUNT else keys
@@ -181,12 +180,10 @@ def keys_of(account: int) -> SigningKeys:
 
 def forget() -> None:
     """Forget all answers; the next call of each account is a look-up."""
-    _known.clear()
+    _known.forget()
 
 
-def _look_up(
-    account: int, before: SigningKeys | UnreadableSecret | None
-) -> SigningKeys | UnreadableSecret:
+def _look_up(account: int, before: _Answer | None) -> _Answer:
     try:
         rows = _look_ups.submit(account, timeout=_PATIENCE)
     except (*UNAVAILABLE, TimeoutError):

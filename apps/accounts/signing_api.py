@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from django.http import Http404, HttpRequest, HttpResponse
-from ninja import NinjaAPI, Path, Router, Status
+from ninja import Path, Router, Status
+from ninja.errors import HttpError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from apps.accounts import signing
@@ -12,9 +13,8 @@ from apps.accounts.api import error, future
 from apps.accounts.authors import author_of
 from apps.accounts.signing import Kind
 from apps.accounts.signing_storage import MOST_SECRETS, TooManySecrets
-from apps.accounts.verifying import LIFETIME
-from apps.core.answers import error_response
 from apps.core.callers import account_of
+from apps.core.remembered import LIFETIME
 
 router = Router(tags=["account"])
 
@@ -108,9 +108,16 @@ def create_signing_secret(
     request: HttpRequest, body: SigningSecretIn, response: HttpResponse
 ) -> Status[SigningSecretCreated]:
     """Create a secret. The answer has it, only this time."""
-    made = signing.create(
-        account_of(request), body.kind, author_of(request), body.others_end_at
-    )
+    try:
+        made = signing.create(
+            account_of(request), body.kind, author_of(request),
+            body.others_end_at,
+        )
+    except TooManySecrets:
+        raise HttpError(
+            409,
+            f"The account has {MOST_SECRETS} secrets that sign; revoke some.",
+        ) from None
     response["Cache-Control"] = "no-store"
     is_secret = body.kind == "v1"
     return Status(201, SigningSecretCreated(
@@ -144,14 +151,3 @@ def revoke_signing_secret(
     if not signing.revoke(secret_id, by, by.account):
         raise Http404(f"The account has no signing secret {secret_id}.")
     return Status(204, None)
-
-
-def add_errors_to(api: NinjaAPI) -> None:
-    """Have the API answer what is raised about signing secrets."""
-    api.add_exception_handler(
-        TooManySecrets,
-        lambda *_: error_response(
-            409,
-            f"The account has {MOST_SECRETS} secrets that sign; revoke some.",
-        ),
-    )

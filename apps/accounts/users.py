@@ -13,8 +13,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 
 from apps.accounts.scopes import SCOPES
-from apps.accounts.verifying import Unavailable
 from apps.core.callers import DEFAULT_ACCOUNT, Caller
+from apps.core.reaching import PostgresAway
 
 #: What a session has: the id of the account whose pages are shown.
 CHOSEN = "account"
@@ -26,7 +26,7 @@ def user_calling(request: HttpRequest) -> Caller | None:
     """Return the user who asks for a page, None if nobody has logged in.
 
     Superusers have all scopes, other staff only that of readers. Raises
-    Unavailable.
+    PostgresAway.
     """
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     if key is None or not _PAGES.fullmatch(request.path_info):
@@ -36,7 +36,7 @@ def user_calling(request: HttpRequest) -> Caller | None:
         user = get_user(request)
         account = request.session.get(CHOSEN, DEFAULT_ACCOUNT)
     except DatabaseError as error:
-        raise Unavailable from error
+        raise PostgresAway(str(error)) from error
     if not (user.is_active and getattr(user, "is_staff", False)):
         return None
     is_super = bool(getattr(user, "is_superuser", False))

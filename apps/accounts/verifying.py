@@ -1,10 +1,9 @@
 """Finds out whose a key is, without a statement for each request."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from hmac import compare_digest
+from typing import Literal
 
 from apps.accounts import storage
 from apps.accounts.keys import parse_key
@@ -12,92 +11,62 @@ from apps.accounts.storage import FoundKey
 from apps.core.batching import BackgroundWriter, GroupCommit
 from apps.core.callers import Caller
 from apps.core.database import UNAVAILABLE
-from apps.core.outages import POSTGRES
 from apps.core.processes import PerProcess
+from apps.core.reaching import reaching_postgres
+from apps.core.remembered import LIFETIME, Remembered
 
-#: For how long the answer of a look-up counts, in seconds. For so long a key
-#: that was revoked may still be taken.
-LIFETIME = 2.0
 #: How many answers of each kind are kept, at most.
-MOST_ANSWERS = 1_000
+_MOST_ANSWERS = 1_000
 #: How long a request waits for Postgres before it is answered 503.
 _PATIENCE = 3.0
 #: What a secret is compared with if nothing is stored under its prefix.
 _NO_DIGEST = bytes(32)
 
-#: Until when an answer counts, on `time.monotonic()`, and the answer.
-_Answer = tuple[float, Caller | None]
-_NO_ANSWER: _Answer = (0.0, None)
-
 # By the SHA-256 of the whole key: a wrong secret is looked up, whether a key
 # has its prefix or not. Texts that are no keys can't displace those that are.
-_known: dict[bytes, _Answer] = {}
-_unknown: dict[bytes, _Answer] = {}
+_known: Remembered[bytes, Caller] = Remembered(_MOST_ANSWERS)
+_unknown: Remembered[bytes, Literal[True]] = Remembered(_MOST_ANSWERS)
 
 _look_ups: GroupCommit[str, FoundKey] = GroupCommit(storage.look_up)
-
-
-class Unavailable(Exception):
-    """Postgres can't be reached, or does not answer in time."""
-
-
-@contextmanager
-def reaching_postgres() -> Iterator[None]:
-    """Raise Unavailable when Postgres is away or does not answer."""
-    try:
-        yield
-    except (*UNAVAILABLE, TimeoutError) as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise Unavailable from error
-    POSTGRES.worked()
 
 
 def caller_with(key: str) -> Caller | None:
     """Return whose a key is; None if it is unknown, revoked or expired.
 
-    Raises Unavailable.
+    Raises PostgresAway.
     """
     digest = sha256(key.encode()).digest()
-    now = time.monotonic()
-    for answers in (_known, _unknown):
-        until, caller = answers.get(digest, _NO_ANSWER)
-        if now < until:
-            return caller
-    return _look_up(key, digest, now)
+    caller = _known.get(digest)
+    if caller is not None or _unknown.get(digest):
+        return caller
+    return _look_up(key, digest)
 
 
 def forget() -> None:
     """Forget all answers; the next request with each key is a look-up."""
-    _known.clear()
-    _unknown.clear()
+    _known.forget()
+    _unknown.forget()
 
 
-def _look_up(key: str, digest: bytes, now: float) -> Caller | None:
+def _look_up(key: str, digest: bytes) -> Caller | None:
     parts = parse_key(key)
     if parts is None:
         return None
+    now = time.monotonic()
     with reaching_postgres():
         found = _look_ups.submit(parts.prefix, timeout=_PATIENCE)
     is_same = compare_digest(parts.digest, found.digest or _NO_DIGEST)
     seconds = LIFETIME if found.seconds is None else found.seconds
     if found.account is None or not is_same or seconds <= 0:
-        _keep(_unknown, digest, (now + LIFETIME, None))
+        _unknown.keep(digest, True, now + LIFETIME)
         return None
     caller = Caller(
         found.account, found.prefix, frozenset(found.scopes or ())
     )
-    _keep(_known, digest, (now + min(seconds, LIFETIME), caller))
+    _known.keep(digest, caller, now + min(seconds, LIFETIME))
     if found.was_unused:
         _uses().add(found.prefix)
     return caller
-
-
-def _keep(
-    answers: dict[bytes, _Answer], digest: bytes, answer: _Answer
-) -> None:
-    if len(answers) >= MOST_ANSWERS:
-        answers.clear()
-    answers[digest] = answer
 
 
 @PerProcess
@@ -107,6 +76,6 @@ def _uses() -> BackgroundWriter[str, str]:
         storage.note_uses,
         key=lambda prefix: prefix,
         name="uses of keys",
-        room=MOST_ANSWERS,
+        room=_MOST_ANSWERS,
         again=UNAVAILABLE,
     )

@@ -4,18 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from apps.core.database import Busy, list_pool
+from apps.core.reaching import list_connection
 from apps.dashboard.forecast import Crowd, Workers, lateness, most_at_once
 from apps.dashboard.fresh import Fresh
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
 from apps.monitoring import processes
 from apps.monitoring.heartbeat import STALE_AFTER
-from apps.timers.services import ListTooSlow, reaching_postgres
 from apps.timers.storage import ahead as storage
 from apps.timers.storage.ahead import Due, Herd
 
@@ -75,16 +73,12 @@ def ahead(request: HttpRequest) -> HttpResponse:
 
 
 def _view(account: int) -> View:
-    with reaching_postgres():
-        try:
-            with list_pool().connection() as connection:
-                found = storage.ahead(connection, account)
-                seconds = storage.durations(
-                    connection, account, {herd.host for herd in found.herds}
-                )
-                rows = processes.seen(connection)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+    with list_connection() as connection:
+        found = storage.ahead(connection, account)
+        seconds = storage.durations(
+            connection, account, {herd.host for herd in found.herds}
+        )
+        rows = processes.seen(connection)
     threads = [
         row.threads or 0 for row in rows
         if row.role == "worker" and row.seen <= STALE_AFTER

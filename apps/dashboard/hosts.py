@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from apps.core.database import Busy, list_pool
+from apps.core.reaching import PostgresAway, list_connection
 from apps.dashboard.pages import page, show
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
@@ -18,11 +17,6 @@ from apps.monitoring.api import readiness
 from apps.monitoring.heartbeat import STALE_AFTER
 from apps.monitoring.rollups import reading
 from apps.monitoring.rollups.reading import HostSums
-from apps.timers.services import (
-    ListTooSlow,
-    StoreUnavailable,
-    reaching_postgres,
-)
 from apps.timers.storage import overview
 
 #: Hosts on the page, those with the most calls.
@@ -98,17 +92,13 @@ def hosts(request: HttpRequest) -> HttpResponse:
     wanted = request.GET.get("host", "").strip().replace("\0", "") or None
     account = viewer(request).account
     if readiness().postgres == "away":
-        raise StoreUnavailable
-    with reaching_postgres():
-        try:
-            with list_pool().connection() as connection:
-                found, has_more = reading.hosts(
-                    connection, account, wanted and wanted.lower(), SHOWN
-                )
-                calling = overview.calling(connection, account)
-                seen = processes.seen(connection)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+        raise PostgresAway
+    with list_connection() as connection:
+        found, has_more = reading.hosts(
+            connection, account, wanted and wanted.lower(), SHOWN
+        )
+        calling = overview.calling(connection, account)
+        seen = processes.seen(connection)
     alive = [each for each in seen if each.seen <= STALE_AFTER]
     threads = sum(each.threads or 0 for each in alive)
     circuits = _circuits(alive)

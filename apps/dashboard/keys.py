@@ -20,8 +20,8 @@ from apps.accounts.authors import author_of
 from apps.accounts.log import DAYS_KEPT, UnknownEntry
 from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import MOST_KEYS, TooManyKeys
-from apps.accounts.verifying import LIFETIME
 from apps.core.callers import account_of, caller_of
+from apps.core.remembered import LIFETIME
 from apps.dashboard.filters import in_utc
 from apps.dashboard.pages import page, show
 

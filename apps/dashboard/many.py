@@ -60,7 +60,7 @@ ACTIONS = {
         GAVE_UP, ("failed", "missed"),
     ),
     "move": Action(
-        "Move", "moved", "Their time becomes so many seconds from now.",
+        "Move", "moved", "They are called after the seconds that you enter.",
         _WAITING, _WAITING,
     ),
 }

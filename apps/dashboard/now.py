@@ -2,22 +2,16 @@
 
 from collections.abc import Iterator
 
-import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from apps.core.database import Busy, list_pool
+from apps.core.reaching import PostgresAway, list_connection
 from apps.dashboard import numbers
 from apps.dashboard.fresh import Fresh, Part
 from apps.dashboard.pages import page, show
 from apps.dashboard.viewer import viewer
 from apps.monitoring import processes
 from apps.monitoring.api import Readiness, readiness
-from apps.timers.services import (
-    ListTooSlow,
-    StoreUnavailable,
-    reaching_postgres,
-)
 from apps.timers.storage import overview
 from apps.timers.storage.overview import MOST, Counts
 
@@ -50,18 +44,14 @@ def news(request: HttpRequest) -> HttpResponse:
 def _part(account: int) -> Part:
     health = readiness()
     if health.postgres == "away":
-        raise StoreUnavailable
-    with reaching_postgres():
-        try:
-            with list_pool().connection() as connection:
-                counts = overview.counts(connection, account)
-                values = {
-                    "coming": overview.coming(connection, account, _SHOWN),
-                    "ended": overview.ended(connection, account, _SHOWN),
-                    "processes": processes.seen(connection),
-                }
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+        raise PostgresAway
+    with list_connection() as connection:
+        counts = overview.counts(connection, account)
+        values = {
+            "coming": overview.coming(connection, account, _SHOWN),
+            "ended": overview.ended(connection, account, _SHOWN),
+            "processes": processes.seen(connection),
+        }
     return Part.of(
         "dashboard/now_part.html",
         {

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from apps.core.database import Busy, list_pool
+from apps.core.reaching import PostgresAway, list_connection
 from apps.dashboard.fresh import Fresh, Part
 from apps.dashboard.pages import page
 from apps.dashboard.templatetags.charts import Point
@@ -16,11 +15,6 @@ from apps.dashboard.viewer import viewer
 from apps.monitoring.api import readiness
 from apps.monitoring.rollups import reading
 from apps.monitoring.rollups.reading import LIMITS, Share, Sums
-from apps.timers.services import (
-    ListTooSlow,
-    StoreUnavailable,
-    reaching_postgres,
-)
 
 #: For how long what was read is shown, in seconds; it is two seconds old as
 #: it is.
@@ -75,18 +69,14 @@ class Numbers:
 def lateness(request: HttpRequest) -> HttpResponse:
     """Return the part of the page that shows the last hour; 304 if it may."""
     if readiness().postgres == "away":
-        raise StoreUnavailable
+        raise PostgresAway
     return part(viewer(request).account).answer(request)
 
 
 def _numbers(account: int) -> Numbers:
-    with reaching_postgres():
-        try:
-            with list_pool().connection() as connection:
-                shares = reading.shares(connection, account)
-                minutes = reading.last_hour(connection, account)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+    with list_connection() as connection:
+        shares = reading.shares(connection, account)
+        minutes = reading.last_hour(connection, account)
     return Numbers(
         [_on_time(share) for share in shares],
         [_minute(at, sums) for at, sums in minutes.items()],

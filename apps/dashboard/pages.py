@@ -12,10 +12,9 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.decorators import decorator_from_middleware
 
-from apps.accounts.verifying import Unavailable
+from apps.core.reaching import ListTooSlow, PostgresAway
 from apps.dashboard.health import health
 from apps.dashboard.viewer import viewer
-from apps.timers.services import ListTooSlow, StoreUnavailable
 from apps.timers.storage.limiting import LimitReached
 
 View = Callable[..., HttpResponseBase]
@@ -39,7 +38,7 @@ def page(view: View) -> View:
             return view(request, **values)
         except Http404 as error:
             return failure(request, 404, "Not found", str(error))
-        except (StoreUnavailable, Unavailable):
+        except PostgresAway:
             response = failure(
                 request, 503, "Postgres is away", _UNAVAILABLE
             )

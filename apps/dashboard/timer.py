@@ -16,6 +16,7 @@ from django.http import (
 from django.views.decorators.http import require_GET, require_POST
 
 from apps.core.callers import account_of
+from apps.core.reaching import reaching_postgres
 from apps.dashboard.life import life, pictures
 from apps.dashboard.many import Wrong, seconds
 from apps.dashboard.pages import page, show
@@ -124,7 +125,7 @@ def _show(
     action: str | None = None,
 ) -> HttpResponse:
     account = account_of(request)
-    with services.reaching_postgres():
+    with reaching_postgres():
         history = explaining.history(account, timer_id)
         attempts = looking.attempts(account, timer_id)
         definition = _definition(account, timer_id)

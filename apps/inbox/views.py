@@ -25,6 +25,7 @@ from apps.accounts import signing
 from apps.core import waits
 from apps.core.answers import error_response, not_valid
 from apps.core.callers import account_of
+from apps.core.reaching import PostgresAway, reaching_postgres
 from apps.dashboard.pages import failure, page, show
 from apps.inbox import storage
 from apps.inbox.answers import KINDS, MOST_SECONDS, TIMED, respond
@@ -71,7 +72,7 @@ def for_programs(view: View) -> View:
     def answered(request: HttpRequest, **values: Any) -> HttpResponseBase:
         try:
             return view(request, **values)
-        except services.StoreUnavailable:
+        except PostgresAway:
             return error_response(
                 503, "Postgres can't be reached; try again.", Retry_After="1"
             )
@@ -104,7 +105,7 @@ def take(request: HttpRequest, name: str) -> HttpResponseBase:
         return error_response(
             413, f"At most {_MOST_BODY:,} bytes are kept: no timer sends more."
         )
-    with services.reaching_postgres():
+    with reaching_postgres():
         answer = storage.keep(
             NewCall(
                 name,
@@ -140,7 +141,7 @@ def _is_to_prune() -> bool:
 @page
 def look(request: HttpRequest, name: str) -> HttpResponse:
     """Show an inbox's page."""
-    with services.reaching_postgres():
+    with reaching_postgres():
         storage.prune()
         calls = storage.latest(name, _ON_PAGE)
         answer = storage.answer(name)
@@ -167,7 +168,7 @@ def newer(request: HttpRequest, name: str) -> HttpResponse:
     after = _number(request.GET.get("after", "0"), 0, 2**63 - 1)
     if after is None:
         raise Http404
-    with services.reaching_postgres():
+    with reaching_postgres():
         calls = storage.after(name, after, _ON_PAGE)
     if not calls:
         return HttpResponse(status=204)
@@ -189,7 +190,7 @@ def _shown(
     request: HttpRequest, calls: list[storage.Call]
 ) -> list[ShownCall]:
     """Return calls as they are seen by the request's account."""
-    with services.reaching_postgres(), suppress(signing.UnreadableSecret):
+    with reaching_postgres(), suppress(signing.UnreadableSecret):
         keys = signing.keys_of(account_of(request))
         return [ShownCall(call, keys) for call in calls]
     return [ShownCall(call, signing.SigningKeys((), ())) for call in calls]
@@ -212,7 +213,7 @@ def set_answer(request: HttpRequest, name: str) -> HttpResponse:
             f"“Answer with” must be one of the list, and the seconds a whole"
             f" number from 0 to {MOST_SECONDS}.",
         )
-    with services.reaching_postgres():
+    with reaching_postgres():
         storage.set_answer(name, Answer(kind, seconds))
     return HttpResponseRedirect(f"/inbox/{name}")
 
@@ -256,7 +257,7 @@ def calls(request: HttpRequest, name: str) -> HttpResponse:
     ]
     if after is None or wait is None:
         return not_valid(wrong)
-    with services.reaching_postgres():
+    with reaching_postgres():
         found = storage.after(name, after, _MOST_CALLS)
         if not found and wait and waits.leave(request.META):
             arrivals().wait(name, after, wait)

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from apps.accounts.authors import Author
 from apps.accounts.log import LoggedChange
-from apps.core.outages import POSTGRES
+from apps.core.reaching import reaching_postgres
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.changes import RequestKeyReused
 from apps.timers.models import Outcome
 from apps.timers.scheduling.publishing import publish_later, takes_many
-from apps.timers.services import is_limited, reaching_postgres
+from apps.timers.services import is_limited
 from apps.timers.storage import bulk, changing, many
 from apps.timers.storage.bulk import Answer, RequestChunk
 from apps.timers.storage.records import DueMessage, NamedTimer
@@ -30,7 +30,7 @@ def create_chunk(
     """Store a chunk of timers in one commit; return its rendered answers.
 
     A chunk that was stored before has the same answers again. Raises
-    RequestKeyReused or StoreUnavailable.
+    RequestKeyReused or PostgresAway.
     """
     stored = 0
 
@@ -53,7 +53,6 @@ def create_chunk(
             found = _earlier(chunk)
             assert found is not None
             return found
-    POSTGRES.worked()
     CREATED.add(stored)
     if due:
         publish_later(*due)
@@ -67,7 +66,7 @@ def cancel(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
     `found_by` is what they were found by, for the log.
 
     These are never called from now on. Those that were cancelled before are
-    not among them. Raises StoreUnavailable.
+    not among them. Raises PostgresAway.
     """
     with reaching_postgres():
         cancelled = changing.cancel_many(
@@ -83,7 +82,7 @@ def fire(by: Author, timer_ids: Sequence[UUID], found_by: str) -> set[UUID]:
     """Fire waiting timers of the author's account now; return which.
 
     `found_by` is what they were found by, for the log. Raises
-    StoreUnavailable.
+    PostgresAway.
     """
     logged = LoggedChange(by, "fire", f"timers by {found_by}")
     with reaching_postgres():
@@ -104,7 +103,7 @@ def move(
     """Move waiting timers of the author's account to a time; return which.
 
     `found_by` is what they were found by, for the log. Raises
-    StoreUnavailable.
+    PostgresAway.
     """
     logged = LoggedChange(by, "move", f"timers by {found_by}")
     with reaching_postgres():
@@ -116,7 +115,7 @@ def move(
 def standing(account: int, timer_ids: Sequence[UUID]) -> Counter[str]:
     """Count an account's timers by how they stand, as `many.STANDING` says.
 
-    Those that are not there are "gone". Raises StoreUnavailable.
+    Those that are not there are "gone". Raises PostgresAway.
     """
     with reaching_postgres():
         found = many.standing(account, timer_ids)

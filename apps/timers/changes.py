@@ -7,14 +7,13 @@ from functools import partial
 from uuid import UUID
 
 from apps.core.batching import GroupCommit
-from apps.core.outages import POSTGRES
+from apps.core.reaching import reaching_postgres
 from apps.monitoring.metrics.catalogue import CREATED
 from apps.timers.scheduling.publishing import publish_later
 from apps.timers.services import (
     Versions,
     WrongVersion,
     is_limited,
-    reaching_postgres,
     wanted_version,
 )
 from apps.timers.storage import by_key, changing, looking, naming
@@ -72,12 +71,11 @@ class NotChangeable(Exception):
 def create_named(timer: NamedTimer) -> Stored | Repeated:
     """Store a timer once for its key, and once for its request's key.
 
-    Raises KeyInUse, RequestKeyReused, LimitReached or StoreUnavailable.
+    Raises KeyInUse, RequestKeyReused, LimitReached or PostgresAway.
     """
     with reaching_postgres():
         group = _creates[is_limited(timer.timer.account)]
         answer = group.submit(timer, timeout=_PATIENCE)
-    POSTGRES.worked()
     if isinstance(answer, Refused):
         raise LimitReached(answer)
     if isinstance(answer, KeyTaken):
@@ -92,12 +90,11 @@ def create_named(timer: NamedTimer) -> Stored | Repeated:
 def put_timer(put: Put) -> Stored:
     """Give a key its timer: a new one, or the one that has it and waits.
 
-    Raises LimitReached, RowUnwritable or StoreUnavailable.
+    Raises LimitReached, RowUnwritable or PostgresAway.
     """
     with reaching_postgres(), writing_one():
         group = _puts[is_limited(put.new.timer.account)]
         stored = group.submit(put, timeout=_PATIENCE)
-    POSTGRES.worked()
     if isinstance(stored, Refused):
         raise LimitReached(stored)
     return _published(stored)
@@ -106,7 +103,7 @@ def put_timer(put: Put) -> Stored:
 def timer_with(account: int, key: str) -> UUID | None:
     """Return the account's timer that has a key and has not ended, if any.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return by_key.holder(account, key)
@@ -126,7 +123,7 @@ def change_timer(
 
     `what` is the name of the event. `merge` returns the new definition for
     the old one; what it raises is raised. Raises NotChangeable,
-    WrongVersion, RowUnwritable or StoreUnavailable.
+    WrongVersion, RowUnwritable or PostgresAway.
     """
     for _ in range(_TRIES):
         with reaching_postgres(), writing_one():

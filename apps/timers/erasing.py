@@ -7,8 +7,9 @@ from uuid import UUID
 
 from apps.accounts.authors import Author
 from apps.accounts.log import LoggedChange
+from apps.core.reaching import reaching_postgres
 from apps.timers import bulk
-from apps.timers.services import find_timers, reaching_postgres
+from apps.timers.services import find_timers
 from apps.timers.storage import erasing
 from apps.timers.storage.records import StoredTimer, TimerFilter
 
@@ -21,7 +22,7 @@ PAGE = 500
 def by_ids(account: int, timer_ids: Sequence[UUID]) -> list[StoredTimer]:
     """Return those of the timers that the account has.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return erasing.show(account, timer_ids)
@@ -32,7 +33,7 @@ def first(
 ) -> tuple[list[StoredTimer], bool]:
     """Return an account's first timers with a label, and whether it has more.
 
-    Raises ListTooSlow or StoreUnavailable.
+    Raises ListTooSlow or PostgresAway.
     """
     found, after = find_timers(account, TimerFilter(labels=(label,)), PAGE)
     return found, after is not None
@@ -44,7 +45,7 @@ def by_label(
     """Yield an account's timers with a label, a page at a time.
 
     Those of a page may be erased before the next one is asked for. Raises
-    ListTooSlow or StoreUnavailable.
+    ListTooSlow or PostgresAway.
     """
     of = TimerFilter(labels=(label,))
     while True:
@@ -69,7 +70,7 @@ def erase(
     were found by.
 
     Those that wait are cancelled first, if `cancels` says so. What was erased
-    before is not counted. Raises StoreUnavailable.
+    before is not counted. Raises PostgresAway.
     """
     if cancels and (waiting := living(timers)):
         bulk.cancel(by, waiting, found_by)

@@ -1,8 +1,7 @@
 """What can be done with a timer from outside."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,8 +13,11 @@ from apps.accounts.authors import Author
 from apps.accounts.limits import NONE, limits_of, remembered
 from apps.accounts.log import LoggedChange
 from apps.core.batching import GroupCommit
-from apps.core.database import UNAVAILABLE, Busy, list_pool
-from apps.core.outages import POSTGRES
+from apps.core.reaching import (
+    list_connection,
+    reaching_postgres,
+    reading_list,
+)
 from apps.monitoring.metrics.catalogue import CREATED, ENDED
 from apps.timers.models import GAVE_UP, Outcome
 from apps.timers.scheduling.publishing import publish_later
@@ -59,23 +61,6 @@ _limited_creates: GroupCommit[NewTimer, float | Refused] = GroupCommit(
 Versions = frozenset[int] | None
 
 
-class StoreUnavailable(Exception):
-    """Postgres can't be reached, or does not answer in time.
-
-    A timer that was to be created may have been stored all the same.
-    """
-
-
-@contextmanager
-def reaching_postgres() -> Iterator[None]:
-    """Raise StoreUnavailable when Postgres is away or does not answer."""
-    try:
-        yield
-    except (*UNAVAILABLE, TimeoutError) as error:
-        POSTGRES.failed(error=str(error).strip())
-        raise StoreUnavailable from error
-
-
 def new_timer(
     account: int,
     definition: Definition,
@@ -101,7 +86,7 @@ def create_timer(timer: NewTimer) -> UUID:
 
     With RabbitMQ, a near timer is handed to the publisher afterwards; any
     other waits for the dispatcher, or in standalone for the worker's
-    feeder. Raises LimitReached or StoreUnavailable.
+    feeder. Raises LimitReached or PostgresAway.
     """
     due: float | Refused
     with reaching_postgres():
@@ -109,7 +94,6 @@ def create_timer(timer: NewTimer) -> UUID:
             due = _limited_creates.submit(timer, timeout=_PATIENCE)
         else:
             due = _creates.submit(timer, timeout=_PATIENCE)
-    POSTGRES.worked()
     if isinstance(due, Refused):
         raise LimitReached(due)
     CREATED.add()
@@ -139,7 +123,7 @@ class BodyTooLong(Exception):
 def get_limits(account: int) -> LimitsLeft:
     """Return an account's limits, and what is left of them.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return limiting.look(account)
@@ -148,7 +132,7 @@ def get_limits(account: int) -> LimitsLeft:
 def check_body(account: int, size: int) -> None:
     """Raise BodyTooLong if a request has more bytes than the account may send.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     limits = remembered(account)
     if limits is None:
@@ -161,7 +145,7 @@ def check_body(account: int, size: int) -> None:
 def get_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Return the timer, None if the account has none such.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         return looking.get(account, timer_id)
@@ -181,7 +165,7 @@ def cancel_timer(
     """Cancel a waiting timer: from now on no node calls its URL.
 
     False if the account has none such. Cancelling once more is fine. Raises
-    AlreadyFired, WrongVersion, RowUnwritable, or StoreUnavailable.
+    AlreadyFired, WrongVersion, RowUnwritable, or PostgresAway.
     """
     with reaching_postgres():
         version = wanted_version(account, timer_id, versions)
@@ -217,7 +201,7 @@ def wanted_version(
 def get_attempts(account: int, timer_id: UUID) -> list[Attempt] | None:
     """Return a timer's attempts, None if the account has no such timer.
 
-    Raises StoreUnavailable.
+    Raises PostgresAway.
     """
     with reaching_postgres():
         found = looking.attempts(account, timer_id)
@@ -240,24 +224,17 @@ class UnknownPlace(Exception):
     """The timer that a list should go on after does not exist."""
 
 
-class ListTooSlow(Exception):
-    """The list asks for too much, or too many lists are read at once."""
-
-
 def find_timers(
     account: int, of: TimerFilter, limit: int
 ) -> tuple[list[StoredTimer], UUID | None]:
     """Return the first timers of a set, and the last one's id if not all.
 
-    Raises UnknownPlace, ListTooSlow or StoreUnavailable.
+    Raises UnknownPlace, ListTooSlow or PostgresAway.
     """
-    with reaching_postgres():
+    with reading_list():
         if of.after is not None and looking.get(account, of.after) is None:
             raise UnknownPlace
-        try:
-            found = finding.find(account, of, limit=limit + 1)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+        found = finding.find(account, of, limit=limit + 1)
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
 
@@ -265,14 +242,10 @@ def find_timers(
 def count_timers(account: int, of: TimerFilter, most: int) -> int:
     """Return how many timers a set has, up to `most`.
 
-    Raises ListTooSlow or StoreUnavailable.
+    Raises ListTooSlow or PostgresAway.
     """
-    with reaching_postgres():
-        try:
-            with list_pool().connection() as connection:
-                return finding.count(connection, account, of, most)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+    with list_connection() as connection:
+        return finding.count(connection, account, of, most)
 
 
 def suggest(
@@ -280,20 +253,17 @@ def suggest(
 ) -> list[str]:
     """Return what an account's timers have that begins so.
 
-    `what` is one of `suggesting`. Raises ListTooSlow or StoreUnavailable.
+    `what` is one of `suggesting`. Raises ListTooSlow or PostgresAway.
     """
-    with reaching_postgres():
-        try:
-            return what(account, beginning)
-        except (psycopg.errors.QueryCanceled, Busy) as error:
-            raise ListTooSlow from error
+    with reading_list():
+        return what(account, beginning)
 
 
 def replay_timer(account: int, timer_id: UUID) -> StoredTimer | None:
     """Replay a timer that gave up, and return it; None if there is none.
 
     It fires again now, with the same id and `webhook-id`. Raises NotGivenUp,
-    TriedTooOften, Erased, LimitReached, RowUnwritable, or StoreUnavailable.
+    TriedTooOften, Erased, LimitReached, RowUnwritable, or PostgresAway.
     """
     with reaching_postgres():
         replayed = replaying.replay_one(
@@ -323,7 +293,7 @@ def replay_timers(
 
     They are of the author's account. Those that were tried too often are
     among the others. `found_by` says for the log what they were found by.
-    Raises LimitReached or StoreUnavailable.
+    Raises LimitReached or PostgresAway.
     """
     logged = LoggedChange(by, "replay", f"timers by {found_by}")
     with reaching_postgres():
@@ -342,7 +312,7 @@ def replay_failed(
     Returns how many, and the id after which there are more, if any. Timers
     that gave up once more meanwhile come before that id, so they are not in
     the way. Raises LimitReached, UnknownPlace, ListTooSlow or
-    StoreUnavailable.
+    PostgresAway.
     """
     found, after = find_timers(by.account, of, limit)
     others = replay_timers(by, [timer.id for timer in found], found_by)

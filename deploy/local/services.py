@@ -140,7 +140,7 @@ def welcome(options: Options, management: str | None) -> str:
         "",
         "  See a timer fire: open this page, and press “Set a timer”:",
         f"    {here}/inbox/hello",
-        "  or set one of five seconds by a program; its call comes there:",
+        "  or set one of five seconds with curl; its call comes there:",
         f"    curl {here}/timer -H 'content-type: application/json' \\",
         '      -d \'{"hours": 0, "minutes": 0, "seconds": 5,'
         f' "url": "{here}/inbox/hello"}}\'',

@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 
 from apps.accounts.authors import Author
+from apps.core.reaching import PostgresAway
 from apps.timers import changes, services
 from apps.timers.storage.records import Definition, NamedTimer, StoredTimer
 from tests.model.keys import Keys
@@ -21,7 +22,7 @@ from tests.model.postgres import Row
 from tests.support.accounts import OWNER
 
 #: Of one request, and of a group.
-_UNAVAILABLE = services.StoreUnavailable, psycopg.OperationalError
+_UNAVAILABLE = PostgresAway, psycopg.OperationalError
 
 
 Errors = tuple[type[Exception], ...]

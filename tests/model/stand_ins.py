@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from apps.core import reaching
 from apps.timers import changes, decisions, services
 from apps.timers.firing import call, claims, fire
 from apps.timers.scheduling import dispatcher, publishing
@@ -22,8 +23,8 @@ from apps.timers.storage import (
     naming,
     queueing,
     recording,
+    records,
     replaying,
-    rows,
     taking_over,
 )
 from apps.timers.storage.claim_records import Postponement, Report
@@ -91,7 +92,7 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
         yield module, "pool", lambda: pool_here(world.postgres)
     clock = SimpleNamespace(monotonic=world.monotonic, sleep=sleep)
     for module in (
-        fire, call, claims, claim_records, publishing, creating, rows,
+        fire, call, claims, claim_records, publishing, creating, records,
         taking_over,
     ):
         yield module, "time", clock
@@ -121,8 +122,7 @@ def _callers_writes() -> Iterator[Replacement]:
     yield changes, "_changes", _Alone(changing.change)
     yield changes, "publish_later", lambda *timers: publishing.publish(timers)
     quiet = SimpleNamespace(failed=lambda **_: None, worked=lambda: None)
-    yield changes, "POSTGRES", quiet
-    yield services, "POSTGRES", quiet
+    yield reaching, "POSTGRES", quiet
 
 
 def _workers_writes(world: "World") -> Iterator[Replacement]:

@@ -16,7 +16,7 @@ RETRY = RetryPolicy(5, 10, 3600, unanswered=False)
 
 
 def at(seconds: float) -> datetime:
-    """Return a moment that is so long after the timer's time."""
+    """Return the moment this many seconds after the timer's time."""
     return DUE + timedelta(seconds=seconds)
 
 
@@ -64,7 +64,7 @@ def told(
     hold: Hold | None = None,
     **details: Any,
 ) -> Explanation:
-    """Explain a timer, so many seconds after its time."""
+    """Explain a timer, `now` seconds after its time."""
     well = {
         name: Role(name, at(now), None) for name in ("dispatcher", "worker")
     }

@@ -50,7 +50,7 @@ def library() -> ctypes.CDLL | None:
 def flooding_receiver(
     openssl: ctypes.CDLL, certificate: Path, kind: str, seconds: float
 ) -> Iterator[int]:
-    """Run a receiver that floods each caller for so long; give its port.
+    """Run a receiver that floods each caller for `seconds`; give its port.
 
     `kind` is "key update" or "ticket". The certificate's file has the key.
     """

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-#: Whoever has waited so long to be connected has given up, in seconds.
+#: A client that is not connected after this time has given up, in seconds.
 _PATIENCE = 2.0
 
 

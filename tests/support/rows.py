@@ -28,7 +28,7 @@ def new_timers(
     queued: bool = False,
     **options: Any,
 ) -> list[UUID]:
-    """Store timers that are due in so many seconds, past or future.
+    """Store timers that are due in `seconds`; these may be negative.
 
     `options` are Definition's.
     """

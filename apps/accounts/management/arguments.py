@@ -17,7 +17,7 @@ def moment(text: str) -> datetime:
 
 
 def account_named(name: str) -> int:
-    """Return the id of an account. Raises CommandError or Unavailable."""
+    """Return the id of an account. Raises CommandError or PostgresAway."""
     account = services.account_named(name)
     if account is None:
         raise CommandError(

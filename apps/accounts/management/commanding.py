@@ -7,9 +7,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from apps.accounts.verifying import Unavailable
+from apps.core.commands import needing_postgres
 
 
 class ActionsCommand(BaseCommand):
@@ -19,15 +19,11 @@ class ActionsCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what the arguments say."""
-        try:
+        with needing_postgres():
             self.act(**options)
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
 
     def act(self, action: str, **options: Any) -> None:
-        """Do an action; Unavailable says that Postgres is away."""
+        """Do an action. May raise PostgresAway."""
         raise NotImplementedError
 
     def write_list(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from apps.accounts import services
@@ -13,7 +13,7 @@ from apps.dashboard.admin.lists import LookOnly, author, chosen
 
 
 class AccountAdmin(LookOnly):
-    """Accounts: a few."""
+    """Accounts."""
 
     list_display = ("id", "name", "created_at")
     list_display_links = ("id", "name")
@@ -80,7 +80,7 @@ class LogAdmin(LookOnly):
         if not search_term:
             return queryset, False
         found = list(
-            Account.objects.filter(Q(name=search_term.strip()))
+            Account.objects.filter(name=search_term.strip())
             .values_list("id", flat=True)
         )
         return queryset.filter(account_id__in=found), False

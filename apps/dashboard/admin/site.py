@@ -20,17 +20,16 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import decorator_from_middleware
 
 from apps.accounts.models import Account, ApiKey, LogEntry
-from apps.accounts.verifying import Unavailable
 from apps.core.answers import error_response
 from apps.core.database import UNAVAILABLE
+from apps.core.reaching import PostgresAway
 from apps.dashboard.admin.accounts import AccountAdmin, KeyAdmin, LogAdmin
 from apps.dashboard.admin.timers import TimerAdmin
 from apps.timers.models import Timer
-from apps.timers.services import StoreUnavailable
 
 View = Callable[..., HttpResponseBase]
 
-_AWAY = (OperationalError, *UNAVAILABLE, StoreUnavailable, Unavailable)
+_AWAY = (OperationalError, *UNAVAILABLE, PostgresAway)
 
 #: From the innermost to the outermost.
 _MIDDLEWARE = (

@@ -110,7 +110,7 @@ class TimerAdmin(LookOnly):
         done: str,
         act: Callable[[Author, list[UUID], str], Collection[UUID]],
     ) -> None:
-        """Do something with timers, an account after the other."""
+        """Do something with timers, one account after the other."""
         of: dict[int, list[UUID]] = defaultdict(list)
         for timer_id, account in chosen(queryset, "id", "account_id"):
             of[account].append(timer_id)

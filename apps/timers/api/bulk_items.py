@@ -36,7 +36,7 @@ class Wanted(NamedTuple):
 def read_item(account: int, raw: Raw) -> Wanted | Errors:
     """Return the timer that an item asks for, or what is wrong with it.
 
-    It will belong to the account. Raises StoreUnavailable.
+    It will belong to the account. Raises PostgresAway.
     """
     if raw is None:
         return [("body", f"is longer than {MOST_ITEM:,} bytes")]

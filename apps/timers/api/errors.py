@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
 from apps.core.answers import error_response, not_valid
+from apps.core.reaching import ListTooSlow
 from apps.timers.api.limits import limit_reached
 from apps.timers.changes import (
     KeyInUse,
@@ -17,9 +18,7 @@ from apps.timers.services import (
     AlreadyFired,
     BodyTooLong,
     Erased,
-    ListTooSlow,
     NotGivenUp,
-    StoreUnavailable,
     TriedTooOften,
     UnknownPlace,
     WrongVersion,
@@ -39,15 +38,6 @@ def _handler(
     answer: Callable[[Any], HttpResponse]
 ) -> Callable[[HttpRequest, Any], HttpResponse]:
     return lambda request, error: answer(error)
-
-
-def _unavailable(error: StoreUnavailable) -> HttpResponse:
-    return error_response(
-        503,
-        "Postgres can't be reached; try again. A timer that was being"
-        " created may have been stored.",
-        Retry_After="1",
-    )
 
 
 def _list_too_slow(error: ListTooSlow) -> HttpResponse:
@@ -140,7 +130,6 @@ def _body_too_long(error: BodyTooLong) -> HttpResponse:
 
 
 _ANSWERS: dict[type[Exception], Callable[[Any], HttpResponse]] = {
-    StoreUnavailable: _unavailable,
     ListTooSlow: _list_too_slow,
     AlreadyFired: _already_fired,
     NotChangeable: _not_changeable,

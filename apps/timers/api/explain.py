@@ -9,10 +9,10 @@ from ninja import Router
 from pydantic import BaseModel, ConfigDict, Field
 
 from apps.core.callers import account_of
+from apps.core.reaching import reaching_postgres
 from apps.timers.api.fields import TimerId
 from apps.timers.api.schemas import ErrorOut
 from apps.timers.explain.answer import explain
-from apps.timers.services import reaching_postgres
 from apps.timers.storage import explaining
 
 router = Router(tags=["timers"])

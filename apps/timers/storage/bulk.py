@@ -22,8 +22,8 @@ from apps.timers.storage.records import (
     Name,
     NamedTimer,
     NewTimer,
+    read_clock,
 )
-from apps.timers.storage.rows import read_clock
 
 EARLIER = f"""
 SELECT fingerprint, answers FROM request_chunk

@@ -14,8 +14,8 @@ from apps.timers.storage.records import (
     ClockReading,
     NamedTimer,
     Stored,
+    read_clock,
 )
-from apps.timers.storage.rows import read_clock
 
 #: What becomes of a timer that has the key and waits.
 IfExists = Literal["replace", "keep", "extend"]

@@ -15,8 +15,12 @@ from apps.timers.storage.aside import by_groups, skip, writing_one
 from apps.timers.storage.creating import definitions
 from apps.timers.storage.naming import rounds
 from apps.timers.storage.queueing import CHANNEL, HORIZON
-from apps.timers.storage.records import Change, ClockReading, Stored
-from apps.timers.storage.rows import read_clock
+from apps.timers.storage.records import (
+    Change,
+    ClockReading,
+    Stored,
+    read_clock,
+)
 
 # A timer that is to be retried may have been called. It can be cancelled all
 # the same: it is not called again. So its headers and body are needed no more.

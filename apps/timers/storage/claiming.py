@@ -26,7 +26,7 @@ from apps.timers.storage.claim_records import (
     Mark,
 )
 from apps.timers.storage.queueing import unqueue
-from apps.timers.storage.rows import read_clock
+from apps.timers.storage.records import read_clock
 
 #: How long before its time a timer may be claimed; the worker waits out
 #: the rest, so that the claim's own commit does not make the call late.

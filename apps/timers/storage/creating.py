@@ -12,8 +12,7 @@ from apps.core.database import Connection, pool
 from apps.core.sealing import ring
 from apps.timers.storage import sealed
 from apps.timers.storage.queueing import CHANNEL, HORIZON
-from apps.timers.storage.records import Definition, NewTimer
-from apps.timers.storage.rows import read_clock
+from apps.timers.storage.records import Definition, NewTimer, read_clock
 from apps.webhooks.target import host_of
 
 #: The timers to store, as `columns` gives them.

@@ -13,9 +13,8 @@ from apps.core.rows import Row, named
 from apps.timers.storage import changing
 from apps.timers.storage.aside import by_groups, each_for_itself, skip
 from apps.timers.storage.reading import STATUS
-from apps.timers.storage.records import Change, Stored
+from apps.timers.storage.records import Change, Stored, read_clock
 from apps.timers.storage.replaying import MOST_ATTEMPTS
-from apps.timers.storage.rows import read_clock
 
 # Besides the statuses: "called" waits, and is sent again only because its
 # worker died; "often" gave up, and was tried too often to be replayed;

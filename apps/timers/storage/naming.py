@@ -30,8 +30,8 @@ from apps.timers.storage.records import (
     NewTimer,
     Repeated,
     Stored,
+    read_clock,
 )
-from apps.timers.storage.rows import read_clock
 
 Item = TypeVar("Item")
 

@@ -12,8 +12,7 @@ from uuid import UUID
 
 from apps.core.database import connect, pool
 from apps.timers.storage.aside import bad_free, each_for_itself, found
-from apps.timers.storage.records import DueMessage
-from apps.timers.storage.rows import read_clock
+from apps.timers.storage.records import DueMessage, read_clock
 
 #: Dispatchers and feeders listen here.
 CHANNEL = "timers_near"

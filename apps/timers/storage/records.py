@@ -1,11 +1,13 @@
 """What goes into the store and what comes out of it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 from uuid import UUID
 
+from apps.core.database import Connection
 from apps.webhooks.request import WebhookRequest
 from apps.webhooks.retry import RetryPolicy
 
@@ -155,6 +157,17 @@ class ClockReading:
     def to_database(self, monotonic: float) -> datetime:
         """Return the moment on Postgres's clock of a monotonic time."""
         return self.database + timedelta(seconds=monotonic - self.monotonic)
+
+
+def read_clock(connection: Connection) -> ClockReading:
+    """Read Postgres's clock.
+
+    A time that a writing statement returns is a commit old when the answer
+    arrives, and a commit may take longer than a rung of the ladder.
+    """
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return ClockReading(row[0], time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from apps.timers.storage.aside import (
     skipped,
 )
 from apps.timers.storage.claim_records import Answered
-from apps.timers.storage.records import ClockReading
-from apps.timers.storage.rows import read_clock
+from apps.timers.storage.records import ClockReading, read_clock
 
 #: How often a claim that ended unsent is opened again. After that the timer
 #: itself may be what kills its workers.

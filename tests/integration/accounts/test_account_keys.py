@@ -227,14 +227,14 @@ def test_a_key_is_looked_up_once_in_two_seconds(
 def test_answers_about_wrong_keys_take_little_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verifying, "MOST_ANSWERS", 5)
+    monkeypatch.setattr(verifying._unknown, "most", 5)
     verifying.forget()
     good = key_of(OWNER)
     assert verifying.caller_with(good)
     for _ in range(12):
         assert verifying.caller_with(new_key()) is None
-        assert len(verifying._unknown) <= 5
-    assert len(verifying._known) == 1
+        assert len(verifying._unknown._known) <= 5
+    assert len(verifying._known._known) == 1
 
 
 def test_a_use_is_noted_to_the_minute() -> None:

@@ -258,6 +258,6 @@ def test_without_limits_no_headers_are_left(team: Team) -> None:
     team.limit(outstanding=5)
     assert "RateLimit" in team.set().headers
     services.change_limits("team", {"outstanding": None}, AUTHOR)
-    limits._known.clear()
+    limits._known.forget()
     assert value_of("SELECT count(*) FROM account_limit") == 0
     assert "RateLimit" not in team.set().headers

@@ -9,8 +9,9 @@ from django.core.management.base import CommandError
 
 from apps.accounts import services
 from apps.accounts.authors import author_of_command
-from apps.accounts.limits import LIFETIME, NONE, Limits
+from apps.accounts.limits import NONE, Limits
 from apps.accounts.management.commanding import ActionsCommand, add_list
+from apps.core.remembered import LIFETIME
 
 #: The largest limit that a column takes.
 _MOST = 2**31 - 1

@@ -12,7 +12,7 @@ from apps.accounts.management.arguments import account_named, moment
 from apps.accounts.management.commanding import ActionsCommand, add_list
 from apps.accounts.scopes import SCOPES
 from apps.accounts.storage import ApiKey
-from apps.accounts.verifying import LIFETIME
+from apps.core.remembered import LIFETIME
 
 
 class Command(ActionsCommand):

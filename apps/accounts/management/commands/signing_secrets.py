@@ -16,7 +16,7 @@ from apps.accounts.signing_storage import (
     SigningSecret,
     TooManySecrets,
 )
-from apps.accounts.verifying import LIFETIME
+from apps.core.remembered import LIFETIME
 
 
 class Command(ActionsCommand):

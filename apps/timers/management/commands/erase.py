@@ -13,10 +13,9 @@ from django.core.management.base import (
 
 from apps.accounts.authors import author_of_command
 from apps.accounts.management.arguments import account_named
-from apps.accounts.verifying import Unavailable
+from apps.core.commands import needing_postgres
+from apps.core.reaching import ListTooSlow
 from apps.timers import erasing
-from apps.timers.management.reaching import reaching_postgres
-from apps.timers.services import ListTooSlow, StoreUnavailable
 from apps.timers.storage.records import StoredTimer
 
 #: How many timers are named that have not ended.
@@ -58,12 +57,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Count, then erase."""
         try:
-            with reaching_postgres():
+            with needing_postgres():
                 self._erase(account_named(options["account"]), options)
-        except (Unavailable, StoreUnavailable) as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
         except ListTooSlow:
             raise CommandError(
                 "Postgres did not find the timers in time; try again."

@@ -6,8 +6,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from apps.accounts.authors import author_of_command
 from apps.accounts.log import LoggedChange
+from apps.core.commands import needing_postgres
 from apps.timers.explain.words import moment
-from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import holding
 
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         reason = options["reason"]
         why = f": {reason}" if reason else ""
         logged = LoggedChange(author_of_command("hold"), "hold", f"calls{why}")
-        with reaching_postgres():
+        with needing_postgres():
             begun = holding.hold(reason, logged)
         hold = begun.hold
         why = f" ({hold.reason})" if hold.reason else ""

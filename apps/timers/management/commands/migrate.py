@@ -7,7 +7,8 @@ from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 
-from apps.core.database import UNAVAILABLE, connect
+from apps.core.commands import needing_postgres
+from apps.core.database import connect
 from apps.core.fitness import unfit
 from apps.timers.storage import migrating
 
@@ -50,10 +51,7 @@ class Command(migrate.Command):
 
 
 def _refuse_unfit() -> None:
-    try:
-        with connect() as connection:
-            reason = unfit(connection)
-    except UNAVAILABLE as error:
-        raise CommandError(f"Postgres can't be reached: {error}") from None
+    with needing_postgres(), connect() as connection:
+        reason = unfit(connection)
     if reason is not None:
         raise CommandError(f"This database can't serve: {reason}.")

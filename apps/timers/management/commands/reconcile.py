@@ -11,9 +11,9 @@ from django.core.management.base import (
 
 from apps.accounts.authors import author_of_command
 from apps.accounts.log import LoggedChange
+from apps.core.commands import needing_postgres
 from apps.timers import moments
 from apps.timers.explain.words import moment
-from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import holding, reconciling
 from apps.timers.storage.reconciling import Due
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Count, and with --yes end them."""
         before = _moment(options["fired_before"])
-        with reaching_postgres():
+        with needing_postgres():
             self._reconcile(before, is_meant=options["yes"])
 
     def _reconcile(self, before: datetime, *, is_meant: bool) -> None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from apps.core.database import UNAVAILABLE
+from apps.core.commands import needing_postgres
 from apps.timers.scheduling import dispatcher
 from apps.timers.storage import queueing
 
@@ -21,10 +21,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one pass; fail only when Postgres is away."""
-        try:
+        with needing_postgres():
             sentence = _queue() if settings.RABBITMQ_URL else _wake()
-        except UNAVAILABLE as error:
-            raise CommandError(f"Postgres can't be reached: {error}") from None
         self.stdout.write(sentence)
 
 

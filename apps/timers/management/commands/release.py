@@ -6,8 +6,8 @@ from django.core.management.base import BaseCommand
 
 from apps.accounts.authors import author_of_command
 from apps.accounts.log import LoggedChange
+from apps.core.commands import needing_postgres
 from apps.timers.explain.words import moment
-from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import holding, queueing
 
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         logged = LoggedChange(
             author_of_command("release"), "release", "calls"
         )
-        with reaching_postgres():
+        with needing_postgres():
             overdue, _ = queueing.count_near()
             hold = holding.release(logged)
         if hold is None:

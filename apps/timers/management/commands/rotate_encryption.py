@@ -6,9 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.accounts import signing
-from apps.accounts.verifying import Unavailable
+from apps.core.commands import needing_postgres
 from apps.core.sealing import PLAIN, KeyRing, ring
-from apps.timers.management.reaching import reaching_postgres
 from apps.timers.storage import rotating
 from apps.timers.storage.rotating import Step
 
@@ -35,13 +34,8 @@ class Command(BaseCommand):
                 "ENCRYPTION_KEYS is not set. To store everything decrypted"
                 f" again, keep the keys there and put `{PLAIN},` before them."
             )
-        try:
-            with reaching_postgres():
-                problems = list(self._rotate(keys))
-        except Unavailable as error:
-            raise CommandError(
-                f"Postgres can't be reached: {error.__cause__}"
-            ) from None
+        with needing_postgres():
+            problems = list(self._rotate(keys))
         for problem in problems[:_MOST_SHOWN]:
             self.stderr.write(problem)
         if problems:

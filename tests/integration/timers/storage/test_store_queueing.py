@@ -19,7 +19,7 @@ from apps.timers.storage import (
     looking,
     queueing,
     recording,
-    rows,
+    records,
     taking_over,
 )
 from apps.timers.storage.claim_records import Claim, Mark
@@ -373,7 +373,7 @@ def test_what_was_held_up_on_its_way_takes_nothing_over(
     # Given a taking over of which one part is late
     mine = claimed(new_timer(-5))
     lose(mine)
-    read_clock = rows.read_clock
+    read_clock = records.read_clock
 
     def late(connection: Connection) -> ClockReading:
         found = read_clock(connection)

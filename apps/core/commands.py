@@ -1,4 +1,4 @@
-"""What management commands say when the database can't serve them."""
+"""What management commands say when Postgres can't serve them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,15 @@ import psycopg
 from django.core.management.base import CommandError
 
 from apps.core.database import UNAVAILABLE
+from apps.core.reaching import PostgresAway
 
 
 @contextmanager
-def reaching_postgres() -> Iterator[None]:
+def needing_postgres() -> Iterator[None]:
     """Raise CommandError when Postgres is away, or not migrated."""
     try:
         yield
-    except UNAVAILABLE as error:
+    except (*UNAVAILABLE, PostgresAway) as error:
         raise CommandError(f"Postgres can't be reached: {error}") from None
     except psycopg.errors.UndefinedTable as error:
         table = error.diag.message_primary
