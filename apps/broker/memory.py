@@ -91,7 +91,7 @@ class MemoryBroker(Broker):
             look,
         )
 
-    def depth(self, queue_name: str) -> int | None:
+    def depth(self, queue_name: str) -> int:
         """Return how many messages are due and not yet taken."""
         return self._queue(queue_name).depth()
 

@@ -21,6 +21,7 @@ from apps.timers.storage.records import NewTimer
 from tests.model.attempts import check_attempts
 from tests.model.judging import failures_after
 from tests.model.life import TICK, Grant, Life, must
+from tests.model.limits import Limit
 from tests.model.postgres import Row, maybe_seconds, seconds
 
 _LEASE = claiming.LEASE.total_seconds()
@@ -37,6 +38,8 @@ class Checker:
         self.lives: dict[UUID, Life] = {}
         #: Whether the operator holds all calls.
         self.held = False
+        #: How many timers there may be, if that is limited.
+        self.limit: Limit | None = None
         #: How often it has looked at the rows.
         self.looks = 0
         self._rows: dict[UUID, Row] = {}

@@ -45,6 +45,11 @@ _CALLED_AND_LOST: list[Move] = [
 ]
 _NOT_REACHED: list[Move] = [("deliver", 0, 2), _REFUSED, _STEP, _STEP]
 
+#: There may be one timer, or two. It takes 3 s to a new count.
+_LIMITED: Move = ("limit", 0, 0)
+_LIMITED_TO_TWO: Move = ("limit", 0, 1)
+_PAUSE: Move = ("advance", 1, 0)
+
 GAMES_OF_CALLERS: dict[str, list[Move]] = {
     "a key is locked": _RACE,
     "who stores a timer locks its key": _RACE,
@@ -128,6 +133,32 @@ GAMES_OF_CALLERS: dict[str, list[Move]] = {
     "a replay takes a key that is free": [_NAMED, _GONE, _REPLAYED],
     "of two with one key, one is replayed": [
         _NAMED, _GONE, _NAMED, _GONE, ("replay", 0, 3),
+    ],
+    "a timer takes room": [_LIMITED, _NAMED_FAR],
+    "a replayed timer takes room": [
+        _LIMITED, _NAMED, _GONE, _PAUSE, _REPLAYED,
+    ],
+    "without room, nothing is stored": [_LIMITED, _NAMED_FAR, _REPEATED],
+    "without room, nothing is replayed": [
+        _NAMED, _GONE, _LIMITED, _REPEATED, _REPLAYED,
+    ],
+    # It was asked for before; so there is room for another one.
+    "what is not stored takes no room": [
+        _LIMITED_TO_TWO, _REPEATED, _REPEATED, _NAMED_FAR,
+    ],
+    "who sets timers locks the limit": [
+        _LIMITED, _NAMED_SLOWLY, ("post", 4, 2), ("go_on", 0, 1),
+        ("go_on", 1, 3), ("go_on", 0, 3), ("go_on", 0, 3), ("go_on", 0, 3),
+    ],
+    "without room, timers are counted": [
+        _LIMITED, _NAMED, _GONE, _PAUSE, _NAMED,
+    ],
+    "timers are counted again after a pause": [
+        _LIMITED, _NAMED_FAR, _REPEATED,
+    ],
+    "timers that wait are counted": [_NAMED_FAR, _LIMITED, _REPEATED],
+    "timers that are being called are counted": [
+        _NAMED, _CLAIMED, _LIMITED, _REPEATED,
     ],
     "a replayed timer has its key": [
         _NAMED, _GONE, _NAMED_FAR, ("cancel", 0, 5), _REPLAYED, _NAMED_FAR,

@@ -1,7 +1,13 @@
 """Guards of what callers do with timers and keys; see `mutations`."""
 
 from apps.timers import changes
-from apps.timers.storage import by_key, changing, naming, replaying
+from apps.timers.storage import (
+    by_key,
+    changing,
+    limiting,
+    naming,
+    replaying,
+)
 from tests.model.mutation import Mutation
 
 
@@ -19,6 +25,10 @@ def _changing(name: str, *replaced: tuple[str, str]) -> Mutation:
 
 def _replaying(name: str, *replaced: tuple[str, str]) -> Mutation:
     return Mutation(replaying, name, replaced)
+
+
+def _limiting(name: str, *replaced: tuple[str, str]) -> Mutation:
+    return Mutation(limiting, name, replaced)
 
 
 _VERSION = " AND version = coalesce(%(version)s, version)"
@@ -127,6 +137,36 @@ MUTATIONS_OF_CALLERS = {
     ),
     "a key names a timer that has not ended": _by_key(
         "HOLDER", ("AND outcome IS NULL", ""),
+    ),
+    # The limit of timers that have not ended.
+    "a timer takes room": _limiting(
+        "Budgets.take", ("room=-1", "room=0"),
+    ),
+    "a replayed timer takes room": _limiting(
+        "Budgets.take_room", ("room=-number", "room=0"),
+    ),
+    "without room, nothing is stored": _limiting(
+        "Budgets.take", ("budget.room == 0 or", ""),
+    ),
+    "without room, nothing is replayed": _limiting(
+        "Budgets.take_room", ("number > budget.room", "False"),
+    ),
+    "what is not stored takes no room": _limiting(
+        "Budgets.give_back", ("room=1", "room=0"),
+    ),
+    "who sets timers locks the limit": _limiting("LOCK", ("FOR UPDATE", "")),
+    "without room, timers are counted": _limiting(
+        "_Budget.make_room", ("self.room >= wanted", "True"),
+    ),
+    "timers are counted again after a pause": _limiting(
+        "_Budget.make_room",
+        ("row['now'] >= row['counted_at'] + most * PAUSE", "True"),
+    ),
+    "timers that wait are counted": _limiting(
+        "COUNT", ("'scheduled', ", ""),
+    ),
+    "timers that are being called are counted": _limiting(
+        "COUNT", ("leased_until IS NOT NULL", "false"),
     ),
     # Changes and cancels.
     "a change looks at the version": _changing("CHANGE", (_IF_VERSION, "")),

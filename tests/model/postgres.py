@@ -44,7 +44,7 @@ _EMPTY = "".join(
     f"DELETE FROM {table};"
     for table in (
         "timer", "attempt", "event", "timer_key", "timer_label",
-        "request_key", "hold",
+        "request_key", "hold", "account_limit",
     )
 )
 
@@ -168,6 +168,11 @@ class Postgres:
     def events(self) -> list[Row]:
         """Return all events, in their order."""
         return self._read("SELECT * FROM event ORDER BY id")
+
+    def limit(self) -> Row:
+        """Return the limits of the account that has some."""
+        (row,) = self._all("account_limit")
+        return row
 
     def _all(self, table: LiteralString) -> list[Row]:
         return self._read(f"SELECT * FROM {table}")

@@ -15,6 +15,7 @@ import psycopg
 from apps.accounts.authors import Author
 from apps.core.reaching import PostgresAway
 from apps.timers import changes, services
+from apps.timers.storage.limiting import LimitReached
 from apps.timers.storage.records import Definition, NamedTimer, StoredTimer
 from tests.model.keys import Keys
 from tests.model.life import must
@@ -108,6 +109,18 @@ class Request:
     def check(self, answer: Any) -> None:
         """Check an answer that the service may give."""
         raise NotImplementedError
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the account has a limit."""
+        return self.keys.checker.limit is not None
+
+    def check_refusal(self, wanted: int = 1) -> None:
+        """Check that there was no room for so many timers."""
+        checker = self.keys.checker
+        must(checker.limit is not None, "refused without a limit")
+        assert checker.limit is not None
+        checker.limit.check_refusal(checker.lives, self.at, wanted)
 
     def check_excuse(self, timer_id: UUID) -> None:
         """Check that a timer could not be changed at some time."""
@@ -233,7 +246,7 @@ class Replay(Request):
     """Replay timers that gave up: one, or many."""
 
     refusals: ClassVar[Errors] = (
-        services.NotGivenUp, services.TriedTooOften,
+        services.NotGivenUp, services.TriedTooOften, LimitReached,
     )
 
     def run(self) -> Any:
@@ -254,6 +267,9 @@ class Replay(Request):
                 set(answer) == set(self.targets) - replayed,
                 "it says wrongly which were replayed",
             )
+        elif isinstance(answer, LimitReached):
+            must(not replayed, "replayed after all")
+            self.check_refusal(len(self.targets))
         else:
             is_done = isinstance(answer, StoredTimer)
             must(is_done == bool(replayed), "replayed, or it was not")

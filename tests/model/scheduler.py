@@ -24,6 +24,7 @@ from tests.support.accounts import OWNER
 
 #: A move's name and two numbers that say which, how much, how.
 Move = tuple[str, int, int]
+Games = st.SearchStrategy[list[Move]]
 #: The names, and how often each is played.
 _WEIGHTS = {
     "fail": 4, "defer": 2, "deliver": 7, "work": 9, "stumble": 5, "crash": 3,
@@ -58,7 +59,7 @@ _TROUBLES = ["", "", "", "", "refused", "dies"]
 _MOST_OPEN = 2
 
 
-def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
+def moves(least: int, most: int) -> Games:
     """Return a strategy of lists of so many moves, after the first timer."""
     number = st.integers(0, 5)
     delay = st.sampled_from([0, 0, 0, 1, 2])
@@ -66,6 +67,12 @@ def moves(least: int, most: int) -> st.SearchStrategy[list[Move]]:
     move = st.tuples(st.sampled_from(_NAMES), number, number)
     rest = st.lists(move, min_size=least, max_size=most)
     return st.builds(lambda first, rest: [first, *rest], first, rest)
+
+
+def limited(games: Games) -> Games:
+    """Return a strategy of the games in which the account has a limit."""
+    limits = st.tuples(st.just("limit"), st.just(0), st.integers(0, 2))
+    return st.builds(lambda limit, game: [limit, *game], limits, games)
 
 
 def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
@@ -91,7 +98,10 @@ class Scheduler(Asking):
 
     def create(self, which: int, how: int) -> None:
         """Store a timer, unless there are enough."""
-        if len(self._unended()) < _MOST_OPEN:
+        if self._world.checker.limit is not None:
+            # This is done without a look at limits.
+            self.post(which, how)
+        elif len(self._unended()) < _MOST_OPEN:
             queued, kind = _KINDS[how]
             self._world.create(
                 NewTimer(
@@ -185,6 +195,11 @@ class Scheduler(Asking):
         self.take_marks(which, how)
         if writers := [w for w in self._world.workers if w.flying]:
             self._world.write_marks(pick(writers, which), well=how > 0)
+
+    def limit(self, which: int, how: int) -> None:
+        """Have the operator set a limit, once."""
+        if self._world.checker.limit is None:
+            self._world.limit(1 + how % 3)
 
     def crash(self, which: int, how: int) -> None:
         """Kill a worker's process."""

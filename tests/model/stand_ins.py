@@ -19,6 +19,7 @@ from apps.timers.storage import (
     claiming,
     creating,
     holding,
+    limiting,
     looking,
     naming,
     queueing,
@@ -32,6 +33,7 @@ from apps.webhooks import retry
 from tests.model.checker import MOST_ATTEMPTS
 from tests.model.judging import PATIENCE, check_postponement, check_report
 from tests.model.life import Grant, doubled
+from tests.model.limits import PAUSE
 from tests.model.web import pool_here
 from tests.model.worker import Write
 
@@ -69,7 +71,7 @@ def stand_ins(
     """Return modules, names in them, and what these are to stand for."""
     yield from _surroundings(world)
     yield from _workers_writes(world)
-    yield from _callers_writes()
+    yield from _callers_writes(world)
     yield taking_over, "MOST_REOPENINGS", most_reopenings
     yield replaying, "MOST_ATTEMPTS", MOST_ATTEMPTS
     yield decisions, "backoff", partial(doubled, 1.0)
@@ -114,11 +116,18 @@ def _surroundings(world: "World") -> Iterator[Replacement]:
     yield dispatcher, "POSTGRES", world
 
 
-def _callers_writes() -> Iterator[Replacement]:
+def _callers_writes(world: "World") -> Iterator[Replacement]:
     for module in (changes, services):
-        yield module, "is_limited", lambda account: False
-    yield changes, "_creates", {False: _Alone(naming.create)}
-    yield changes, "_puts", {False: _Alone(by_key.put)}
+        yield module, "is_limited", world.is_limited
+    yield changes, "_creates", {
+        limited: _Alone(partial(naming.create, limited=limited))
+        for limited in (False, True)
+    }
+    yield changes, "_puts", {
+        limited: _Alone(partial(by_key.put, limited=limited))
+        for limited in (False, True)
+    }
+    yield limiting, "PAUSE", PAUSE
     yield changes, "_changes", _Alone(changing.change)
     yield changes, "publish_later", lambda *timers: publishing.publish(timers)
     quiet = SimpleNamespace(failed=lambda **_: None, worked=lambda: None)

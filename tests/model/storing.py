@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.timers import changes
 from apps.timers.storage import by_key, naming
+from apps.timers.storage.limiting import LimitReached, Refused
 from apps.timers.storage.records import KeyTaken, NamedTimer, Repeated, Stored
 from tests.model.keys import DAY
 from tests.model.life import must
@@ -20,9 +21,11 @@ class Post(Request):
     def run(self) -> Any:
         """Ask for it."""
         if len(self.items) > 1:
-            return naming.create(self.items)
+            return naming.create(self.items, limited=self.is_limited)
         try:
             return [changes.create_named(self.items[0])]
+        except LimitReached as error:
+            return [error.args[0]]
         except changes.KeyInUse as error:
             return [KeyTaken(error.args[0])]
         except changes.RequestKeyReused:
@@ -37,6 +40,8 @@ class Post(Request):
             )
             if isinstance(each, KeyTaken):
                 self._check_taken(item, each.timer_id)
+            elif isinstance(each, Refused):
+                self.check_refusal()
             elif not isinstance(each, Stored):
                 self._check_repeated(item, each)
 
@@ -83,8 +88,11 @@ class Put(Request):
         """Ask for it."""
         puts = [by_key.Put(item, self.if_exists) for item in self.items]
         if len(puts) > 1:
-            return by_key.put(puts)
-        return [changes.put_timer(puts[0])]
+            return by_key.put(puts, limited=self.is_limited)
+        try:
+            return [changes.put_timer(puts[0])]
+        except LimitReached as error:
+            return [error.args[0]]
 
     def could(self, event: Row) -> bool:
         """Tell whether an event may be this request's."""
@@ -119,13 +127,18 @@ class Put(Request):
 
     def check(self, answer: Any) -> None:
         """Check that the key has a timer, and that it says which."""
+        done = [each for each in answer if not isinstance(each, Refused)]
         must(
             len(self.made) + len(self.events)
-            == (len(answer) if self.moves else len(self.made)),
+            == (len(done) if self.moves else len(self.made)),
             "stored and changed more than was asked for",
         )
         changed = {event["timer_id"] for event in self.events}
         for item, each in zip(self.items, answer, strict=True):
+            if isinstance(each, Refused):
+                must(item.timer.id not in self.made, "stored after all")
+                self.check_refusal()
+                continue
             timer_id = each.timer.id
             must(
                 each.is_new == (item.timer.id in self.made),

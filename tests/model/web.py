@@ -93,19 +93,22 @@ class Caller:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what is done within."""
-        self._is_single = False
+        """Commit what is done within; or what is around it does."""
+        was_single, self._is_single = self._is_single, False
+        is_done = is_well = False
         try:
             with self._connection.transaction():
                 yield
                 is_well = self._stop("commit")
-        except BaseException:
-            self._postgres.forget_time(self._connection)
-            raise
+                is_done = True
         finally:
-            self._is_single = self.has_news = True
-            self.has_locks = False
-        self._answered(is_well)
+            if not is_done:
+                self._postgres.forget_time(self._connection)
+            self._is_single = was_single
+            if was_single:
+                self.has_news, self.has_locks = True, False
+        if is_done:  # else psycopg.Rollback was raised
+            self._answered(is_well)
 
     def execute(
         self, query: LiteralString, values: Mapping[str, Any]

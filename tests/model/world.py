@@ -13,6 +13,7 @@ from uuid import UUID
 
 import psycopg
 
+from apps.accounts import limits
 from apps.broker.middleware import LeaveUnacknowledged
 from apps.timers.firing import fire
 from apps.timers.models import Outcome
@@ -22,6 +23,7 @@ from apps.timers.storage.claim_records import Claim, Held
 from apps.timers.storage.records import ClockReading, NewTimer
 from tests.model.checker import Checker
 from tests.model.life import must
+from tests.model.limits import Limit
 from tests.model.postgres import Postgres, moment, seconds
 from tests.model.rabbitmq import RabbitMQ
 from tests.model.receivers import BAD_ANSWERS, GOOD_ANSWER, Receivers
@@ -29,6 +31,7 @@ from tests.model.stand_ins import stand_ins
 from tests.model.task import Killed, Task
 from tests.model.web import Web
 from tests.model.worker import Worker, Write
+from tests.support.accounts import OWNER
 
 #: What `claims` writes, and what with.
 _WRITES: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -100,6 +103,10 @@ class World:
         assert self.running.clock is not None
         return seconds(self.running.clock.to_database(self.monotonic()))
 
+    def is_limited(self, account: int) -> bool:
+        """Stand in for what a process remembers of accounts."""
+        return self.checker.limit is not None
+
     def ended_within(self, duration: float) -> bool:
         """Stand in for the dispatcher's outages."""
         return round(self.now - self._cut_off_until, 6) <= duration
@@ -128,7 +135,11 @@ class World:
         """Have the checker look at all rows."""
         if self.postgres.touched:
             self.postgres.touched = False
-            self.checker.observed(self.postgres.rows())
+            rows = self.postgres.rows()
+            self.checker.observed(rows)
+            if self.checker.limit is not None:
+                limit = self.postgres.limit()
+                self.checker.limit.observed(rows, limit, self.now)
         if self._tries_ended:
             self._tries_ended = False
             self.checker.kept(self.postgres.attempts())
@@ -148,6 +159,14 @@ class World:
         creating.create([timer])
         self.checker.created(timer, self.now)
         self.timers.append(timer.id)
+
+    def limit(self, most: int) -> None:
+        """Have the operator limit how many timers have not ended."""
+        self.postgres.execute(limits.SET, {
+            "account": OWNER, "outstanding": most, "creates_per_second": None,
+            "burst": None, "body_bytes": None,
+        })
+        self.checker.limit = Limit(most)
 
     def deliver(self, worker: Worker, timer_id: UUID, held: bool) -> None:
         """Hand a message to an idle worker."""

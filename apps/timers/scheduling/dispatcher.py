@@ -17,7 +17,7 @@ from apps.timers import counting, decisions
 from apps.timers.models import Outcome
 from apps.timers.scheduling import holding
 from apps.timers.scheduling.publishing import publish
-from apps.timers.scheduling.sharing import Sharing
+from apps.timers.scheduling.sharing import MOST, Sharing
 from apps.timers.scheduling.steps import Steps, without_end
 from apps.timers.storage import queueing, recording, taking_over
 from apps.timers.storage.claim_records import Postponement, Report
@@ -47,6 +47,8 @@ class Pass:
     taken_over: int = 0
     #: Whether overdue timers were left for a later pass: RabbitMQ has enough.
     more: bool = False
+    #: Whether some of these are shared out: the next pass begins soon.
+    shares: bool = field(default=False, compare=False)
     #: Nothing was queued: RabbitMQ is away.
     rabbitmq_away: bool = False
     #: Nothing was queued: the operator holds all calls.
@@ -96,7 +98,8 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
         return done
     _promote(done, steps, is_over, room=_ENOUGH - depths[1])
     if done.more or done.unfinished:
-        steps.run("looking for small backlogs", partial(_share, done))
+        steps.run("looking for small backlogs", _sharing.look)
+        done.shares = _sharing.goes_on
     idle = sum(depths) <= _NEARLY_EMPTY
     steps.run("looking for what is lost", partial(_sweep, done, is_over, idle))
     return done
@@ -123,15 +126,18 @@ def _promote(
         if done.overdue >= room:
             done.more = True
             return False
-        batch = queueing.promote(overdue=True, limit=_BATCH)
+        # While some are shared out, neither way waits long for the other.
+        limit = MOST if _sharing.goes_on else _BATCH
+        batch = queueing.promote(overdue=True, limit=limit)
         done.overdue += _publish(done, batch)
-        return len(batch) == _BATCH
+        return len(batch) == limit
 
     left = {"queueing what is near": near, "queueing what is overdue": overdue}
     while left:
         left = {
             name: step for name, step in left.items() if steps.run(name, step)
         }
+        steps.run("queueing small backlogs", partial(_share, done))
         # RabbitMQ has trouble: what it did not take is not queued.
         if done.unsent:
             return

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
+from apps.broker.interface import OVERDUE
 from apps.broker.memory import MemoryBroker
 from apps.core.database import UNAVAILABLE
 from apps.core.outages import POSTGRES, TROUBLES, describe
@@ -17,7 +18,7 @@ from apps.monitoring.heartbeat import Health, Sign
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher, holding
 from apps.timers.scheduling.publishing import outgoing
-from apps.timers.scheduling.sharing import Sharing
+from apps.timers.scheduling.sharing import PAUSE, Sharing
 from apps.timers.scheduling.steps import Steps, Turn
 from apps.timers.scheduling.wakeups import Wakeups
 from apps.timers.storage import queueing, taking_over
@@ -39,6 +40,9 @@ class Feeder:
         self._broker = broker
         self._health = Health()
         self._sharing = Sharing(promote=False)
+        #: Whether Postgres has more overdue timers than are held in memory;
+        #: and whether some of them are shared out: the next pass begins soon.
+        self._has_more = self._shares = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="feeder", daemon=True
@@ -65,6 +69,7 @@ class Feeder:
         turn = Turn(self._stopping)
         steps.run("taking over", partial(dispatcher.take_over, turn.is_over))
         fed = 0
+        self._shares = False
         if steps.run("looking for a hold", holding.current) is None:
             fed += steps.run(
                 "feeding what is near", self._ahead
@@ -86,10 +91,14 @@ class Feeder:
         )
 
     def _overdue(self) -> int:
-        found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
-        fed = self._feed(found)
-        if len(found) == _MOST:
-            fed += self._feed(self._sharing.next())
+        fed = self._feed(self._sharing.next())
+        if not self._has_more or self._broker.depth(OVERDUE) < _MOST // 2:
+            found = queueing.due(overdue=True, ahead=_AHEAD, limit=_MOST)
+            fed += self._feed(found)
+            self._has_more = len(found) == _MOST
+        if self._has_more:
+            self._sharing.look()
+            self._shares = self._sharing.goes_on
         return fed
 
     def _feed(self, timers: Sequence[DueMessage]) -> int:
@@ -107,8 +116,11 @@ class Feeder:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._pass()
-            self._stopping.wait((time.monotonic() - began) * _REST)
-            wakeups.wait(_POLL)
+            if self._shares:
+                self._stopping.wait(PAUSE)
+            else:
+                self._stopping.wait((time.monotonic() - began) * _REST)
+                wakeups.wait(_POLL)
         wakeups.close()
 
     def _pass(self) -> None:

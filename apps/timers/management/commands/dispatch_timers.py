@@ -18,6 +18,7 @@ from apps.monitoring.rollups.process import RollUps
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher
 from apps.timers.scheduling.retention import Retention
+from apps.timers.scheduling.sharing import PAUSE
 from apps.timers.scheduling.steps import Turn
 from apps.timers.scheduling.wakeups import Wakeups
 
@@ -64,8 +65,7 @@ def _run(stopping: threading.Event) -> None:
     rollups = RollUps()
     logger.info("dispatcher started")
     while not stopping.is_set():
-        if not _pass(stopping, health):
-            wakeups.wait(_INTERVAL)
+        wakeups.wait(_pass(stopping, health))
     wakeups.close()
     retention.close()
     rollups.close()
@@ -73,8 +73,8 @@ def _run(stopping: threading.Event) -> None:
     logger.info("dispatcher stopped")
 
 
-def _pass(stopping: threading.Event, health: Health) -> bool:
-    """Do one pass, and raise nothing; tell if the next is due at once."""
+def _pass(stopping: threading.Event, health: Health) -> float:
+    """Do one pass, and raise nothing; return the seconds until the next."""
     try:
         done = dispatcher.run_once(Turn(stopping).is_over)
         POSTGRES.worked()
@@ -84,18 +84,20 @@ def _pass(stopping: threading.Event, health: Health) -> bool:
         POSTGRES.failed(error=str(error).strip())
         health.bad(f"Postgres can't be reached: {describe(error)}")
         counting.passed(is_good=False)
-        return False
+        return _INTERVAL
     except Exception as error:
         TROUBLES.note("the pass", "a pass failed; trying again", error)
         health.bad()
         counting.passed(is_good=False)
-        return False
+        return _INTERVAL
     counting.passed(is_good=not done.troubles)
     if done.troubles:
         health.bad(*done.troubles)
-    else:
-        health.good()
-    return done.unfinished and not done.troubles
+        return _INTERVAL
+    health.good()
+    if done.unfinished:
+        return 0.0
+    return PAUSE if done.shares else _INTERVAL
 
 
 def _log(done: dispatcher.Pass) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,6 +11,7 @@ from apps.broker.rabbitmq import LadderBroker
 from apps.core.outages import TROUBLES
 from apps.timers.scheduling import dispatcher, feeder, sharing
 from apps.timers.scheduling.feeder import Feeder
+from apps.timers.scheduling.publishing import message_for
 from apps.timers.scheduling.sharing import Sharing
 from apps.timers.storage import queueing
 from tests.support.accounts import account
@@ -38,6 +39,13 @@ def wait_for_look(of: Sharing) -> threading.Thread:
     return of._looking
 
 
+def found_by(sharing_: Sharing) -> list[str]:
+    """Have it look; return the ids of what it found, in their order."""
+    sharing_.look()
+    wait_for_look(sharing_)
+    return [str(each) for each in sharing_._found]
+
+
 @pytest.mark.rabbitmq
 def test_a_dispatcher_queues_small_backlogs_as_if_on_time(
     ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
@@ -46,18 +54,37 @@ def test_a_dispatcher_queues_small_backlogs_as_if_on_time(
     monkeypatch.setattr(dispatcher, "_ENOUGH", 10)
     monkeypatch.setattr(dispatcher, "_BATCH", 10)
     monkeypatch.setattr(dispatcher, "_sharing", Sharing(promote=True))
+    monkeypatch.setattr(sharing, "_REST", 100_000)
     many, few = backlog()
     done = dispatcher.run_once()
-    assert (done.overdue, done.more) == (10, True)
+    assert (done.overdue, done.more, done.shares) == (10, True, True)
     eventually(lambda: ladder.depth("timers.overdue") == 10)
 
-    # When there have been passes
-    eventually(lambda: dispatcher.run_once().overdue == len(few))
+    # When there have been passes, the next of which are to begin soon
+    wait_for_look(dispatcher._sharing)
+    assert dispatcher._sharing.goes_on
+    done = dispatcher.run_once()
+    assert (done.overdue, done.more, done.shares) == (len(few), True, False)
 
     # Then another account's timers are queued as well, before that
     eventually(lambda: ladder.depth("timers") == len(few))
     assert queued(few) == len(few)
     assert queued(many) == ladder.depth("timers.overdue") == 10
+
+
+@pytest.mark.rabbitmq
+def test_a_dispatcher_queues_as_many_of_the_others_meanwhile(
+    ladder: LadderBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_BATCH", 10)
+    monkeypatch.setattr(dispatcher, "MOST", 3)
+    shares = Sharing(promote=True)
+    monkeypatch.setattr(dispatcher, "_sharing", shares)
+    _, few = backlog()
+    found_by(shares)
+    done = dispatcher.run_once(lambda: True)
+    assert (done.overdue, done.unfinished) == (3 + len(few), True)
+    assert queued(few) == len(few)
 
 
 def test_a_feeder_feeds_small_backlogs_as_if_on_time(
@@ -80,6 +107,26 @@ def test_a_feeder_feeds_small_backlogs_as_if_on_time(
     assert still.run_once() == 0
 
 
+def test_a_feeder_reads_overdue_timers_again_when_it_has_few(
+    memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a feeder that holds as many as it may
+    monkeypatch.setattr(feeder, "_MOST", 10)
+    monkeypatch.setattr(Feeder, "_run", lambda self: None)
+    store_timers(URL, [-60] * 30, account("many"))
+    still = Feeder(memory_broker)
+    assert still.run_once() == 10
+
+    # When workers take some, Then it feeds more only after half of them
+    consumer = memory_broker.consume("timers.overdue", prefetch=99, timeout=1)
+    taken = [next(consumer) for _ in range(5)]
+    monkeypatch.setattr(feeder, "_MOST", 11)
+    assert still.run_once() == 0
+    taken.append(next(consumer))
+    assert None not in taken
+    assert still.run_once() == 1
+
+
 def test_without_a_backlog_nobody_looks(
     memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,24 +137,72 @@ def test_without_a_backlog_nobody_looks(
     assert still._sharing._looking is None
 
 
-def test_few_are_taken_in_a_pass_and_it_rests_after_a_look(
-    db_pool: None, monkeypatch: pytest.MonkeyPatch
+def test_few_are_next_at_a_time(
+    memory_broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Given that three have been found
     monkeypatch.setattr(sharing, "MOST", 2)
     _, few = backlog()
     found = Sharing(promote=False)
-    assert found.next() == []
-    look = wait_for_look(found)
-    first, second = found.next(), found.next()
-    assert (len(first), len(second)) == (2, 1)
-    assert {str(each.id) for each in first + second} == few
-    assert not any(each.overdue for each in first)
+    assert not found.goes_on
+    assert set(found_by(found)) == few
+    assert found.goes_on
 
-    # Then it rests nine times as long as it looked
-    assert found._rests_until > 0
-    monkeypatch.setattr(found, "_rests_until", time.monotonic() + 60)
+    # Then two are next, and more only after a pause
+    first = found.next()
+    assert len(first) == 2
+    assert not any(each.overdue for each in first)
     assert found.next() == []
+
+    # Nor are they next while as many wait for workers
+    monkeypatch.setattr(sharing, "PAUSE", 0)
+    found._next_at = 0.0
+    others = [message_for(uuid4()) for _ in range(2)]
+    memory_broker.enqueue_many([(each, 0) for each in others])
+    assert found.next() == []
+    taken = next(memory_broker.consume("timers", prefetch=2, timeout=1))
+    assert taken is not None
+    second = found.next()
+    assert {str(each.id) for each in first + second} == few
+    assert not found.goes_on
+
+
+def test_it_rests_after_a_look(db_pool: None) -> None:
+    found = Sharing(promote=False)
+    found.look()
+    look = wait_for_look(found)
+    assert found._rests_until > 0
+    found._rests_until = time.monotonic() + 60
+    found.look()
     assert found._looking is look
+
+
+def test_the_smallest_backlog_is_first(db_pool: None) -> None:
+    backlog()
+    fewer = store_timers(URL, [-3] * 2, account("fewer"))
+    (fewest,) = store_timers(URL, [-2], account("fewest"))
+    found = found_by(Sharing(promote=False))
+    assert found[0] == fewest
+    assert set(found[1:3]) == fewer
+    assert len(found) == 6
+
+
+def test_large_backlogs_take_turns(
+    db_pool: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two large backlogs, one of them older, and a small one
+    monkeypatch.setattr(sharing, "MOST_FOUND", 10)
+    monkeypatch.setattr(sharing, "_REST", 0)
+    many, few = backlog()
+    more = store_timers(URL, [-50] * 20, account("more"))
+
+    # Then each look finds the small one and some of a large one
+    found = Sharing(promote=False)
+    looks = [found_by(found) for _ in range(3)]
+    assert all(set(each[:3]) == few for each in looks)
+    assert all(len(each) == 10 for each in looks)
+    assert [set(each[3:]) <= more for each in looks] == [False, True, False]
+    assert set(looks[0][3:]) <= many
 
 
 def test_what_has_ended_since_the_look_is_left_out(db_pool: None) -> None:
@@ -128,7 +223,7 @@ def test_a_look_that_fails_ends_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(queueing, "backlogs", fail)
         found = Sharing(promote=False)
-        assert found.next() == []
+        found.look()
         eventually(lambda: "no such thing" in str(TROUBLES.recent()))
     backlog()
-    eventually(lambda: found.next())
+    eventually(lambda: found_by(found))
