@@ -1,218 +1,27 @@
 """What /metrics says is what the rows say."""
 
-import re
-import signal
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 from django.test import Client
 
 from apps.broker.rabbitmq import LadderBroker
-from apps.core.database import connect, pool
+from apps.core.database import connect
 from apps.monitoring.metrics import exposition, stored
 from apps.timers.scheduling import publishing
 from apps.timers.storage.records import DueMessage
-from deploy import commands
-from tests.support import rollups
-from tests.support.metrics import parsed, scrape
+from tests.support.metrics import answered, parsed
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
 from tests.support.rows import fill, new_timers
 from tests.support.service import Process, Service
+from tests.support.timers import value_of
 from tests.support.waiting import eventually
-
-#: What the numbers should be, by the rows. A worker that died has recorded
-#: nothing but its end.
-EXPECTED = """
-SELECT 'timers_created_total', count(*) FROM timer
-UNION ALL
-SELECT 'timers_ended_total ' || outcome, count(*)
-FROM timer WHERE outcome IS NOT NULL GROUP BY outcome
-UNION ALL
-SELECT 'timers_calls_total ' ||
-       CASE WHEN status_code IS NOT NULL THEN status_code / 100 || 'xx'
-            WHEN error LIKE '%worker died%' THEN 'worker_died'
-            ELSE split_part(error, ':', 1) END, count(*)
-FROM attempt GROUP BY 1
-UNION ALL
-SELECT 'timers_call_lateness_seconds_count', count(sent_at)
-FROM attempt WHERE duration IS NOT NULL
-UNION ALL
-SELECT 'timers_call_lateness_seconds_sum',
-       sum(extract(epoch FROM sent_at - due_at))
-FROM attempt WHERE duration IS NOT NULL
-UNION ALL
-SELECT 'timers_call_duration_seconds_count', count(duration) FROM attempt
-UNION ALL
-SELECT 'timers_call_duration_seconds_sum',
-       sum(extract(epoch FROM duration)) FROM attempt
-UNION ALL
-SELECT 'timers_retries_total', count(*) - count(DISTINCT timer_id)
-FROM attempt
-UNION ALL
-SELECT 'timers_taken_over_total unknown', count(*)
-FROM timer WHERE outcome = 'unknown'
-"""
-
-
-def rows(query: str) -> list[tuple[Any, ...]]:
-    with pool().connection() as connection:
-        return connection.execute(query).fetchall()
-
-
-def count(condition: str) -> int:
-    [(found,)] = rows(f"SELECT count(*) FROM timer WHERE {condition}")
-    return int(found)
-
-
-def answered(port: int) -> Counter[str]:
-    """Return the numbers, none if nobody answers."""
-    try:
-        return scrape(port)
-    except OSError:
-        return Counter()
-
-
-def count_in(table: str) -> int:
-    [(found,)] = rows(f"SELECT count(*) FROM {table}")
-    return int(found)
-
-
-def page(service: Service) -> str:
-    url = f"http://127.0.0.1:{service.port}/"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def begin_web(service: Service) -> Process:
-    """Start two web processes that share a port."""
-    command = commands.web("127.0.0.1", service.port, 2)[1:]
-    return service.start("web", *command)
-
-
-def wait_for_web(service: Service) -> None:
-    eventually(
-        lambda: answered(service.port)["timers_processes"] == 2, within=30
-    )
-
-
-def set_many(service: Service, count: int, **timer: Any) -> list[str]:
-    item = {"hours": 0, "minutes": 0, "seconds": 0, **timer}
-    answers: Any
-    status, answers = service.request("POST", "/timers", [item] * count)
-    assert status == 200
-    return [each["id"] for each in answers]
-
-
-def cancel(service: Service, timer: str) -> None:
-    address = f"http://127.0.0.1:{service.port}/timer/{timer}"
-    request = urllib.request.Request(address, method="DELETE")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.status == 204
-
-
-def test_the_numbers_are_those_of_the_rows(
-    make_service: Callable[..., Service], receiver: Receiver, absent: Receiver
-) -> None:
-    # Given two web processes, and two of a worker
-    service = make_service(
-        METRICS_PORT=str(free_port()), WEBHOOK_CONNECT_RETRY_SECONDS="0"
-    )
-    port = int(service.env["METRICS_PORT"])
-    begin_web(service)
-    worker = service.start_worker(processes=2)
-    wait_for_web(service)
-    failing, holding = Receiver(), Receiver()
-    failing.status = 500
-    holding.gate.clear()
-
-    # When there are all sorts of timers
-    service.set_timers(20, 0, receiver.url())
-    set_many(service, 900, url=receiver.url())
-    retry = {"max_attempts": 2, "min_delay": 1}
-    set_many(service, 30, url=failing.url(), retry=retry)
-    set_many(service, 20, url=absent.url())
-    far = set_many(service, 40, url=receiver.url(), hours=1)
-    for timer in far[:5]:
-        cancel(service, timer)
-    service.request("POST", "/timers/cancel", {"ids": far[5:30]})
-    service.request("PUT", "/timer/by-key/a", {
-        "hours": 1, "minutes": 0, "seconds": 0, "url": receiver.url(),
-    })  # fmt: skip
-    eventually(lambda: count("outcome IS NOT NULL") == 1000, within=30)
-    set_many(service, 3, url=holding.url())
-    eventually(lambda: count("sent_at IS NOT NULL AND outcome IS NULL") == 3)
-
-    # And a worker is killed while it calls, and its claims are taken over
-    found = scrape(port)
-    worker.kill()
-    rows("UPDATE timer SET leased_until = now() - interval '1 s'"
-         " WHERE leased_until IS NOT NULL RETURNING id")
-    service.start_worker(processes=2)
-    eventually(lambda: count("outcome = 'unknown'") == 3, within=20)
-
-    # Then the numbers of the killed worker, of the next one and of web
-    # together are those of the rows
-    postponed = service.log().count("timer postponed")
-    eventually(lambda: scrape(port)["timers_taken_over_total unknown"] == 3)
-    web = scrape(service.port)
-    found += scrape(port) + web
-    for name, value in rows(EXPECTED):
-        assert found[name] == pytest.approx(float(value)), name
-    assert found["timers_ended_total cancelled"] == 30
-    assert (
-        found["timers_retries_total"] + found["timers_deferrals_total"]
-        == postponed
-    )
-    assert web["timers_postgres_answers"] == 1
-    assert found["timers_passes_total good"] > 2
-
-    # And so are those of the pages
-    eventually(lambda: not count_in("tally"))
-    rollups.check()
-    text = page(service)
-    assert rollups.shown_shares(text) == rollups.shares(rollups.raw())
-    assert re.search(r"\d of \d+ threads call", text)
-    failing.close()
-    holding.close()
-
-
-def test_web_processes_behind_one_port_give_one_sum(
-    make_service: Callable[..., Service], receiver: Receiver
-) -> None:
-    # Given two processes, both of which have set timers
-    service = make_service()
-    web = begin_web(service)
-    wait_for_web(service)
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(
-            lambda _: service.set_timer(3600, receiver.url()), range(60)
-        ))
-
-    # When they are asked, Then whichever answers says the same
-    found = {scrape(service.port)["timers_created_total"] for _ in range(20)}
-    assert found == {60}
-
-    # When one is killed, Then the sum stays, and the next one goes on
-    children = {each.pid for each in psutil.Process(web.pid).children()}
-    psutil.Process(min(children)).send_signal(signal.SIGKILL)
-    eventually(
-        lambda: len(
-            {each.pid for each in psutil.Process(web.pid).children()}
-            - children
-        )
-    )
-    service.set_timer(3600, receiver.url())
-    found = {scrape(service.port)["timers_created_total"] for _ in range(20)}
-    assert found == {61}
 
 
 @pytest.fixture
@@ -348,7 +157,8 @@ def test_a_dispatcher_tells_of_its_passes(
     port = free_port()
     new_timers(3, -10, url=receiver.url())
     dispatcher = service.start_dispatcher(METRICS_PORT=str(port))
-    eventually(lambda: count("queued_at IS NOT NULL") == 3)
+    queued = "SELECT count(*) FROM timer WHERE queued_at IS NOT NULL"
+    eventually(lambda: value_of(queued) == 3)
 
     # Then it says that it does its work
     eventually(lambda: answered(port)["timers_pool_connections timers"])

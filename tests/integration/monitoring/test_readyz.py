@@ -300,19 +300,18 @@ def test_a_feeder_outlives_trouble_with_listening(
     eventually(lambda: not TROUBLES.recent())
 
 
-# --- real processes --------------------------------------------------------
+# --- a real process ---------------------------------------------------------
 
 
 @pytest.mark.rabbitmq
 def test_any_web_process_knows_what_ails_a_dispatcher(
-    make_service: Callable[..., Service], shared_vhost: tuple[str, Management]
+    make_service: Callable[..., Service],
+    ladder: LadderBroker,
+    shared_vhost: tuple[str, Management],
 ) -> None:
-    # Given a service, and a database that refuses a statement
-    service = make_service(shared_vhost[0])
-    service.start_all_but_workers()
-    eventually(
-        lambda: service.request("GET", "/readyz")[1]["status"] == "ok"
-    )
+    # Given a dispatcher, and a database that refuses a statement
+    make_service(shared_vhost[0]).start_dispatcher()
+    eventually(lambda: ready()[1]["status"] == "ok")
     with pool().connection() as connection:
         connection.execute("ALTER TABLE timer RENAME leased_until TO gone")
 
@@ -322,15 +321,11 @@ def test_any_web_process_knows_what_ails_a_dispatcher(
         eventually(
             lambda: any(
                 text.startswith("dispatcher ") and why in text
-                for text in service.request("GET", "/readyz")[1].get(
-                    "troubles", []
-                )
+                for text in troubles()
             )
         )
-        assert service.request("GET", "/livez") == (200, {"status": "ok"})
+        assert Client().get("/livez").json() == {"status": "ok"}
     finally:
         with pool().connection() as connection:
             connection.execute("ALTER TABLE timer RENAME gone TO leased_until")
-    eventually(
-        lambda: service.request("GET", "/readyz")[1]["status"] == "ok"
-    )
+    eventually(lambda: ready()[1]["status"] == "ok")

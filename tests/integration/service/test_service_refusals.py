@@ -1,4 +1,4 @@
-"""A stack whose RabbitMQ allows fewer queues, or shorter waits, than ours."""
+"""A stack whose RabbitMQ allows fewer queues than ours."""
 
 from collections.abc import Callable
 
@@ -36,25 +36,3 @@ def test_timers_are_on_time_with_a_third_of_the_queues(
     log = service.log()
     assert "queue limit in vhost" in log
     assert log.count("refuses rungs of the ladder") <= 3  # processes
-
-
-def test_a_policy_with_a_short_ttl_is_told_once(
-    make_service: MakeService, vhost: VHost, receiver: Receiver
-) -> None:
-    # Given a policy by which no message waits for longer than 50 ms
-    url, management = vhost
-    policy = {
-        "pattern": "^delay", "apply-to": "queues",
-        "definition": {"message-ttl": 50},
-    }
-    management.call("PUT", "/policies/{vhost}/short", policy)
-    service = make_service(url)
-    service.start_all()
-
-    # When timers wait, whose messages come early all the time
-    timers = {service.set_timer(2, receiver.url()) for _ in range(40)}
-
-    # Then each fires once, and the log says it in one line a process
-    each_called_once(receiver, timers, within=10)
-    assert late_ms(receiver, timers)[-1] < 1000
-    assert service.log().count("came early") == 1
