@@ -96,6 +96,14 @@ def django_db_setup(
     close_pool()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _document() -> None:
+    """Make the API's document before a test's settings can get into it."""
+    from config.api import api  # needs Django's settings
+
+    _ = api.document
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """Return a receiver that answers 200."""
