@@ -155,9 +155,10 @@ def test_postgres_is_restarted_under_load(
             is_over.set()
         done = [each.result() for each in loads]
 
-    # Then what was answered 201 is called, once
+    # Then what was answered 201 is called, once. A server that is soon back is
+    # waited for.
     timers = set().union(*(timers for timers, _ in done))
-    assert set().union(*(statuses for _, statuses in done)) == {201, 503}
+    assert set().union(*(statuses for _, statuses in done)) <= {201, 503}
     eventually(lambda: all_ended(own_postgres), within=45, every=0.5)
     counted(receiver, timers)
     show_lateness("Postgres killed under load", receiver, timers)
