@@ -66,7 +66,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many workers `-n auto` means: tests mostly wait."""
     if config.option.half == QUIET:
         return 0 if loads(config.option.markexpr) else 3
-    return 2 * min(os.cpu_count() or 1, 3) + 1
+    return 2 * min(os.cpu_count() or 1, 3) + 2
 
 
 @pytest.hookimpl(trylast=True)

@@ -171,7 +171,7 @@ def test_the_last_lines_count_both_halves_and_what_did_not_run(
         (QUIET, "not chaos and not load", 3),
         (QUIET, "not chaos", 0),
         (QUIET, "", 0),
-        (TOGETHER, "", 5),
+        (TOGETHER, "", 6),
     ],
 )
 def test_how_many_run_side_by_side(
