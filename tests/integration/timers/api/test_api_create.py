@@ -10,10 +10,11 @@ from uuid import UUID
 
 import pytest
 from django.test import Client
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
+from apps.timers.api.schemas import TimerIn
 from apps.timers.models import Timer
 from apps.webhooks.guard import Guard, Refused
 from apps.webhooks.target import InvalidURL, parse_target
@@ -21,6 +22,8 @@ from tests.support.api import GOOD, HOOK, create, post, refused
 from tests.support.rows import row
 
 YEAR = 365 * 86_400
+#: Fields of which the rules below know nothing.
+OTHERS = TimerIn.model_fields.keys() - GOOD.keys()
 
 
 @pytest.fixture(autouse=True)
@@ -314,6 +317,7 @@ def wrong_fields(body: Any) -> set[str]:
 def test_any_json_is_201_if_the_rules_hold_and_else_names_what_is_wrong(
     body: Any,
 ) -> None:
+    assume(not isinstance(body, dict) or OTHERS.isdisjoint(body))
     answer = post(json.dumps(body))
     wrong = wrong_fields(body)
     if wrong:
