@@ -20,11 +20,16 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 # A busy machine may take long for an example. That is no fault of a test's.
 hypothesis.settings.register_profile(
-    "busy",
+    "search",
     deadline=None,
+    derandomize=False,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("busy")
+# The same examples each time: a test fails because of what was changed.
+hypothesis.settings.register_profile(
+    "suite", hypothesis.settings.get_profile("search"), derandomize=True
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
