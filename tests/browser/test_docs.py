@@ -26,13 +26,15 @@ def watch(page: Page) -> tuple[list[str], list[str]]:
         if message.type in ("error", "warning"):
             complaints.append(message.text)
 
+    def note_failure(request: Request) -> None:
+        # What a page still loads when it is left is no fault.
+        if request.failure != "net::ERR_ABORTED":
+            complaints.append(f"failed: {request.url}: {request.failure}")
+
     page.on("request", note_request)
     page.on("console", note_message)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "requestfailed",
-        lambda request: complaints.append(f"failed: {request.url}"),
-    )
+    page.on("requestfailed", note_failure)
     return requests, complaints
 
 
