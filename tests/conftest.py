@@ -13,6 +13,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from apps.core.database import close_pool
+from apps.core.processes import keep_imports
 from tests.support.databases import empty_tables, have_default_account
 from tests.support.receiver import Receiver
 
@@ -57,8 +58,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        gc.freeze()
-        gc.enable()
+        keep_imports()
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
