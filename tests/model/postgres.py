@@ -76,6 +76,7 @@ class Postgres:
         #: The connections of callers.
         self.callers = callers
         self._watch = watch
+        self._pids = [each.info.backend_pid for each in (main, *callers)]
         #: Lets callers go on that hold locks; None if there are no callers.
         self.let_go_on: Callable[[], None] | None = None
         #: Whether something may have been written since the last look.
@@ -116,10 +117,13 @@ class Postgres:
         self.touched, self._rows = True, None
 
     def is_blocked(self, connection: Connection) -> bool:
-        """Tell whether a connection's statement waits for a lock."""
+        """Tell whether a connection waits for a lock of another one here.
+
+        It may wait for autovacuum, too, which ends by itself.
+        """
         row = self._watch.execute(
-            "SELECT cardinality(pg_blocking_pids(%s)) > 0",
-            [connection.info.backend_pid],
+            "SELECT pg_blocking_pids(%s) && %s::int[]",
+            [connection.info.backend_pid, self._pids],
         ).fetchone()
         return row is not None and bool(row[0])
 

@@ -229,7 +229,7 @@ def test_hanging_names_leave_the_others_on_time(call: Call) -> None:
     assert max(result.duration for result in others) < 0.9
     assert {result.failure for result in held} == {FailureKind.dns}
     assert max(result.duration for result in held) < 2.5
-    assert min(result.duration for result in held) >= 1.0
+    assert min(result.duration for result in held) > 0.9
 
 
 def test_64_threads_share_a_client(call: Call) -> None:
