@@ -40,7 +40,7 @@ RUN pip --python /opt/venv install --no-cache-dir --only-binary :all: \
 FROM base AS test
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-    chromium make nginx-light openssl pgbouncer rabbitmq-server \
+    chromium make nginx-light openssl pgbouncer prometheus rabbitmq-server \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=test-packages /opt/venv /opt/venv
 COPY --chown=timer:timer . .

@@ -65,6 +65,11 @@ def chromium() -> str | None:
     return program(*CHROMIUMS, CHROME_ON_MACOS)
 
 
+def promtool() -> str | None:
+    """Return the program that tests Prometheus's rules."""
+    return program("promtool")
+
+
 def install_command(debian: str, brew: str, elsewhere: str) -> str:
     """Return the command that installs a package on this machine."""
     if platform.system() == "Darwin":

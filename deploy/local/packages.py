@@ -50,6 +50,11 @@ OTHERS = (
         lambda: needs.install_command("chromium", "--cask chromium", ""),
         required=False,
     ),
+    Package(
+        "promtool", "prometheus", lambda: needs.promtool(),
+        lambda: needs.install_command("prometheus", "prometheus", ""),
+        required=False, service="prometheus",
+    ),
 )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from apps.monitoring.metrics import catalogue, exposition, stored
+from deploy.local import needs
 
 ROOT = Path(__file__).resolve().parents[3]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -76,9 +76,9 @@ def test_panels_do_not_overlap() -> None:
 
 def promtool(*command: str, given: bytes = b"") -> None:
     """Run promtool; skip the test if it is not there."""
-    program = shutil.which("promtool")
+    program = needs.promtool()
     if program is None:
-        pytest.skip("needs promtool (Debian: the package prometheus)")
+        pytest.skip("promtool is not installed")
     done = subprocess.run(
         [program, *command], cwd=MONITORING, input=given, timeout=60,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
