@@ -19,17 +19,10 @@ from apps.webhooks.http.dialing import Dialer
 from apps.webhooks.http.exchange import Abort, Exchange, Failed
 from apps.webhooks.request import WITH_BODY
 from apps.webhooks.resolver import Lookup, Resolver, system_lookup
-from apps.webhooks.results import FailureKind, Result, printable
+from apps.webhooks.results import Result, printable
 from apps.webhooks.target import Target, parse_target
 
-__all__ = [
-    "Abort",
-    "FailureKind",
-    "Policy",
-    "Result",
-    "WebhookClient",
-    "from_settings",
-]
+__all__ = ["Abort", "Policy", "WebhookClient", "from_settings"]
 
 
 def no_hook(*_: object) -> None:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from apps.timers.storage.claim_records import Report
 from apps.timers.storage.records import Attempt, NewTimer
-from apps.webhooks.client import Result
 from apps.webhooks.destination import Deferral
+from apps.webhooks.results import Result
 from apps.webhooks.retry import RetryPolicy
 
 TICK = 1e-6  # Postgres's resolution

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from apps.timers.firing.call import TooLate
 from apps.timers.firing.claims import LeaseTooShort
-from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.destination import Deferral
+from apps.webhooks.results import FailureKind, Result
 from tests.model.life import Grant, Life, must
 
 if TYPE_CHECKING:

@@ -14,16 +14,11 @@ from apps.timers.firing import claims
 from apps.timers.payload import default_body
 from apps.timers.storage import claiming
 from apps.timers.storage.claim_records import Claim, Mark
-from apps.webhooks.client import (
-    Abort,
-    FailureKind,
-    Result,
-    WebhookClient,
-    from_settings,
-)
+from apps.webhooks.client import Abort, WebhookClient, from_settings
 from apps.webhooks.destination import Deferral
 from apps.webhooks.fairness import Destinations
 from apps.webhooks.request import WITH_BODY, merged
+from apps.webhooks.results import FailureKind, Result
 from apps.webhooks.signing import sign
 from apps.webhooks.target import Target
 

@@ -24,7 +24,7 @@ from apps.timers.storage import (
 )
 from apps.timers.storage.claim_records import Claim, Postponement, Report
 from apps.timers.storage.records import Attempt
-from apps.webhooks.client import FailureKind
+from apps.webhooks.results import FailureKind
 from tests.support.accounts import OWNER
 from tests.support.rollups import add_all, check, raw, rolled
 from tests.support.rows import (

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from apps.webhooks.client import Policy, Result, WebhookClient
+from apps.webhooks.client import Policy, WebhookClient
+from apps.webhooks.results import Result
 from apps.webhooks.target import parse_target
 
 Call = Callable[..., Result]

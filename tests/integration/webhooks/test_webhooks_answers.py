@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.http import idle
 from apps.webhooks.http.adapter import BODY_SECONDS
+from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import answering, scripted
 
 Call = Callable[..., Result]

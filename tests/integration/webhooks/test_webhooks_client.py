@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.client import Policy, WebhookClient
+from apps.webhooks.results import FailureKind, Result
 from apps.webhooks.target import parse_target
 from tests.support.loopback import needs_ipv6
 from tests.support.receiver import (

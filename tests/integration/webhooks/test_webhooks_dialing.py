@@ -11,8 +11,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.client import Policy, WebhookClient
 from apps.webhooks.http import dialing
+from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import answering, scripted
 
 Call = Callable[..., Result]

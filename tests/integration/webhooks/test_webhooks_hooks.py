@@ -9,13 +9,8 @@ from typing import Any
 
 import pytest
 
-from apps.webhooks.client import (
-    Abort,
-    FailureKind,
-    Policy,
-    Result,
-    WebhookClient,
-)
+from apps.webhooks.client import Abort, Policy, WebhookClient
+from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import OK, Connection, answering, scripted
 
 Call = Callable[..., Result]

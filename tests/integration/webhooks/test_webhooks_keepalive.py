@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.http import idle
 from apps.webhooks.http.connection import Connection as Connected
+from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import OK, Connection, answering, scripted
 
 Call = Callable[..., Result]

@@ -12,7 +12,8 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.client import Policy, WebhookClient
+from apps.webhooks.results import FailureKind, Result
 from apps.webhooks.target import InvalidURL, parse_target
 from tests.support.inward import (
     ADDRESSES,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.webhooks.client import FailureKind, Policy, Result, WebhookClient
+from apps.webhooks.client import Policy, WebhookClient
+from apps.webhooks.results import FailureKind, Result
 from apps.webhooks.target import InvalidURL
 from tests.support.receiver import (
     Connection,

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from apps.webhooks import jsontext
-from apps.webhooks.client import Result
 from apps.webhooks.request import encode_body, merged, wrong_headers
+from apps.webhooks.results import Result
 from tests.support.jsonvalues import JSON
 from tests.support.receiver import answering, scripted
 

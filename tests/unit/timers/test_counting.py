@@ -14,8 +14,8 @@ from apps.timers.decisions import Decision
 from apps.timers.models import Outcome
 from apps.timers.storage.claim_records import Report
 from apps.timers.storage.records import Attempt
-from apps.webhooks.client import FailureKind
 from apps.webhooks.destination import Deferral
+from apps.webhooks.results import FailureKind
 from tests.support.metrics import parsed
 from tests.unit.timers.test_decisions import (
     CLAIM,

@@ -12,9 +12,9 @@ from apps.timers import decisions
 from apps.timers.decisions import Decision
 from apps.timers.storage.claim_records import Claim, Postponement, Report
 from apps.timers.storage.records import ClockReading
-from apps.webhooks.client import FailureKind, Result
 from apps.webhooks.destination import Deferral
 from apps.webhooks.request import WebhookRequest
+from apps.webhooks.results import FailureKind, Result
 from apps.webhooks.retry import MOST_RETRY_AFTER, RetryPolicy
 
 DUE = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from apps.broker.middleware import LeaveUnacknowledged
 from apps.core.processes import PerProcess
 from apps.timers.firing import call, claims, fire
 from apps.timers.firing.call import Call
-from apps.webhooks.client import Result, WebhookClient, from_settings
+from apps.webhooks.client import WebhookClient, from_settings
+from apps.webhooks.results import Result
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.receiver import Receiver
 from tests.support.rows import (
