@@ -8,7 +8,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 #: For how long a process relies on what it has read of an account, in
-#: seconds. For so long it may not know of a change.
+#: seconds. Meanwhile it may not know of a change.
 LIFETIME = 2.0
 
 

@@ -81,7 +81,7 @@ class _Sums(models.Model):
     calls = models.IntegerField()
     ended = ArrayField(models.IntegerField())
     results = ArrayField(models.IntegerField())
-    #: How many calls were so late, and took so long.
+    #: How many calls were in each range of lateness, and of duration.
     late = ArrayField(models.IntegerField())
     took = ArrayField(models.IntegerField())
     late_most = models.DurationField(null=True)

@@ -117,7 +117,7 @@ def is_limited(account: int) -> bool:
 
 
 class BodyTooLong(Exception):
-    """The account's requests may not be so long; `args` has the limit."""
+    """The request is longer than the account's may be; `args` has the limit."""
 
 
 def get_limits(account: int) -> LimitsLeft:

@@ -25,11 +25,11 @@ from tests.support.waiting import eventually
 
 #: A call that is later than this is not "normal", in seconds.
 NORMAL = 1.0
-#: So many creates and cancels are under way at the same time.
+#: How many creates and cancels are under way at the same time.
 _CLIENTS = 16
-#: A client gives up on an answer after so many seconds.
+#: After how many seconds a client gives up on an answer.
 _PATIENCE = 5.0
-#: A web process that has failed is let alone for so many seconds.
+#: For how many seconds a web process that has failed is left alone.
 _REST = 1.0
 #: How far from a fault a call may be that the fault is held to explain.
 _SLACK = 0.5

@@ -19,10 +19,10 @@ from tests.support.service import Service
 from tests.support.timers import depth
 from tests.support.waiting import eventually
 
-#: All is normal so many seconds after Postgres is back.
+#: How many seconds after Postgres is back all is normal.
 BACK_TO_NORMAL = 10.0
-#: …and after so many when a claim was held back on its way, whose worker
-#: has given up: a lease that begins only then, and what follows its end.
+#: The same if a claim was held back on its way, whose worker has given up: a
+#: lease begins only then, and what follows its end.
 LEASE_ENDED = 30.0
 #: An outage that outlasts a lease, in seconds.
 LONG = 30.0
@@ -87,7 +87,7 @@ def test_it_is_away_for_longer_than_a_lease(
     receiver.jitter = 0.1
     timers.set_timers(1_500, rate=150, seconds=range(12, 40))
     timers.all_set()
-    # (to a receiver that has answered, for it may have so many at once)
+    # (to a receiver that has answered, which may have that many at once)
     timers.set_timer(0)
     eventually(lambda: receiver.calls)
     receiver.gate.clear()

@@ -145,7 +145,7 @@ def publish_later(*timers: DueMessage) -> None:
 
 
 def takes_many(count: int) -> bool:
-    """Tell whether so many timers would hold up nobody else's."""
+    """Tell whether `count` more timers would hold up nobody else's."""
     return publisher().waiting() + count <= MOST_AT_ONCE
 
 

@@ -17,7 +17,7 @@ from apps.timers.storage.reading import STATUS
 
 #: An account with fewer waiting timers is read whole.
 FEW = MANY
-#: Of the timers that come next, whosever they are, so many are counted.
+#: How many timers that come next, of all accounts, are counted.
 NEXT = 5_000
 #: Pages of the table that are read as a sample, about.
 PAGES = 800

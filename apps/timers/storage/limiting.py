@@ -160,7 +160,7 @@ class Budgets:
     def __init__(
         self, connection: Connection, wanted: Mapping[int, int]
     ) -> None:
-        """Lock the limits of accounts that want to store so many timers."""
+        """Lock the limits of accounts; `wanted` says how many timers each sets."""
         self._connection = connection
         self._found: dict[int, _Budget] = {}
         if not wanted:
