@@ -6,9 +6,10 @@ A hundred open tabs ask Postgres as often as one.
 import hashlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -37,25 +38,35 @@ class Part:
         return HttpResponse(self.text, headers={"ETag": self.tag})
 
 
+@dataclass(slots=True)
+class _Made(Generic[T]):
+    """What was made for an account last, and when."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at: float = float("-inf")
+    value: T | None = None
+
+
 class Fresh(Generic[T]):
-    """Makes a value for each account; it is used for `seconds`."""
+    """Makes a value for each account; it is used for `seconds`.
+
+    Whoever asks meanwhile waits for it, but for no other account's.
+    """
 
     def __init__(self, make: Callable[[int], T], seconds: float) -> None:
         self._make = make
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._made: dict[int, tuple[float, T]] = {}
+        self._made: defaultdict[int, _Made[T]] = defaultdict(_Made)
 
     def __call__(self, account: int) -> T:
         """Return the value; raise what making it raises."""
-        with self._lock:
-            made_at, value = self._made.get(account, (None, None))
-            if made_at is None or made_at + self._seconds < time.monotonic():
-                value = self._make(account)
-                self._made[account] = time.monotonic(), value
-            return value  # type: ignore[return-value]
+        made = self._made[account]
+        with made.lock:
+            if made.at + self._seconds < time.monotonic():
+                made.value = self._make(account)
+                made.at = time.monotonic()
+            return cast(T, made.value)
 
     def forget(self) -> None:
         """Make all values anew."""
-        with self._lock:
-            self._made.clear()
+        self._made.clear()

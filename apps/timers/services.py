@@ -117,7 +117,7 @@ def is_limited(account: int) -> bool:
 
 
 class BodyTooLong(Exception):
-    """The request is longer than the account's may be; `args` has the limit."""
+    """The request is too long for its account; `args` has the limit."""
 
 
 def get_limits(account: int) -> LimitsLeft:

@@ -160,7 +160,7 @@ class Budgets:
     def __init__(
         self, connection: Connection, wanted: Mapping[int, int]
     ) -> None:
-        """Lock the limits of accounts; `wanted` says how many timers each sets."""
+        """Lock limits of accounts; `wanted` has how many timers each sets."""
         self._connection = connection
         self._found: dict[int, _Budget] = {}
         if not wanted:

@@ -1,5 +1,6 @@
 """Connections that are used again, and those that must not be."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import OK, Connection, answering, scripted
 
 Call = Callable[..., Result]
+
+ORIGIN = ("http", "receiver", 80)
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux",
@@ -105,6 +108,32 @@ def test_waiting_connections_are_bounded(
 
     assert first.accepted == 2
     assert second.accepted == third.accepted == 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_no_connection_is_looked_at_or_closed_under_the_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given connections that other calls overtake while one looks at them
+    waiting = idle.IdleConnections()
+    asked: list[str] = []
+
+    def overtaken(what: str) -> bool:
+        threads.submit(waiting.take, ("http", "other", 80)).result(5)
+        asked.append(what)
+        return False
+
+    monkeypatch.setattr(idle, "_MAX_IDLE", 1)
+    monkeypatch.setattr(Connected, "is_quiet", lambda _: overtaken("quiet"))
+    monkeypatch.setattr(Connected, "close", lambda _: overtaken("close"))
+    with socket.socket() as sock, ThreadPoolExecutor(1) as threads:
+        for _ in range(2):
+            waiting.put(ORIGIN, Connected(sock, "127.0.0.1", 0))
+
+        # When one is to serve, Then nobody has waited for that
+        assert waiting.take(ORIGIN) is None
+
+    assert asked == ["close", "quiet", "close"]
 
 
 def test_a_receiver_that_closes_what_is_idle(call: Call) -> None:
