@@ -77,6 +77,18 @@ def put(keys: list[str], url: str) -> list[Stored]:
     return done
 
 
+def set_all(keys: list[str], url: str) -> None:
+    """Set or move the timers of all keys."""
+    for start in range(0, KEYS, GROUP):
+        put(keys[start:start + GROUP], url)
+
+
+def living() -> set[str]:
+    """Return the timers that have not ended."""
+    found = value_of("SELECT array_agg(id) FROM timer WHERE outcome IS NULL")
+    return {str(timer) for timer in found}
+
+
 def show(title: str, management: Management) -> None:
     messages = sum(
         int(queue.get("messages", 0)) for queue in management.queues().values()
@@ -90,8 +102,13 @@ def test_moves_leave_timers_on_time(stack: Management) -> None:
     receiver = Receiver()
     keys = [f"key {number}" for number in range(KEYS)]
     try:
-        for start in range(0, KEYS, GROUP):
-            put(keys[start:start + GROUP], receiver.url())
+        # What the machine does with as many timers that nobody moves
+        set_all(keys, receiver.url())
+        unmoved = living()
+        each_called_once(receiver, unmoved, within=FARTHEST + 30)
+        show_lateness("not moved", receiver, unmoved)
+
+        set_all(keys, receiver.url())
         began, moves, news, shown = time.monotonic(), 0, 0, 0
         while (elapsed := time.monotonic() - began) < SECONDS:
             if moves > elapsed * RATE:
@@ -106,13 +123,9 @@ def test_moves_leave_timers_on_time(stack: Management) -> None:
         print(f"{moves / elapsed:,.0f} moves/s, {news / moves:.0%} of them"
               " with a message")
         stopped = time.time()
-        living = {
-            str(row) for row in value_of(
-                "SELECT array_agg(id) FROM timer WHERE outcome IS NULL"
-            )
-        }
-        each_called_once(receiver, living, within=FARTHEST + 30)
+        moved = living()
+        each_called_once(receiver, moved, within=FARTHEST + 30)
         show(f"{time.time() - stopped:.0f} s after the last move", stack)
-        show_lateness("moved", receiver, living)
+        show_lateness("moved", receiver, moved)
     finally:
         receiver.close()

@@ -97,7 +97,7 @@ def send_back(timer: DueMessage) -> None:
 
 
 def send_on(timer: DueMessage) -> None:
-    """Publish anew, for its new time, a timer that a caller has moved.
+    """Publish anew a timer that a caller has moved, for the time it has now.
 
     Nothing is published if another message is on its way, or if it is far.
     Raises TimeoutError if that takes too long.
@@ -108,11 +108,10 @@ def send_on(timer: DueMessage) -> None:
 def _send_on(timers: Sequence[DueMessage]) -> list[None]:
     moved = {timer.id: timer for timer in timers}
     if settings.RABBITMQ_URL:
-        wanted = queueing.take_back(list(moved))
+        publish(queueing.take_back(list(moved)))
     else:
         latest = time.monotonic() + queueing.HORIZON.total_seconds()
-        wanted = [each.id for each in moved.values() if each.at < latest]
-    publish([moved[timer_id] for timer_id in wanted])
+        publish([each for each in moved.values() if each.at < latest])
     return [None] * len(timers)
 
 
@@ -160,11 +159,13 @@ def _publish_all(timers: Sequence[DueMessage]) -> None:
 
 
 @PerProcess
-def publisher() -> BackgroundWriter[UUID, DueMessage]:
+def publisher() -> BackgroundWriter[DueMessage, DueMessage]:
     """Return the writer that publishes timers, started on first use."""
     started = BackgroundWriter(
         _publish_all,
-        key=lambda timer: timer.id,
+        # A timer that was moved meanwhile may have several messages. Threads
+        # add them in any order, so none may replace another one.
+        key=lambda timer: timer,
         name="publisher",
         room=MOST_WAITING,
     )
@@ -174,7 +175,7 @@ def publisher() -> BackgroundWriter[UUID, DueMessage]:
     return started
 
 
-def _close(started: BackgroundWriter[UUID, DueMessage]) -> None:
+def _close(started: BackgroundWriter[DueMessage, DueMessage]) -> None:
     """Publish what waits; what is left in the end is queued no more."""
     if left := started.close(_LAST_PUBLISHING):
         _unqueue([timer.id for timer in left])

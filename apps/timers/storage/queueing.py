@@ -5,12 +5,13 @@ never delays the other. `now()` stands in the conditions, since an index can't
 serve a volatile function.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from apps.core.database import connect, pool
+from apps.core.database import Connection, connect, pool
+from apps.core.rows import named
 from apps.timers.storage.aside import bad_free, each_for_itself, found
 from apps.timers.storage.records import DueMessage, read_clock
 
@@ -123,9 +124,10 @@ WHERE timer.id = unsent.id AND queued_at IS NOT NULL
 
 # Of the messages of a timer that was moved, one is sent back: the one that
 # comes at `arrives_at`, or up to a second before, since RabbitMQ may be early.
-# From then on another time counts. So one of them goes on, and the others end.
-# No index has `arrives_at`, so none is written.
-TAKE_BACK = """
+# From then on another time counts, which is returned: the timer may have been
+# moved again since the message came. So one of them goes on, and the others
+# end. No index has `arrives_at`, so none is written.
+TAKE_BACK = f"""
 WITH early AS MATERIALIZED (
     SELECT id FROM timer
     WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
@@ -135,7 +137,7 @@ WITH early AS MATERIALIZED (
     FOR UPDATE
 )
 UPDATE timer SET arrives_at = next_at FROM early WHERE timer.id = early.id
-RETURNING timer.id
+RETURNING timer.id, {_MOMENT}
 """
 
 # Two halves, since each of the two partial indexes serves only one.
@@ -230,9 +232,18 @@ def _near(
     values["overdue_after"] = OVERDUE_AFTER
     with pool().connection() as connection:
         rows = found(connection, query, ids, **values)
-        if not rows:
-            return []
-        clock = read_clock(connection)
+        return _due_messages(connection, rows, overdue=overdue)
+
+
+def _due_messages(
+    connection: Connection,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    overdue: bool = False,
+) -> list[DueMessage]:
+    if not rows:
+        return []
+    clock = read_clock(connection)
     return [
         DueMessage(row["id"], clock.to_monotonic(row["moment"]), overdue)
         for row in rows
@@ -250,16 +261,17 @@ def unqueue(timer_ids: Sequence[UUID]) -> None:
     each_for_itself(run, timer_ids, bad_free)
 
 
-def take_back(timer_ids: Sequence[UUID]) -> list[UUID]:
+def take_back(timer_ids: Sequence[UUID]) -> list[DueMessage]:
     """Return those moved timers whose early message is to be sent back.
 
-    Of the others another message is on its way, or they are far.
+    Their times are those that the messages are to have. Of the others another
+    message is on its way, or they are far.
     """
 
-    def run(some: Sequence[UUID]) -> list[UUID]:
+    def run(some: Sequence[UUID]) -> list[DueMessage]:
         with pool().connection() as connection:
-            rows = connection.execute(TAKE_BACK, {"ids": list(some)})
-            return [timer_id for (timer_id,) in rows]
+            rows = named(connection.execute(TAKE_BACK, {"ids": list(some)}))
+            return _due_messages(connection, rows)
 
     return each_for_itself(run, timer_ids, bad_free)
 

@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from pytest_django import Settings
 
-from apps.timers.firing import fire
+from apps.timers.firing import claims, fire
 from apps.timers.scheduling import publishing
 from apps.timers.storage import changing, queueing
+from apps.timers.storage.claim_records import Early
 from apps.timers.storage.records import Change, DueMessage, Stored
 from tests.support.accounts import OWNER
 from tests.support.rows import change, new_timer, row
@@ -66,6 +67,23 @@ def test_of_many_messages_that_come_early_one_is_sent_back(
     # Then one of them is sent back
     (sent,) = published
     assert 25 < seconds_until(sent) <= 30
+
+
+@pytest.mark.parametrize("seconds", [10, 50])
+def test_a_message_is_sent_back_for_the_time_that_counts_by_then(
+    published: list[DueMessage], seconds: int
+) -> None:
+    # Given a message that comes early, whose timer is moved once more
+    timer_id = queued_timer(0)
+    assert moved(timer_id, 30).publish_at is None
+    early, _ = claims.claim(timer_id)
+    assert isinstance(early, Early)
+    assert moved(timer_id, seconds).publish_at is None
+
+    # When it is sent back, Then that is for the last time
+    publishing.send_on(DueMessage(timer_id, time.monotonic() + early.wait))
+    (sent,) = published
+    assert seconds - 5 < seconds_until(sent) <= seconds
 
 
 def test_a_timer_moved_earlier_gets_a_message_and_drops_the_other(

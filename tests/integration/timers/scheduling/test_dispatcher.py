@@ -1,13 +1,13 @@
 """The dispatcher's pass, against a RabbitMQ virtual host without messages."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
@@ -438,6 +438,34 @@ def test_the_publisher_gives_back_what_it_cannot_hold_or_publish(
     assert [queued(each) for each in timers] == [True, False, False, False]
     gate.set()
     eventually(lambda: not queued(timers[0]))
+
+
+def test_no_message_of_a_timer_replaces_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two threads that moved it, either may be the first one here."""
+    # Given messages that wait while others are published
+    publishing.publisher.forget()
+    gate = threading.Event()
+    taken: list[DueMessage] = []
+
+    def publish_slowly(timers: Sequence[DueMessage]) -> None:
+        taken.extend(timers)
+        gate.wait(10)
+
+    monkeypatch.setattr(publishing, "publish", publish_slowly)
+    others, timer_id = uuid4(), uuid4()
+    publishing.publish_later(DueMessage(others, 0.0))
+    eventually(lambda: taken)
+
+    # When a timer gets an early one, and then one for a later time
+    early, late = DueMessage(timer_id, 10.0), DueMessage(timer_id, 50.0)
+    publishing.publish_later(early)
+    publishing.publish_later(late)
+
+    # Then both are published
+    gate.set()
+    eventually(lambda: {early, late} <= set(taken))
 
 
 # --- readiness ------------------------------------------------------------
