@@ -8,6 +8,15 @@ import psycopg
 from apps.core.database import UNAVAILABLE, Busy, Connection, list_pool
 from apps.core.outages import POSTGRES
 
+#: Errors of one statement that psycopg counts as operational: a time limit, a
+#: lock that did not come, a conflict with another transaction.
+_ONE_STATEMENT = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
 
 class PostgresAway(Exception):
     """Postgres can't be reached, or does not answer in time; says why.
@@ -18,6 +27,13 @@ class PostgresAway(Exception):
 
 class ListTooSlow(Exception):
     """The list asks for too much, or too many lists are read at once."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Tell whether an error says that Postgres is away."""
+    return isinstance(error, UNAVAILABLE) and not isinstance(
+        error, _ONE_STATEMENT
+    )
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 import threading
 import time
 
-from psycopg.errors import QueryCanceled
-
-from apps.core.database import UNAVAILABLE
 from apps.core.outages import TROUBLES
+from apps.core.reaching import is_outage
 from apps.monitoring.rollups import adding
 
 #: The pause before tallies are added again, in seconds: pages are that old.
@@ -41,7 +39,7 @@ class RollUps:
                 self._round()
                 TROUBLES.worked(_NAME)
             except Exception as error:
-                if _is_outage(error):  # others report that
+                if is_outage(error):  # others report that
                     continue
                 TROUBLES.note(
                     _NAME, "the pages' numbers are old; trying again", error
@@ -56,10 +54,3 @@ class RollUps:
                 if self._stopping.is_set():
                     return
             self._forget_at = time.monotonic() + _FORGET
-
-
-def _is_outage(error: Exception) -> bool:
-    """Tell whether an error says that Postgres is away."""
-    return isinstance(error, UNAVAILABLE) and not isinstance(
-        error, QueryCanceled
-    )

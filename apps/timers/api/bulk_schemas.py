@@ -5,13 +5,12 @@ from uuid import UUID
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
 )
 
-from apps.timers.api.fields import whole_number, wrong
+from apps.timers.api.fields import MostAtOnce, wrong
 from apps.timers.api.finding import FilterIn
 from apps.timers.api.schemas import FieldError
 from apps.timers.storage.records import TimerFilter
@@ -103,11 +102,7 @@ class CancelIn(FilterIn):
     dry_run: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="Count them, and cancel none."
     )
-    limit: Annotated[
-        int,
-        Field(ge=1, le=10_000, strict=True),
-        BeforeValidator(whole_number(1, 10_000)),
-    ] = 1000
+    limit: MostAtOnce = 1000
 
     @model_validator(mode="after")
     def _says_which(self) -> "CancelIn":

@@ -215,6 +215,12 @@ TimerId = Annotated[
         examples=["01a21bd8-6054-705a-b288-d4e597a0b251"],
     ),
 ]
+#: How many timers one request may change.
+MostAtOnce = Annotated[
+    int,
+    Field(ge=1, le=10_000, strict=True),
+    BeforeValidator(whole_number(1, 10_000)),
+]
 Lateness = Annotated[
     int, Field(ge=1, strict=True), BeforeValidator(_lateness)
 ]

@@ -1,18 +1,17 @@
 """What the API takes and gives about attempts and timers that gave up."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
 )
 
-from apps.timers.api.fields import whole_number, wrong
+from apps.timers.api.fields import MostAtOnce, wrong
 from apps.timers.api.finding import HostAndTimes, host_and_port
 from apps.timers.models import GAVE_UP
 from apps.timers.storage.records import Attempt, TimerFilter
@@ -49,11 +48,7 @@ class ReplayIn(HostAndTimes):
         default=None,
         description="Goes on where an answer ended: its `next`.",
     )
-    limit: Annotated[
-        int,
-        Field(ge=1, le=10_000, strict=True),
-        BeforeValidator(whole_number(1, 10_000)),
-    ] = 1000
+    limit: MostAtOnce = 1000
 
     @model_validator(mode="after")
     def _says_which(self) -> "ReplayIn":

@@ -11,8 +11,8 @@ from django.conf import settings
 
 from apps.accounts import log
 from apps.core.outages import TROUBLES
+from apps.core.reaching import is_outage
 from apps.timers.models import Outcome
-from apps.timers.scheduling.steps import is_outage
 from apps.timers.storage import retention
 
 logger = logging.getLogger(__name__)

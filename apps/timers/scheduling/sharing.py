@@ -14,7 +14,7 @@ from uuid import UUID
 
 from apps.broker.interface import ON_TIME, get_broker
 from apps.core.outages import TROUBLES
-from apps.timers.scheduling.steps import is_outage
+from apps.core.reaching import is_outage
 from apps.timers.storage import queueing
 from apps.timers.storage.records import DueMessage
 

@@ -5,21 +5,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from psycopg import errors
-
-from apps.core.database import UNAVAILABLE
 from apps.core.outages import TROUBLES, describe
+from apps.core.reaching import is_outage
 
 T = TypeVar("T")
-
-#: Errors of one statement that psycopg counts as operational: a time limit, a
-#: lock that did not come, a conflict with another transaction.
-_ONE_STATEMENT = (
-    errors.QueryCanceled,
-    errors.LockNotAvailable,
-    errors.DeadlockDetected,
-    errors.SerializationFailure,
-)
 
 #: How long a pass may take, in seconds. The next pass does what is left. In
 #: between the process heeds a stop, and every step has its turn.
@@ -71,10 +60,3 @@ class Steps:
             TROUBLES.ended()
         TROUBLES.worked(name)
         return result
-
-
-def is_outage(error: Exception) -> bool:
-    """Tell whether an error says that Postgres is away."""
-    return isinstance(error, UNAVAILABLE) and not isinstance(
-        error, _ONE_STATEMENT
-    )

@@ -317,6 +317,10 @@ def test_the_thread_goes_on_after_a_failure(
         patch.setattr(adding, "ADD", "SELECT 1 / 0")
         tally(", status_code: now(), 1, 200 FROM generate_series(1, 6000)")
         eventually(lambda: "adding up" in "".join(TROUBLES.recent()))
+        patch.setattr(
+            adding, "ADD", "DO $$ BEGIN RAISE lock_not_available; END $$"
+        )
+        eventually(lambda: "lock_not_av" in "".join(TROUBLES.recent()))
         patch.setattr(adding, "ADD", "SELECT pg_sleep(9)")
         patch.setattr(
             adding, "_LOCK",
