@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a body may take, in seconds.
 LIMIT = 10.0
-#: After as many bytes, an upload or a long answer may take LIMIT again.
+#: Bytes after which an upload or a long answer may take LIMIT again.
 PROGRESS = 64 * 1024
 #: While a body takes longer, the connections are looked at; in seconds.
 _SLOW = 0.5

@@ -6,7 +6,6 @@ A hundred open tabs ask Postgres as often as one.
 import hashlib
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar, cast
@@ -56,11 +55,12 @@ class Fresh(Generic[T]):
     def __init__(self, make: Callable[[int], T], seconds: float) -> None:
         self._make = make
         self._seconds = seconds
-        self._made: defaultdict[int, _Made[T]] = defaultdict(_Made)
+        self._made: dict[int, _Made[T]] = {}
 
     def __call__(self, account: int) -> T:
         """Return the value; raise what making it raises."""
-        made = self._made[account]
+        # One for all threads: setdefault() is atomic.
+        made = self._made.setdefault(account, _Made())
         with made.lock:
             if made.at + self._seconds < time.monotonic():
                 made.value = self._make(account)

@@ -36,10 +36,6 @@ _WEIGHTS = {
     "wipe_rabbitmq": 1,
 }
 _NAMES = [name for name, count in _WEIGHTS.items() for _ in range(count)]
-#: Moves that choose one of the timers.
-_OF_TIMERS = {
-    "fail", "defer", "deliver", "work", "cancel", "move", "fire_now", "patch",
-}
 #: Seconds: within a lease, beyond the renewal's limit, beyond a lease, …
 _DURATIONS = [0.3, 3.0, 9.0, 11.0, 21.0, 62.0]
 _DELAYS = [0.0, 0.0, 0.0, 0.31, 9.0, 90.0]
@@ -85,10 +81,7 @@ def play(postgres: Postgres, most_reopenings: int, game: list[Move]) -> None:
     try:
         scheduler = Scheduler(world)
         for name, which, how in game:
-            # A vacuum may hold up the request that sets the first timer.
-            is_early = not world.timers and name in _OF_TIMERS
-            move = "create" if is_early else name
-            getattr(scheduler, move)(which, how)
+            getattr(scheduler, name)(which, how)
             world.observe()
         drain(world)
     except Broken as broken:

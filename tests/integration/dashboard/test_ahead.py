@@ -89,8 +89,9 @@ def test_the_counts_are_those_of_the_rows(
     assert counts(found.hours).get(hour + timedelta(hours=1)) == 1
     assert sum(each.count for each in found.days) == 9
     near = counts(found.minutes)
+    end = found.minutes[-1].at + timedelta(minutes=1)
     within = sum(
-        hour + timedelta(seconds=each) < found.minutes[-1].at
+        hour + timedelta(seconds=each) < end
         for each in (*WHEN, 0.1, 0.2)
     )
     assert sum(near.values()) == within

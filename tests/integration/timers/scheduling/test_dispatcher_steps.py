@@ -304,7 +304,7 @@ def test_a_long_way_is_gone_in_short_passes(
     loop: Loop, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given far more near timers than one pass queues, in small batches, and
-    # pauses that are as good as for ever
+    # pauses of ten minutes
     monkeypatch.setattr(steps, "_LONGEST", 0.2)
     monkeypatch.setattr(dispatch_timers, "_INTERVAL", 600)
     monkeypatch.setattr(dispatcher, "_BATCH", 20)
