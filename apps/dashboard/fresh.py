@@ -37,6 +37,29 @@ class Part:
         return HttpResponse(self.text, headers={"ETag": self.tag})
 
 
+class Drawn:
+    """Draws a part of a page, for each account; anew if its values changed.
+
+    To draw costs more than to read what is drawn.
+    """
+
+    def __init__(
+        self, template: str, read: Callable[[int], dict[str, Any]]
+    ) -> None:
+        self._template = template
+        self._read = read
+        self._latest: dict[int, tuple[dict[str, Any], Part]] = {}
+
+    def __call__(self, account: int) -> Part:
+        """Return the part; raise what reading raises."""
+        values = self._read(account)
+        latest = self._latest.get(account)
+        if latest is None or latest[0] != values:
+            latest = values, Part.of(self._template, values)
+            self._latest[account] = latest
+        return latest[1]
+
+
 @dataclass(slots=True)
 class _Made(Generic[T]):
     """What was made for an account last, and when."""

@@ -1,24 +1,29 @@
 """The page Now: what comes next, what was called, and whether all is well."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
 from apps.core.reaching import PostgresAway, list_connection
 from apps.dashboard import numbers
-from apps.dashboard.fresh import Fresh, Part
+from apps.dashboard.fresh import Drawn, Fresh, Part
 from apps.dashboard.pages import page, show
+from apps.dashboard.templatetags.pages import LONG
 from apps.dashboard.viewer import viewer
 from apps.monitoring import processes
 from apps.monitoring.api import Readiness, readiness
-from apps.timers.storage import overview
+from apps.timers.storage import ahead, overview
+from apps.timers.storage.ahead import Asleep
 from apps.timers.storage.overview import MOST, Counts
 
 #: Timers in each of the two lists.
 _SHOWN = 20
-#: For how long what was read is shown, in seconds.
-_FRESH = 1.0
+#: For how long what was read is shown, in seconds; how many timers sleep takes
+#: longer to read than the rest.
+_FRESH, _ASLEEP_FRESH = 2.0, 15.0
 
 
 @require_GET
@@ -41,25 +46,41 @@ def news(request: HttpRequest) -> HttpResponse:
     return fresh(viewer(request).account).answer(request)
 
 
-def _part(account: int) -> Part:
+def _values(account: int) -> dict[str, Any]:
+    """Return what is shown, and nothing that passes unseen each second."""
     health = readiness()
     if health.postgres == "away":
         raise PostgresAway
+    sleeping = asleep(account)
     with list_connection() as connection:
         counts = overview.counts(connection, account)
-        values = {
-            "coming": overview.coming(connection, account, _SHOWN),
-            "ended": overview.ended(connection, account, _SHOWN),
-            "processes": processes.seen(connection),
-        }
-    return Part.of(
-        "dashboard/now_part.html",
-        {
-            **values, "counts": counts, "most": MOST, "health": health,
-            "numbers": numbers.fresh(account),
-            "sentences": list(_sentences(counts, health)),
-        },
-    )
+        coming = overview.coming(
+            connection, account, _SHOWN, has_few=sleeping.is_exact
+        )
+        ended = overview.ended(connection, account, _SHOWN)
+        running = processes.seen(connection)
+    return {
+        "asleep": sleeping,
+        "coming": [replace(each, time_left=0) for each in coming],
+        "ended": [replace(each, time_left=0) for each in ended],
+        "processes": [
+            replace(each, seen=_shown_age(each.seen), good=0.0)
+            for each in running
+        ],
+        "counts": counts, "most": MOST, "health": health,
+        "numbers": numbers.fresh(account),
+        "sentences": list(_sentences(counts, health)),
+    }
+
+
+def _shown_age(seconds: float) -> float:
+    """Return for how long a process was not seen, as it is shown."""
+    return 0.0 if seconds < LONG else float(round(seconds))
+
+
+def _asleep(account: int) -> Asleep:
+    with list_connection() as connection:
+        return ahead.asleep(connection, account)
 
 
 def _sentences(counts: Counts, health: Readiness) -> Iterator[str]:
@@ -82,5 +103,7 @@ def _number(count: int) -> str:
     return f"{count:,}{' or more' * (count >= MOST)} timers"
 
 
-#: What the page shows, made once a second at most.
-fresh: Fresh[Part] = Fresh(_part, _FRESH)
+#: How many timers sleep.
+asleep: Fresh[Asleep] = Fresh(_asleep, _ASLEEP_FRESH)
+#: What the page shows.
+fresh: Fresh[Part] = Fresh(Drawn("dashboard/now_part.html", _values), _FRESH)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
 from apps.core.reaching import PostgresAway, list_connection
-from apps.dashboard.fresh import Fresh, Part
+from apps.dashboard.fresh import Drawn, Fresh, Part
 from apps.dashboard.pages import page
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
@@ -84,8 +85,8 @@ def _numbers(account: int) -> Numbers:
     )
 
 
-def _part(account: int) -> Part:
-    return Part.of("dashboard/lateness.html", {"numbers": fresh(account)})
+def _values(account: int) -> dict[str, Any]:
+    return {"numbers": fresh(account)}
 
 
 def _on_time(share: Share) -> OnTime:
@@ -117,4 +118,6 @@ def _minute(at: datetime, sums: Sums) -> Minute:
 #: The numbers of an account, read every three seconds at most.
 fresh: Fresh[Numbers] = Fresh(_numbers, _FRESH)
 #: The last hour, as the page shows it.
-part: Fresh[Part] = Fresh(_part, _PART_FRESH)
+part: Fresh[Part] = Fresh(
+    Drawn("dashboard/lateness.html", _values), _PART_FRESH
+)

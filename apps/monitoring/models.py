@@ -16,12 +16,16 @@ class Process(models.Model):
     role = models.TextField()
     #: Host and process id, for people.
     name = models.TextField()
+    #: The service's version that the process runs.
+    version = models.TextField(null=True)
     #: When the process wrote this, on Postgres's clock.
     seen_at = models.DateTimeField()
     #: When it last did all of its work.
     good_at = models.DateTimeField()
     #: The troubles that the process reports about itself.
     trouble = models.TextField(null=True)
+    #: Messages that wait: for a worker's threads, or in RabbitMQ.
+    backlog = models.IntegerField(null=True)
     #: A worker's threads, and how many of them are calling.
     threads = models.IntegerField(null=True)
     busy = models.IntegerField(null=True)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
+from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from apps.core.database import UNAVAILABLE, Connection, pool
@@ -33,14 +34,15 @@ _UNWRITTEN = Outage(
 )
 
 _WRITE = """
-INSERT INTO process (id, role, name, seen_at, good_at, trouble, threads, busy,
-                     circuits)
-VALUES (%(id)s, %(role)s, %(name)s, now(), now() - %(age)s, %(trouble)s,
-        %(threads)s, %(busy)s, %(circuits)s)
+INSERT INTO process (id, role, name, version, seen_at, good_at, trouble,
+                     backlog, threads, busy, circuits)
+VALUES (%(id)s, %(role)s, %(name)s, %(version)s, now(), now() - %(age)s,
+        %(trouble)s, %(backlog)s, %(threads)s, %(busy)s, %(circuits)s)
 ON CONFLICT (id) DO UPDATE
 SET seen_at = excluded.seen_at, good_at = excluded.good_at,
-    trouble = excluded.trouble, threads = excluded.threads,
-    busy = excluded.busy, circuits = excluded.circuits
+    trouble = excluded.trouble, backlog = excluded.backlog,
+    threads = excluded.threads, busy = excluded.busy,
+    circuits = excluded.circuits
 """
 # A killed process leaves its row, and `judge` overlooks it once another of its
 # role runs. Rows that nobody replaced go after a day.
@@ -48,8 +50,8 @@ _SWEEP = "DELETE FROM process WHERE seen_at < now() - interval '1 day'"
 _WITHDRAW = "DELETE FROM process WHERE id = %(id)s"
 _READ = """
 SELECT role, name, extract(epoch FROM now() - seen_at)::float,
-       extract(epoch FROM now() - good_at)::float, trouble, threads, busy,
-       circuits
+       extract(epoch FROM now() - good_at)::float, trouble, version, backlog,
+       threads, busy, circuits
 FROM process ORDER BY role, name
 """
 # One half for each of the two partial indexes.
@@ -65,24 +67,28 @@ _OVERDUE = " UNION ALL ".join(
 
 
 @dataclass(frozen=True, slots=True)
-class Calling:
-    """What a worker's threads do.
+class Work:
+    """What a process has to do; the rest is a worker's alone.
 
+    backlog   messages that wait for a worker's threads, or in RabbitMQ; None
+              if RabbitMQ is away
     threads   how many there are
     busy      how many are calling
     circuits  hosts that answer nothing: host, port, for how many seconds
     """
 
-    threads: int
-    busy: int
-    circuits: Sequence[tuple[str, int, float]]
+    backlog: int | None
+    threads: int | None = None
+    busy: int | None = None
+    circuits: Sequence[tuple[str, int, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A process, seen `seen` s ago; it last worked well `good` s ago.
 
-    The rest is what `Calling` says, None for dispatchers.
+    The last four are those of `Work`. A process of an older version does not
+    say all of this.
     """
 
     role: str
@@ -90,6 +96,8 @@ class Row:
     seen: float
     good: float
     trouble: str | None = None
+    version: str | None = None
+    backlog: int | None = None
     threads: int | None = None
     busy: int | None = None
     circuits: Sequence[tuple[str, int, float]] | None = None
@@ -99,14 +107,15 @@ class Notice:
     """The row of this process. Its methods never raise."""
 
     def __init__(
-        self, role: str, calling: Callable[[], Calling] | None = None
+        self, role: str, work: Callable[[], Work] | None = None
     ) -> None:
         self._values = {
             "id": uuid4(),
             "role": role,
             "name": f"{socket.gethostname()}:{os.getpid()}",
+            "version": settings.VERSION,
         }
-        self._calling = calling
+        self._work = work
         self._written_at: float | None = None
         self._trouble: str | None = None
 
@@ -123,14 +132,16 @@ class Notice:
         self._written_at, self._trouble = now, sign.trouble
         age = timedelta(seconds=sign.age)
         trouble = sign.trouble and sign.trouble.replace("\0", "")
-        calls = self._calling and self._calling()
+        work = self._work and self._work()
+        circuits = work and work.circuits
         self._execute(
             _WRITE,
             age=age,
             trouble=trouble,
-            threads=calls and calls.threads,
-            busy=calls and calls.busy,
-            circuits=calls and Jsonb(calls.circuits),
+            backlog=work and work.backlog,
+            threads=work and work.threads,
+            busy=work and work.busy,
+            circuits=None if circuits is None else Jsonb(circuits),
         )
         if sweep:
             self._execute(_SWEEP)
@@ -158,10 +169,10 @@ class Notices:
         self,
         role: str,
         look: Callable[[], Sign],
-        calling: Callable[[], Calling] | None = None,
+        work: Callable[[], Work] | None = None,
     ) -> None:
-        """Take how the process is, and what its threads do, if they call."""
-        self._notice = Notice(role, calling)
+        """Take how the process is, and what it has to do."""
+        self._notice = Notice(role, work)
         self._look = look
         self._stopping = threading.Event()
         self._thread = threading.Thread(

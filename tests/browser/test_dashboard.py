@@ -1,11 +1,14 @@
 """The dashboard's pages: all of them are found, read and used."""
 
+from itertools import pairwise
+
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.test_docs import watch
 from tests.support.pages import assert_good_to_use, new_page, open_page
 from tests.support.service import Service
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -78,6 +81,49 @@ def test_enter_alone_cancels_nothing(browser: Browser, pages: Service) -> None:
     page.keyboard.press("Enter")
     says(page, "cancelled")
     assert pages.timer(timer)["status"] == "cancelled"
+
+
+def test_a_page_that_nobody_touches_asks_less_often(
+    browser: Browser, pages: Service
+) -> None:
+    # Given a page on which nothing changes
+    page = new_page(browser)
+    page.clock.install()
+    page.goto(f"http://127.0.0.1:{pages.port}/")
+    asked: list[int] = []
+    seconds = 0
+
+    def pass_by(count: int) -> None:
+        nonlocal seconds
+        for _ in range(count // 4):
+            seconds += 4
+            page.clock.run_for(4000)
+            expect(page.locator(".htmx-request")).to_have_count(0)
+
+    def note(request: Request) -> None:
+        if request.url.endswith("/dashboard/now"):
+            asked.append(seconds)
+
+    page.on("request", note)
+
+    # When time passes, Then it asks after 4, 8, 16 and 32 s
+    def pauses() -> list[int]:
+        pass_by(32)
+        return [b - a for a, b in pairwise(asked)]
+
+    eventually(lambda: pauses()[-4:] == [8, 16, 32, 32], within=60)
+
+    # When somebody touches it, Then it asks every 4 s
+    page.mouse.move(100, 100)
+    asked.clear()
+    pass_by(4)
+    assert len(asked) == 1
+
+    # And when something is new, it goes on to do so
+    pages.set_timer(3600, "http://127.0.0.1:9/new")
+    page.mouse.move(200, 100)
+    pass_by(4)
+    expect(page.get_by_text("/new").first).to_be_visible()
 
 
 def test_an_open_page_says_that_the_server_is_gone(

@@ -10,6 +10,8 @@ register = template.Library()
 
 #: Milliseconds from which on a call counts as late.
 LATE = 50
+#: Seconds from which on something was a while ago.
+LONG = 10
 
 #: A status is a shape, a colour's class and a word.
 _STATUSES = {
@@ -123,7 +125,7 @@ def thousands(number: int) -> str:
 @register.filter
 def ago(seconds: float) -> str:
     """Return how long ago something was, roughly: it is shown for a while."""
-    return "now" if seconds < 10 else f"{seconds:.0f} s ago"
+    return "now" if seconds < LONG else f"{seconds:.0f} s ago"
 
 
 @register.filter

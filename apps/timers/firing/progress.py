@@ -27,6 +27,10 @@ class Progress:
         """Note that a thread begins or finishes a message."""
         self._moved_at = time.monotonic()
 
+    def backlog(self) -> int:
+        """Return how many fetched messages wait for a thread."""
+        return self._waiting.qsize()
+
     def sign(self) -> Sign:
         """Return how the threads are: well when nothing waits for them."""
         now = time.monotonic()

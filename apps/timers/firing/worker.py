@@ -9,7 +9,7 @@ import dramatiq
 from django.conf import settings
 from dramatiq.broker import MessageProxy
 
-from apps.broker.interface import TimerBroker
+from apps.broker.interface import ON_TIME, OVERDUE, TimerBroker
 from apps.broker.memory import MemoryBroker
 from apps.core.database import close_pool
 from apps.core.outages import TROUBLES
@@ -17,7 +17,7 @@ from apps.core.processes import end_with_parent
 from apps.monitoring.heartbeat import Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
 from apps.monitoring.metrics.catalogue import CIRCUITS_OPEN
-from apps.monitoring.processes import Calling, Notices
+from apps.monitoring.processes import Notices, Work
 from apps.monitoring.rollups.process import RollUps
 from apps.timers.firing import call, claims
 from apps.timers.firing.progress import Consuming, Progress
@@ -35,6 +35,7 @@ class WorkerLifecycle(dramatiq.Middleware):
     """In standalone it also does what dispatchers do; drains at the end."""
 
     def __init__(self) -> None:
+        self._memory: MemoryBroker | None = None
         self._feeder: Feeder | None = None
         self._retention: Retention | None = None
         self._rollups: RollUps | None = None
@@ -57,12 +58,13 @@ class WorkerLifecycle(dramatiq.Middleware):
             cast(TimerBroker, broker), broker.get_declared_queues()
         )
         if isinstance(broker, MemoryBroker):
+            self._memory = broker
             self._feeder = Feeder(broker)
             self._retention = Retention()
             self._rollups = RollUps()
         metrics.start("worker", _sample_circuits)
         keep_beating("worker", self._stopping, self.sign)
-        self._notices = Notices("worker", self.sign, _calling)
+        self._notices = Notices("worker", self.sign, self._work)
         logger.info("worker started", extra={"threads": worker.worker_threads})
 
     def before_process_message(
@@ -99,6 +101,19 @@ class WorkerLifecycle(dramatiq.Middleware):
             "; ".join(sorted({*found, *TROUBLES.recent()})) or None,
         )
 
+    def _work(self) -> Work:
+        """Return what the threads do, for the pages."""
+        backlog = self._progress.backlog() if self._progress else 0
+        if self._memory is not None:
+            backlog += sum(map(self._memory.depth, (ON_TIME, OVERDUE)))
+        destinations = call.destinations()
+        return Work(
+            backlog,
+            settings.WORKER_THREADS,
+            destinations.busy(),
+            destinations.hanging(),
+        )
+
     def before_worker_shutdown(
         self, broker: dramatiq.Broker, worker: dramatiq.Worker
     ) -> None:
@@ -133,11 +148,3 @@ class WorkerLifecycle(dramatiq.Middleware):
 
 def _sample_circuits() -> None:
     CIRCUITS_OPEN.set(call.destinations().count_open())
-
-
-def _calling() -> Calling:
-    """Return what the threads do, for the pages."""
-    destinations = call.destinations()
-    return Calling(
-        settings.WORKER_THREADS, destinations.busy(), destinations.hanging()
-    )

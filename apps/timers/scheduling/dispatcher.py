@@ -57,6 +57,8 @@ class Pass:
     unfinished: bool = False
     #: The steps that failed, each with its error; the others were done.
     failed: dict[str, str] = field(default_factory=dict)
+    #: How many messages waited in RabbitMQ for a worker, if that is known.
+    backlog: int | None = field(default=None, compare=False)
     #: How many timers RabbitMQ did not take.
     unsent: int = field(default=0, compare=False)
 
@@ -93,6 +95,7 @@ def run_once(is_over: Callable[[], bool] = without_end) -> Pass:
     if depths is None:
         done.rabbitmq_away = True
         return done
+    done.backlog = sum(depths)
     done.hold = steps.run("looking for a hold", holding.current)
     if done.hold is not None:
         return done

@@ -39,6 +39,7 @@ SELECT now() AS now, date_trunc('minute', now()) AS minute,
            / current_setting('block_size')::float AS pages
 """
 
+_SLEEPS = "next_at >= now() + interval '1 min'"
 _OWN = " UNION ALL ".join(
     f"""
     (SELECT next_at, host FROM timer
@@ -49,7 +50,16 @@ _OWN = " UNION ALL ".join(
     for status in ("scheduled", "deferred", "retrying")
 )
 COUNT_OWN = f"""
-SELECT count(*) FROM (SELECT FROM ({_OWN}) AS own LIMIT %(few)s) AS counted
+SELECT count(*) AS waiting, count(*) FILTER (WHERE {_SLEEPS}) AS asleep
+FROM (SELECT next_at FROM ({_OWN}) AS own LIMIT %(few)s) AS counted
+"""
+# The same pages each time: Postgres has them in its memory then, and the
+# number is steady.
+COUNT_SAMPLED = f"""
+SELECT count(*) AS asleep
+FROM timer TABLESAMPLE SYSTEM (%(percent)s::float) REPEATABLE (1)
+WHERE account_id = %(account)s AND fired_at IS NULL AND outcome IS NULL
+  AND {_SLEEPS}
 """
 _SAMPLED = """
     SELECT next_at, host FROM timer TABLESAMPLE SYSTEM (%(percent)s::float)
@@ -150,6 +160,14 @@ GROUP BY wanted.host
 
 
 @dataclass(frozen=True, slots=True)
+class Asleep:
+    """How many timers are due in over a minute."""
+
+    count: int
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """How many timers are due in a while that begins at a moment."""
 
@@ -191,12 +209,10 @@ def ahead(connection: Connection, account: int) -> Ahead:
         **clock, "account": account, "few": FEW, "next": NEXT,
         "herds": HERDS,
     }
-    row = connection.execute(COUNT_OWN, values).fetchone()
-    assert row is not None
-    if row[0] < FEW:
+    if _counted(connection, account)["waiting"] < FEW:
         rows = named(connection.execute(ALL, values))
         return _read(clock, rows, 1)
-    percent = min(100.0, 100 * PAGES / max(pages, 1))
+    percent = _percent(pages)
     values["percent"] = percent
     rows = named(connection.execute(SAMPLE, values))
     found = _read(clock, rows, percent / 100)
@@ -207,6 +223,34 @@ def ahead(connection: Connection, account: int) -> Ahead:
         found.now, list(_corrected(found.minutes, near)), found.hours,
         found.days, herds, is_sample=True,
     )
+
+
+def asleep(connection: Connection, account: int) -> Asleep:
+    """Return how many of an account's timers sleep.
+
+    That is exact if fewer than FEW of its timers wait.
+    """
+    counted = _counted(connection, account)
+    if counted["waiting"] < FEW:
+        return Asleep(counted["asleep"], is_exact=True)
+    (clock,) = named(connection.execute(CLOCK))
+    percent = _percent(clock["pages"])
+    values = {"account": account, "percent": percent}
+    (sampled,) = named(connection.execute(COUNT_SAMPLED, values))
+    count = max(sampled["asleep"] * 100 / percent, counted["asleep"])
+    # More digits would say nothing.
+    return Asleep(int(float(f"{count:.1e}")), is_exact=False)
+
+
+def _counted(connection: Connection, account: int) -> Row:
+    """Count how many timers of an account wait, and sleep, up to FEW."""
+    values = {"account": account, "few": FEW}
+    return named(connection.execute(COUNT_OWN, values))[0]
+
+
+def _percent(pages: float) -> float:
+    """Return the share of the table's pages that are read."""
+    return min(100.0, 100 * PAGES / max(pages, 1))
 
 
 def durations(

@@ -101,10 +101,13 @@ class Counts:
 
 
 def coming(
-    connection: Connection, account: int, limit: int
+    connection: Connection, account: int, limit: int, *, has_few: bool
 ) -> list[StoredTimer]:
-    """Return the account's timers that are called next, in order."""
-    query = NEXT_OF_FEW if finding.has_few(connection, account) else NEXT
+    """Return the account's timers that are called next, in order.
+
+    `has_few`: whether only some thousands of its timers wait.
+    """
+    query = NEXT_OF_FEW if has_few else NEXT
     return reading.stored_timers(
         connection, query, {"account": account, "limit": limit}
     )

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.test import Client
@@ -9,22 +10,31 @@ from pytest_django import Settings
 
 from apps.core.database import Connection
 from apps.dashboard import now, numbers
-from apps.timers.storage import overview
+from apps.dashboard.fresh import Part
+from apps.monitoring import processes
+from apps.monitoring.heartbeat import Sign
+from apps.timers.storage import ahead, overview
+from tests.support.accounts import account
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rows import change, new_timer, new_timers
 from tests.support.timers import execute
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
 def _fresh(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
-    now.fresh.forget()
-    numbers.fresh.forget()
-    numbers.part.forget()
+    forget()
+
+
+def forget() -> None:
+    """Have the page read everything anew."""
+    for values in now.asleep, now.fresh, numbers.fresh, numbers.part:
+        values.forget()
 
 
 def page(path: str = "/", status: int = 200, **headers: str) -> str:
-    now.fresh.forget()
+    forget()
     answer = Client().get(path, headers=headers)
     assert answer.status_code == status
     return answer.content.decode()
@@ -32,6 +42,11 @@ def page(path: str = "/", status: int = 200, **headers: str) -> str:
 
 def figures(text: str) -> dict[str, str]:
     return dict(re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", text))
+
+
+def time_left(timer: UUID) -> int:
+    """Return the whole seconds that a timer has left."""
+    return int(Client().get(f"/timer/{timer}").json()["time_left"])
 
 
 def ended(seconds: float, outcome: str, **options: Any) -> None:
@@ -56,6 +71,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
     new_timers(3, 30)
     new_timers(2, 30, queued=True)
     new_timers(4, 3600)
+    new_timers(3, 3600, queued=True)
     new_timers(6, -5)
     change(new_timer(-5), "fired_at = now(), leased_until = now()")
     for outcome in ("failed", "unknown", "missed", "delivered", "cancelled"):
@@ -63,6 +79,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
         ended(-3700, outcome)
         ended(60, outcome)
     assert figures(page()) == {
+        "asleep": "7",
         "due within a minute": "5",
         "being called": "1",
         "overdue": "6",
@@ -95,6 +112,25 @@ def test_many_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3 or more timers should have been called by now." in text
 
 
+def test_of_many_that_sleep_the_number_is_said_roughly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given 137 of an account's 157 timers that sleep, and another account's
+    other = account("other")
+    new_timers(40, 3600)
+    execute("UPDATE timer SET account_id = %s", other)
+    new_timers(137, 3600)
+    new_timers(10, 30)
+    for _ in range(10):
+        ended(-60, "delivered")
+    assert figures(page())["asleep"] == "137"
+
+    # When they are too many to count, Then a sample is, of all pages here
+    monkeypatch.setattr(ahead, "FEW", 100)
+    assert figures(page())["asleep"] == "about 140"
+    assert len(re.findall('data-kind="near"', page())) == 30
+
+
 def test_a_url_is_shown_as_it_is() -> None:
     new_timer(5, url="http://example.com/<script>\"'&\u202e")
     text = page()
@@ -122,6 +158,37 @@ def test_what_did_not_change_is_not_sent_again() -> None:
     assert tag in page().replace("&quot;", '"')
     new_timer(61)
     page("/dashboard/now", 200, **again)
+
+
+def test_what_did_not_change_is_not_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a timer that waits, and a process that is seen now and again
+    timer = new_timer(60)
+    notice = processes.Notice("dispatcher", lambda: processes.Work(0))
+    notice.write(Sign(0.5))
+    drawn: list[str] = []
+    draw = Part.of
+
+    def noted(template: str, values: dict[str, Any]) -> Part:
+        drawn.append(template)
+        return draw(template, values)
+
+    monkeypatch.setattr(Part, "of", noted)
+    page("/dashboard/now")
+
+    # When seconds pass, Then nothing that is shown has changed
+    execute("UPDATE process SET seen_at = seen_at - interval '3 s',"
+            " good_at = good_at - interval '3 s'")
+    left = time_left(timer)
+    eventually(lambda: time_left(timer) < left)
+    page("/dashboard/now")
+    assert drawn == ["dashboard/now_part.html"]
+
+    # Until the process is not seen for long
+    execute("UPDATE process SET seen_at = seen_at - interval '10 s'")
+    assert re.search(r"1\d s ago", page("/dashboard/now"))
+    assert len(drawn) == 2
 
 
 def test_all_who_look_ask_postgres_once(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from pytest_django import Settings
 
@@ -12,7 +13,7 @@ from apps.core.database import list_pool, pool
 from apps.dashboard import health, now, numbers
 from apps.monitoring import processes
 from apps.monitoring.heartbeat import Sign
-from apps.monitoring.processes import Calling, Notice
+from apps.monitoring.processes import Notice, Work
 from apps.monitoring.rollups import reading
 from apps.timers.models import Outcome
 from apps.timers.storage import recording
@@ -171,9 +172,9 @@ def test_hosts_of_the_last_hour() -> None:
     for _ in range(2):
         claimed(new_timer(-1, url="http://a.example/"))
     hanging = [("b.example", 81, 180_000.0)]
-    Notice("worker", lambda: Calling(64, 3, hanging)).write(Sign())
-    Notice("worker", lambda: Calling(64, 1, [])).write(Sign())
-    Notice("dispatcher").write(Sign())
+    Notice("worker", lambda: Work(7, 64, 3, hanging)).write(Sign())
+    Notice("worker", lambda: Work(0, 64, 1, [])).write(Sign())
+    Notice("dispatcher", lambda: Work(1200)).write(Sign())
 
     # Then the page says so, the busiest host first
     text = page("/dashboard/hosts")
@@ -189,7 +190,13 @@ def test_hosts_of_the_last_hour() -> None:
          "duration half within 40.0 ms, 99 % within 40.0 ms",
          "timeout 4, refused 3"],
     ]
-    assert "3 of 64 threads call" in page()
+
+    # And the page Now says what each process does
+    text = text_of(page())
+    version = settings.VERSION
+    assert f"{version} 3 of 64 threads call · 7 wait for a thread ·" in text
+    assert f"{version} 1 of 64 threads call · ● well" in text
+    assert f"{version} 1,200 wait in RabbitMQ · ● well" in text
 
     assert "b.example answers nothing: one call" in text_of(
         page("/dashboard/hosts")

@@ -66,8 +66,27 @@ let isLeaving = false;
 document.addEventListener("submit", () => { isLeaving = true; });
 window.addEventListener("pageshow", () => { isLeaving = false; });
 
+// While nothing is new and nobody touches the page, a part asks ever less often.
+const MOST_PAUSES = 7;
+function isPausing({ dataset }) {
+  const left = Number(dataset.left ?? 0);
+  dataset.left = left - 1;
+  return left > 0;
+}
+function pause({ dataset }, isNew) {
+  dataset.pauses = isNew ? 0 : Math.min(2 * Number(dataset.pauses ?? 0) + 1, MOST_PAUSES);
+  dataset.left = dataset.pauses;
+}
+function wake() {
+  for (const each of document.querySelectorAll("[data-left]")) pause(each, true);
+}
+for (const name of ["pointermove", "keydown", "visibilitychange"]) {
+  document.addEventListener(name, wake, { passive: true });
+}
+
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden || isLeaving) event.preventDefault();
+  const { elt } = event.detail;
+  if (document.hidden || isLeaving || (elt.dataset.tag && isPausing(elt))) event.preventDefault();
 });
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (isLeaving) event.preventDefault();
@@ -86,6 +105,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   const tag = xhr.getResponseHeader("ETag");
   if (!isStale) answeredAt = new Date();
   if (!isStale && tag) elt.dataset.tag = tag;
+  if (elt.dataset.tag) pause(elt, xhr.status !== 304);
   const stale = document.getElementById("stale");
   stale.hidden = !isStale;
   stale.querySelector("span").textContent = `at ${answeredAt.toLocaleTimeString()}`;

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from apps.core.outages import POSTGRES, TROUBLES, describe
 from apps.core.processes import end_with_parent, stop_once
 from apps.monitoring.heartbeat import Health, Sign, keep_beating
 from apps.monitoring.metrics import process as metrics
-from apps.monitoring.processes import Notices
+from apps.monitoring.processes import Notices, Work
 from apps.monitoring.rollups.process import RollUps
 from apps.timers import counting
 from apps.timers.scheduling import dispatcher
@@ -25,6 +26,13 @@ from apps.timers.scheduling.wakeups import Wakeups
 logger = logging.getLogger(__name__)
 
 _INTERVAL = 0.5  # seconds between passes, unless there is news
+
+
+@dataclass
+class _Latest:
+    """What the latest pass has seen."""
+
+    backlog: int | None = None
 
 
 class Command(BaseCommand):
@@ -62,12 +70,13 @@ def _run(stopping: threading.Event) -> None:
 
     metrics.start("dispatcher")
     keep_beating("dispatcher", stopping, look)
-    notices = Notices("dispatcher", look)
+    latest = _Latest()
+    notices = Notices("dispatcher", look, lambda: Work(latest.backlog))
     retention = Retention()
     rollups = RollUps()
     logger.info("dispatcher started")
     while not stopping.is_set():
-        wakeups.wait(_pass(stopping, health))
+        wakeups.wait(_pass(stopping, health, latest))
     wakeups.close()
     retention.close()
     rollups.close()
@@ -75,10 +84,13 @@ def _run(stopping: threading.Event) -> None:
     logger.info("dispatcher stopped")
 
 
-def _pass(stopping: threading.Event, health: Health) -> float:
+def _pass(
+    stopping: threading.Event, health: Health, latest: _Latest
+) -> float:
     """Do one pass, and raise nothing; return the seconds until the next."""
     try:
         done = dispatcher.run_once(Turn(stopping).is_over)
+        latest.backlog = done.backlog
         POSTGRES.worked()
         _log(done)
         TROUBLES.worked("the pass")

@@ -72,6 +72,13 @@ def drain(broker: LadderBroker, queue: str) -> list[str]:
     return found
 
 
+def test_a_pass_knows_the_backlog(ladder: LadderBroker) -> None:
+    new_timers(3, -5)
+    assert dispatcher.run_once().backlog == 0
+    found = eventually(lambda: dispatcher.run_once().backlog)
+    assert found == 3
+
+
 def test_a_pass_queues_what_is_near_and_what_is_overdue(
     ladder: LadderBroker,
 ) -> None:

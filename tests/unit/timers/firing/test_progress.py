@@ -115,6 +115,7 @@ def test_who_is_idle_or_gets_on_is_well(clock: SimpleNamespace) -> None:
 
     # When messages wait, Then there is time for a call of 10 s
     worker.work_queue.put("message")
+    assert threads.backlog() == 1
     clock.now += 14.9
     assert threads.sign() == Sign()
 
