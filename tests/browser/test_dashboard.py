@@ -119,11 +119,19 @@ def test_a_page_that_nobody_touches_asks_less_often(
     pass_by(4)
     assert len(asked) == 1
 
-    # And when something is new, it goes on to do so
+    # And when a timer that it shows is due
     pages.set_timer(3600, "http://127.0.0.1:9/new")
     page.mouse.move(200, 100)
     pass_by(4)
     expect(page.get_by_text("/new").first).to_be_visible()
+    eventually(lambda: pauses()[-1] == 32, within=60)
+    asked.clear()
+    while not asked:
+        pass_by(4)
+    page.clock.fast_forward(3_600_000)
+    asked.clear()
+    pass_by(8)
+    assert asked
 
 
 def test_an_open_page_says_that_the_server_is_gone(

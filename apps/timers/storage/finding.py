@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from apps.core.database import Connection, list_pool
 from apps.timers.storage import reading
+from apps.timers.storage.patterns import like, port_pattern
 from apps.timers.storage.reading import STATUS
 from apps.timers.storage.records import STATUSES, StoredTimer, TimerFilter
 
@@ -38,6 +39,12 @@ _AS_IT_WAS_SET = """
     coalesce(next_at = due_at AND NOT deferred
              AND attempts = 0 AND claims = 0, false)
 """
+
+# A timer that is scheduled has it as its due time, too.
+_FIRST_WAITING = f"""least(
+    (SELECT min(next_at) FROM timer WHERE {_WAITS} AND queued_at IS NULL),
+    (SELECT min(next_at) FROM timer WHERE {_WAITS} AND queued_at IS NOT NULL)
+)"""
 
 COUNT_LABEL = f"""
 SELECT count(*) FROM (
@@ -133,7 +140,10 @@ def _scans(
             for label in of.labels
         }
         of = replace(of, labels=sorted(of.labels, key=counts.__getitem__))
-        by_label = by_label or min(counts.values()) < MANY
+        by_label = (
+            by_label or min(counts.values()) < MANY
+            or _label_leads(connection, account, of, limit)
+        )
     if by_label:
         scans = [_scan_label(of, _order(of))]
     else:
@@ -151,6 +161,18 @@ def _count_label(
     name, value = label
     values = {"account": account, "name": name, "value": value}
     return _count(connection, COUNT_LABEL, values)
+
+
+def _label_leads(
+    connection: Connection, account: int, of: TimerFilter, limit: int
+) -> bool:
+    """Tell whether one in ten of the label's first timers has the status."""
+    values = _values(of) | {
+        "account": account, "limit": limit, "first": 10 * limit,
+    }
+    scan = _scan_label(of, _order(of), most="LIMIT %(first)s")
+    query = f"SELECT count(*) FROM ({scan}) AS found"
+    return _count(connection, query, values) == limit
 
 
 def has_few(connection: Connection, account: int) -> bool:
@@ -177,12 +199,12 @@ def _reads_scheduled(of: TimerFilter) -> bool:
 
 def _values(of: TimerFilter) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "host": of.host, "port": _port_pattern(of.port), "key": of.key,
+        "host": of.host, "port": port_pattern(of.port), "key": of.key,
         "since": of.since, "until": of.until, "after": of.after,
         "statuses": list(of.statuses or STATUSES),
     }
     if of.key is not None and of.key_begins:
-        values["key"] = _like(of.key)
+        values["key"] = like(of.key)
     for number, (name, value) in enumerate(of.labels):
         values[f"name{number}"] = name
         values[f"value{number}"] = value
@@ -255,16 +277,27 @@ def _scan(part: Part, of: TimerFilter, order: str) -> str:
     return f"({found} ORDER BY at {order}, id {order} LIMIT %(limit)s)"
 
 
-def _scan_label(of: TimerFilter, order: str) -> str:
-    """Return the query of the first label's timers; all else is looked up."""
+def _scan_label(of: TimerFilter, order: str, *, most: str = "") -> str:
+    """Return the query of the first label's timers; all else is looked up.
+
+    `most` limits how many of the label's timers are looked at.
+    """
     where = [
         "account_id = %(account)s",
         "name = %(name0)s", "value = %(value0)s",
         *_bounds(of, "due_at", "timer_id"),
     ]
+    # Most of a label's timers may have ended: they are not read.
+    if set(of.statuses) == {"scheduled"}:
+        where.append(f"due_at >= {_FIRST_WAITING}")
+    labels = f"""
+        SELECT due_at, timer_id FROM timer_label WHERE {" AND ".join(where)}
+    """
+    if most:
+        labels += f"ORDER BY due_at {order}, timer_id {order} {most}"
     looked_up = _lookups(of, 1, "label.due_at", "label.timer_id")
     return f"""
-        (SELECT timer_id AS id, due_at AS at FROM timer_label AS label
+        (SELECT timer_id AS id, due_at AS at FROM ({labels}) AS label
          CROSS JOIN LATERAL (
              SELECT FROM timer
              WHERE id = label.timer_id AND due_at = label.due_at
@@ -272,7 +305,6 @@ def _scan_label(of: TimerFilter, order: str) -> str:
              OFFSET 0
          ) AS timer
          {looked_up}
-         WHERE {" AND ".join(where)}
          ORDER BY due_at {order}, timer_id {order} LIMIT %(limit)s)
     """
 
@@ -310,22 +342,3 @@ def _bounds(of: TimerFilter, time: str, timer_id: str) -> Iterator[str]:
                 %(after)s::uuid
             )
         """
-
-
-def _like(beginning: str) -> str:
-    """Return a pattern for texts that begin so."""
-    for sign in "\\%_":
-        beginning = beginning.replace(sign, f"\\{sign}")
-    return f"{beginning}%"
-
-
-def _port_pattern(port: int | None) -> str | None:
-    """Return a pattern for URLs with a port, in any case."""
-    if port is None:
-        return None
-    host = r"(\[[^]]*]|[^][/?#:]*)"
-    ways = (
-        f"{scheme}://{host}(:0*{port}){'?' if port == default else ''}"
-        for scheme, default in (("http", 80), ("https", 443))
-    )
-    return f"^({'|'.join(ways)})([/?#]|$)"

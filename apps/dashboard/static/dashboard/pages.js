@@ -35,8 +35,12 @@ function clock(moment) {
   return `${moment.toLocaleTimeString("en-GB")}.${milliseconds}`;
 }
 
+let writtenAt = new Date(Date.now() + ahead);
 function writeAll() {
   const now = new Date(Date.now() + ahead);
+  const moments = [...document.querySelectorAll("time")].map((each) => new Date(each.dateTime));
+  if (moments.some((each) => each > writtenAt && each <= now)) wake();
+  writtenAt = now;
   for (const element of document.querySelectorAll("[data-clock]")) {
     element.textContent = clock(new Date(element.dataset.clock));
   }
@@ -66,27 +70,29 @@ let isLeaving = false;
 document.addEventListener("submit", () => { isLeaving = true; });
 window.addEventListener("pageshow", () => { isLeaving = false; });
 
-// While nothing is new and nobody touches the page, a part asks ever less often.
-const MOST_PAUSES = 7;
-function isPausing({ dataset }) {
-  const left = Number(dataset.left ?? 0);
-  dataset.left = left - 1;
-  return left > 0;
+// While nothing is new, what has data-rests leaves out 1, then 3, then 7 of its
+// questions after each that it asks. It leaves out none once a timer's moment
+// comes, or somebody touches the page.
+const MOST_LEFT_OUT = 7;
+function rest({ dataset }, isNew) {
+  const before = Number(dataset.rests);
+  dataset.rests = isNew ? 0 : Math.min(2 * before + 1, MOST_LEFT_OUT);
+  dataset.left = dataset.rests;
 }
-function pause({ dataset }, isNew) {
-  dataset.pauses = isNew ? 0 : Math.min(2 * Number(dataset.pauses ?? 0) + 1, MOST_PAUSES);
-  dataset.left = dataset.pauses;
+function isResting({ dataset }) {
+  if (!(Number(dataset.left) > 0)) return false;
+  dataset.left -= 1;
+  return true;
 }
 function wake() {
-  for (const each of document.querySelectorAll("[data-left]")) pause(each, true);
+  for (const each of document.querySelectorAll("[data-rests]")) rest(each, true);
 }
 for (const name of ["pointermove", "keydown", "visibilitychange"]) {
   document.addEventListener(name, wake, { passive: true });
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const { elt } = event.detail;
-  if (document.hidden || isLeaving || (elt.dataset.tag && isPausing(elt))) event.preventDefault();
+  if (document.hidden || isLeaving || isResting(event.detail.elt)) event.preventDefault();
 });
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (isLeaving) event.preventDefault();
@@ -105,7 +111,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   const tag = xhr.getResponseHeader("ETag");
   if (!isStale) answeredAt = new Date();
   if (!isStale && tag) elt.dataset.tag = tag;
-  if (elt.dataset.tag) pause(elt, xhr.status !== 304);
+  if (elt.dataset.rests) rest(elt, xhr.status !== 204 && xhr.status !== 304);
   const stale = document.getElementById("stale");
   stale.hidden = !isStale;
   stale.querySelector("span").textContent = `at ${answeredAt.toLocaleTimeString()}`;

@@ -265,3 +265,32 @@ def test_what_has_ended_is_not_read_to_count_what_is_overdue() -> None:
     assert not any("Seq" in kind for kind in kinds)
     assert read < 100
     close_pool()
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_what_is_scheduled_of_a_label_is_found_beyond_what_is_not() -> None:
+    """Of a label's timers most have ended; of those that wait few have it."""
+    close_pool()
+    ended = "; fired_at = now(); outcome = 'delivered'"
+    for count, host, at, more in (
+        (30_000, "a", "now() + n * interval '1 s'", ""),
+        (200, "b", "now() + interval '1 day' - n * interval '1 s'", ""),
+        (20_000, "b", "now() - n * interval '1 s'", ended),
+    ):
+        fill_rows(
+            count,
+            f"host = '{host}.example'; due_at = {at}; next_at = {at}{more}",
+        )
+    with connect() as connection:
+        connection.execute(
+            "INSERT INTO timer_label (account_id, name, value, due_at,"
+            " timer_id) SELECT account_id, 'user', '17', due_at, id"
+            " FROM timer WHERE host = 'b.example'"
+        )
+        connection.execute("VACUUM ANALYZE timer, timer_label")
+    of = TimerFilter(["scheduled"], labels=[("user", "17")])
+    for page in of, replace(of, latest_first=True):
+        kinds, read = scans(plan(page, OWNER))
+        assert not any("Seq" in kind for kind in kinds)
+        assert read < MOST_READ, page
+    close_pool()
