@@ -72,7 +72,7 @@ class _Made(Generic[T]):
 class Fresh(Generic[T]):
     """Makes a value for each account; it is used for `seconds`.
 
-    Whoever asks meanwhile waits for it, but for no other account's.
+    Whoever asks while it is made waits for it, but for no other account's.
     """
 
     def __init__(self, make: Callable[[int], T], seconds: float) -> None:
@@ -80,12 +80,16 @@ class Fresh(Generic[T]):
         self._seconds = seconds
         self._made: dict[int, _Made[T]] = {}
 
-    def __call__(self, account: int) -> T:
-        """Return the value; raise what making it raises."""
+    def __call__(self, account: int, seconds: float | None = None) -> T:
+        """Return the value; raise what making it raises.
+
+        `seconds`: for how long it is used here, if not for as long as usual.
+        """
+        most = self._seconds if seconds is None else seconds
         # One for all threads: setdefault() is atomic.
         made = self._made.setdefault(account, _Made())
         with made.lock:
-            if made.at + self._seconds < time.monotonic():
+            if made.at + most < time.monotonic():
                 made.value = self._make(account)
                 made.at = time.monotonic()
             return cast(T, made.value)

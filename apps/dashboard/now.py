@@ -21,9 +21,10 @@ from apps.timers.storage.overview import MOST, Counts
 
 #: Timers in each of the two lists.
 _SHOWN = 20
-#: For how long what was read is shown, in seconds; how many timers sleep takes
-#: longer to read than the rest.
-_FRESH, _ASLEEP_FRESH = 2.0, 15.0
+#: For how long what was read is shown, in seconds: on a page that is loaded,
+#: and on those that are open, which ask every four seconds. How many timers
+#: sleep takes longer to read than the rest.
+_FRESH, _NEWS_FRESH, _ASLEEP_FRESH = 1.0, 4.0, 30.0
 
 
 @require_GET
@@ -43,7 +44,7 @@ def now(request: HttpRequest) -> HttpResponse:
 @page
 def news(request: HttpRequest) -> HttpResponse:
     """Return the part that changes; 304 if it did not."""
-    return fresh(viewer(request).account).answer(request)
+    return fresh(viewer(request).account, _NEWS_FRESH).answer(request)
 
 
 def _values(account: int) -> dict[str, Any]:

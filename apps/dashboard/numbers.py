@@ -19,9 +19,7 @@ from apps.monitoring.rollups.reading import LIMITS, Share, Sums
 
 #: For how long what was read is shown, in seconds; it is two seconds old as
 #: it is.
-_FRESH = 3.0
-#: And the part with the last hour, which is long.
-_PART_FRESH = 10.0
+_FRESH = 10.0
 #: A band's colour, in the order of LIMITS, and that of what was later.
 _COLOURS = ("ok", "wait", "warn", "bad")
 
@@ -115,9 +113,9 @@ def _minute(at: datetime, sums: Sums) -> Minute:
     )
 
 
-#: The numbers of an account, read every three seconds at most.
+#: The numbers of an account.
 fresh: Fresh[Numbers] = Fresh(_numbers, _FRESH)
 #: The last hour, as the page shows it.
 part: Fresh[Part] = Fresh(
-    Drawn("dashboard/lateness.html", _values), _PART_FRESH
+    Drawn("dashboard/lateness.html", _values), _FRESH
 )

@@ -54,8 +54,12 @@ def test_lateness_is_plotted_and_zoomed(
     page = new_page(browser)
     _, complaints = watch(page)
     page.goto(f"http://127.0.0.1:{pages.port}/")
-    expect(page.locator(".on-time")).to_contain_text("within 1000 ms")
-    page.reload()
+
+    def has_numbers() -> bool:
+        page.reload()
+        return "within 1000 ms" in page.locator(".on-time").inner_text()
+
+    eventually(has_numbers, within=30, every=0.5)
     plot = page.locator(".u-over")
     expect(plot).to_be_visible()
     expect(page.locator(".drawn")).to_be_hidden()

@@ -40,10 +40,10 @@ CHUNK = 100_000
 #: How often each page is asked for, and how long it may take, in seconds.
 TIMES, MOST, MOST_ADMIN = 9, 0.2, 0.3
 #: Open tabs, and for how long they are, in seconds.
-TABS, SECONDS = 100, 96
+TABS, SECONDS = 100, 120
 #: How often a tab asks for each part of the page Now, in seconds: the first
 #: part less often while nothing is new and nobody touches the tab.
-USED = {"/dashboard/now": 4.0, "/dashboard/now/lateness": 60.0}
+USED = {"/dashboard/now": 4.0, "/dashboard/now/lateness": 120.0}
 UNTOUCHED = {**USED, "/dashboard/now": 32.0}
 
 # One in ten has a key, and one in five a label, of which there are 97; one in
