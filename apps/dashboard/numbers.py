@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
 from apps.core.reaching import PostgresAway, list_connection
-from apps.dashboard.fresh import Drawn, Fresh, Part
+from apps.dashboard.fresh import Drawn, Fresh
 from apps.dashboard.pages import page
 from apps.dashboard.templatetags.charts import Point
 from apps.dashboard.viewer import viewer
@@ -116,6 +116,4 @@ def _minute(at: datetime, sums: Sums) -> Minute:
 #: The numbers of an account.
 fresh: Fresh[Numbers] = Fresh(_numbers, _FRESH)
 #: The last hour, as the page shows it.
-part: Fresh[Part] = Fresh(
-    Drawn("dashboard/lateness.html", _values), _FRESH
-)
+part = Drawn("dashboard/lateness.html", _values)

@@ -207,9 +207,7 @@ def called_timer(of: int) -> str:
 
 def seconds(client: Client, path: str, headers: dict[str, str]) -> float:
     """Return how long a page takes that nobody has asked for of late."""
-    for values in (
-        ahead.fresh, now.asleep, now.fresh, numbers.fresh, numbers.part,
-    ):
+    for values in ahead.fresh, now.asleep, now.fresh, numbers.fresh:
         values.forget()
     began = time.perf_counter()
     answer = client.get(path, headers=headers)

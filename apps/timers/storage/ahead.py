@@ -53,17 +53,23 @@ COUNT_OWN = f"""
 SELECT count(*) AS waiting, count(*) FILTER (WHERE {_SLEEPS}) AS asleep
 FROM (SELECT next_at FROM ({_OWN}) AS own LIMIT %(few)s) AS counted
 """
+
+
+def _sampled(again: str = "") -> str:
+    """Return a query of the timers that wait, on some of the table's pages."""
+    return f"""
+        SELECT next_at, host
+        FROM timer TABLESAMPLE SYSTEM (%(percent)s::float) {again}
+        WHERE account_id = %(account)s AND fired_at IS NULL
+          AND outcome IS NULL
+    """
+
+
 # The same pages each time: Postgres has them in its memory then, and the
 # number is steady.
 COUNT_SAMPLED = f"""
 SELECT count(*) AS asleep
-FROM timer TABLESAMPLE SYSTEM (%(percent)s::float) REPEATABLE (1)
-WHERE account_id = %(account)s AND fired_at IS NULL AND outcome IS NULL
-  AND {_SLEEPS}
-"""
-_SAMPLED = """
-    SELECT next_at, host FROM timer TABLESAMPLE SYSTEM (%(percent)s::float)
-    WHERE account_id = %(account)s AND fired_at IS NULL AND outcome IS NULL
+FROM ({_sampled("REPEATABLE (1)")}) AS sampled WHERE {_SLEEPS}
 """
 _NEXT = " UNION ALL ".join(
     f"""
@@ -115,7 +121,7 @@ def _overview(source: str) -> str:
 
 
 ALL = _overview(_OWN)
-SAMPLE = _overview(_SAMPLED)
+SAMPLE = _overview(_sampled())
 # The minutes that are read to their end, and nothing beyond.
 NEAR = f"""
 WITH next AS MATERIALIZED (

@@ -166,9 +166,12 @@ def _count_label(
 def _label_leads(
     connection: Connection, account: int, of: TimerFilter, limit: int
 ) -> bool:
-    """Tell whether one in ten of the label's first timers has the status."""
+    """Tell whether a page is full after a few of the label's timers.
+
+    They are ten times as many as it shows, and at most MANY.
+    """
     values = _values(of) | {
-        "account": account, "limit": limit, "first": 10 * limit,
+        "account": account, "limit": limit, "first": min(10 * limit, MANY),
     }
     scan = _scan_label(of, _order(of), most="LIMIT %(first)s")
     query = f"SELECT count(*) FROM ({scan}) AS found"

@@ -29,7 +29,7 @@ def _fresh(db_pool: None, settings: Settings) -> None:
 
 def forget() -> None:
     """Have the page read everything anew."""
-    for values in now.asleep, now.fresh, numbers.fresh, numbers.part:
+    for values in now.asleep, now.fresh, numbers.fresh:
         values.forget()
 
 

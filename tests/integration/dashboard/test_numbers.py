@@ -37,14 +37,12 @@ def _fresh(db_pool: None, settings: Settings) -> None:
     settings.RABBITMQ_URL = ""
     now.fresh.forget()
     numbers.fresh.forget()
-    numbers.part.forget()
     health._fresh.forget()
 
 
 def page(path: str = "/", status: int = 200) -> str:
     now.fresh.forget()
     numbers.fresh.forget()
-    numbers.part.forget()
     answer = Client().get(path)
     assert answer.status_code == status
     return answer.content.decode()

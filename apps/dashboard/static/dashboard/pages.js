@@ -5,6 +5,9 @@
 // The server's clock minus this machine's, in milliseconds.
 const ahead = new Date(document.body.dataset.now) - Date.now();
 
+// When all moments were written last.
+let writtenAt = new Date(Date.now() + ahead);
+
 function span(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
@@ -20,6 +23,7 @@ function far(moment, now) {
 
 function write(element, now) {
   const moment = new Date(element.dateTime);
+  if (moment > writtenAt && moment <= now) wake();
   const seconds = (moment - now) / 1000;
   let text;
   if (element.dataset.kind === "near" && Math.abs(seconds) < 86400) {
@@ -35,16 +39,13 @@ function clock(moment) {
   return `${moment.toLocaleTimeString("en-GB")}.${milliseconds}`;
 }
 
-let writtenAt = new Date(Date.now() + ahead);
 function writeAll() {
   const now = new Date(Date.now() + ahead);
-  const moments = [...document.querySelectorAll("time")].map((each) => new Date(each.dateTime));
-  if (moments.some((each) => each > writtenAt && each <= now)) wake();
-  writtenAt = now;
   for (const element of document.querySelectorAll("[data-clock]")) {
     element.textContent = clock(new Date(element.dataset.clock));
   }
   for (const element of document.querySelectorAll("time")) write(element, now);
+  writtenAt = now;
 }
 
 writeAll();
@@ -70,9 +71,9 @@ let isLeaving = false;
 document.addEventListener("submit", () => { isLeaving = true; });
 window.addEventListener("pageshow", () => { isLeaving = false; });
 
-// While nothing is new, what has data-rests leaves out 1, then 3, then 7 of its
-// questions after each that it asks. It leaves out none once a timer's moment
-// comes, or somebody touches the page.
+// An element with data-rests asks for news. While there are none, it leaves out
+// 1 question after the first, then 3, then 7 after each. It leaves out none once
+// a moment that the page shows comes, or somebody touches the page.
 const MOST_LEFT_OUT = 7;
 function rest({ dataset }, isNew) {
   const before = Number(dataset.rests);

@@ -294,3 +294,22 @@ def test_what_is_scheduled_of_a_label_is_found_beyond_what_is_not() -> None:
         assert not any("Seq" in kind for kind in kinds)
         assert read < MOST_READ, page
     close_pool()
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_of_a_label_that_many_have_few_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    def noted(connection: Connection, query: str, values: Any) -> int:
+        tried.append(values.get("first", 0))
+        return finding.MANY
+
+    monkeypatch.setattr(finding, "_count", noted)
+    of = TimerFilter(["failed"], labels=[MAIL])
+    with list_pool().connection() as connection:
+        for limit in (LIMIT, finding.MANY):
+            finding.statement(connection, OWNER, of, limit)
+    assert max(tried) == finding.MANY
+    assert 10 * LIMIT in tried
