@@ -14,10 +14,16 @@ from pytest_django import DjangoDbBlocker
 
 from apps.core.database import close_pool
 from apps.core.processes import keep_imports
-from tests.support.databases import empty_tables, have_default_account
+from tests.support.databases import (
+    empty_tables,
+    have_default_account,
+    tables_with_rows,
+)
 from tests.support.receiver import Receiver
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+HAS_DATABASE = pytest.StashKey[bool]()
 
 # A busy machine may take long for an example. That is no fault of a test's.
 hypothesis.settings.register_profile(
@@ -87,7 +93,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+    request: pytest.FixtureRequest,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[None]:
     """Have no commit wait for a disk that others use as well.
 
@@ -97,8 +105,26 @@ def django_db_setup(
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         name = connection.ops.quote_name(connection.settings_dict["NAME"])
         cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    request.config.stash[HAS_DATABASE] = True
     yield
     close_pool()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_no_rows(
+    request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Fail a module that leaves rows: the next one's tests would find them.
+
+    The database is looked at only if a test has had it made.
+    """
+    yield
+    if not request.config.stash.get(HAS_DATABASE, False):
+        return
+    with django_db_blocker.unblock():
+        if left := tables_with_rows():
+            empty_tables()
+    assert not left
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from tests.model.postgres import Postgres, still_postgres
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def postgres(django_db_setup: None) -> Iterator[Postgres]:
     """Return a Postgres whose clock stands still."""
     with still_postgres() as postgres:

@@ -44,7 +44,7 @@ _EMPTY = "".join(
     f"DELETE FROM {table};"
     for table in (
         "timer", "attempt", "event", "timer_key", "timer_label",
-        "request_key", "hold", "account_limit",
+        "request_key", "hold", "account_limit", "tally", "log",
     )
 )
 
@@ -200,7 +200,7 @@ def still_postgres() -> Iterator[Postgres]:
         yield postgres
     # Other tests may have ended those sessions meanwhile.
     with _connect() as other:
-        other.execute("DROP SCHEMA still CASCADE")
+        other.execute(f"DROP SCHEMA still CASCADE; {_EMPTY}")
 
 
 def _connect() -> Connection:
