@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 #: How many times as long a busy machine may take. A test that passes does not
 #: wait.
-_PATIENCE = 3
+PATIENCE = 3
 
 
 def eventually(
@@ -23,11 +23,11 @@ def eventually(
     It should come `within` seconds; the test fails after three times that,
     and tells `what` there is instead.
     """
-    deadline = time.monotonic() + _PATIENCE * within
+    deadline = time.monotonic() + PATIENCE * within
     while not (value := probe()):
         if time.monotonic() > deadline:
             raise AssertionError(
-                f"did not happen within {_PATIENCE * within:g} s;"
+                f"did not happen within {PATIENCE * within:g} s;"
                 f" there is {what() if what else value!r}"
             )
         time.sleep(every)

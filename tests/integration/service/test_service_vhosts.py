@@ -80,9 +80,12 @@ def module_poor(
 
 
 @pytest.fixture
-def poor(module_poor: Poor, db_pool: None) -> Poor:
+def poor(module_poor: Poor, db_pool: None) -> Iterator[Poor]:
     """Return the module's stack, on an empty table."""
-    return module_poor
+    yield module_poor
+    # A test that has failed may have left them cut.
+    for line in (module_poor.web_line, module_poor.other_line):
+        line.restore()
 
 
 def test_a_restricted_user_where_quorum_is_the_default(
