@@ -16,7 +16,7 @@ _SHORT = settings(
     database=None,
     deadline=None,
     derandomize=True,
-    max_examples=50,
+    max_examples=100,
     suppress_health_check=list(HealthCheck),
 )
 _SEARCH = settings(_SHORT, max_examples=400, phases=[Phase.generate])

@@ -73,7 +73,7 @@ def empty_tables() -> None:
 def tables_with_rows() -> set[str]:
     """Return the tables that a module of tests should have emptied.
 
-    A process that was killed leaves its row, which says nothing soon.
+    `process` is left out: a process that was killed can't remove its row.
     """
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(

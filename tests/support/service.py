@@ -285,7 +285,8 @@ class Service:
     def set_timers_fast(self, count: int, seconds: int, url: str) -> set[str]:
         """Set timers one by one; assert that none waits for anything.
 
-        Whoever waits for RabbitMQ or a client does so for 2 s at least.
+        RabbitMQ has 2 s to answer (`apps.broker.link`), and a body 10 s to
+        arrive. A create that waited for one of them would take as long.
         """
         timers = set()
         for _ in range(count):
