@@ -19,6 +19,8 @@ from tests.support.receiver import Receiver
 from tests.support.service import Process, Service
 from tests.support.waiting import eventually
 
+#: What Postgres calls the sessions of the worker that is killed.
+FIRST = "first worker"
 #: What the numbers should be, by the rows. A worker that died has recorded
 #: nothing but its end.
 EXPECTED = """
@@ -68,6 +70,10 @@ def count_in(table: str) -> int:
     return int(found)
 
 
+def sessions(name: str) -> int:
+    return count_in(f"pg_stat_activity WHERE application_name = '{name}'")
+
+
 def page(service: Service) -> str:
     url = f"http://127.0.0.1:{service.port}/"
     with urllib.request.urlopen(url, timeout=10) as answer:
@@ -111,7 +117,7 @@ def module_metered(
         METRICS_PORT=str(free_port()), WEBHOOK_CONNECT_RETRY_SECONDS="0",
     )
     begin_web(service)
-    service.start_worker(processes=2)
+    service.start_worker(processes=2, PGAPPNAME=FIRST)
     wait_for_web(service)
     yield service
     service.kill()
@@ -153,7 +159,10 @@ def test_the_numbers_are_those_of_the_rows(
 
     # And a worker is killed while it calls, and its claims are taken over
     found = scrape(port)
+    assert sessions(FIRST)
     worker.kill()
+    # Postgres still does what it was asked for by the dead.
+    eventually(lambda: not sessions(FIRST))
     rows("UPDATE timer SET leased_until = now() - interval '1 s'"
          " WHERE leased_until IS NOT NULL RETURNING id")
     service.start_worker()
