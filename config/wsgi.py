@@ -22,6 +22,11 @@ from apps.monitoring.metrics import process as metrics
 from config.front import Front
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# WSGI lets a server add its environment variables to each request's own (PEP
+# 3333), as Granian does. There HTTP_PROXY stands for a header that came.
+for _name in [*os.environ]:
+    if _name.startswith(("HTTP_", "CONTENT_")):
+        del os.environ[_name]
 
 stop_once()  # before any other thread
 allow_files(8192)

@@ -22,7 +22,10 @@ def web(
         tmp_path_factory.mktemp("web"), "", WEBHOOK_TIMEOUT="1"
     )
     service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
-    service.start_web()
+    service.start_web(
+        HTTP_PROXY="http://me:secret@proxy", HTTP_AUTHORIZATION="Bearer x",
+        CONTENT_TYPE="text/strange", CONTENT_LENGTH="9",
+    )
     yield service
     service.kill()
 
@@ -53,6 +56,17 @@ def status(call: socket.socket) -> int:
     """Wait for an answer's head, and return its status."""
     with call.makefile("rb") as answer:
         return int(answer.readline().split()[1])
+
+
+def test_a_call_has_the_headers_that_were_sent(
+    web: Service, db_pool: None
+) -> None:
+    """And none of web's own environment variables."""
+    assert status(begin(web, "headers")) == 200
+    _, found = web.request("GET", "/inbox/headers/calls")
+    assert found["calls"][0]["headers"] == {
+        "host": "127.0.0.1", "content-length": "2",
+    }
 
 
 def test_calls_that_wait_hold_up_nobody(web: Service, db_pool: None) -> None:
