@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from apps.broker import ladder, link, topology
+from apps.broker import ladder, link, rabbitmq, topology
 from apps.broker.rabbitmq import LadderBroker
 from tests.support.messages import message
 from tests.support.waiting import eventually
@@ -97,8 +97,11 @@ def test_a_process_that_starts_knows_what_is_refused_before_it_publishes(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A refusal on the channel that publishes would fail all that is on it.
+    # A refusal on the channel that publishes would fail all that is on it. On
+    # a busy machine RabbitMQ makes twenty queues in more than two seconds.
     monkeypatch.setattr(link, "LADDER_SECONDS", 30)
+    for module in link, rabbitmq:
+        monkeypatch.setattr(module, "REPLY_SECONDS", 30)
     limit_queues(management, 20)
     delays = range(100, 60_000, 590)
     outcomes = broker.enqueue_many([(message(d), d) for d in delays])
