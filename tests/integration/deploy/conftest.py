@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def is_gone(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return True
+    with contextlib.suppress(psutil.Error):
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        # Its id may be another process's by now.
+        return is_zombie or not process.is_running()
+    return True
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def program(tmp_path: Path) -> Callable[[str], list[str]]:
     """Return the command of a supervisor of the services listed.
 
     Each is `stand_in(name, body)`: a Python program, which may use `note()`
-    to write a line to the file `notes`.
+    to write a line to the file `notes`. There is "all run" once the tether
+    knows all of them.
     """
 
     def write(listed: str) -> list[str]:
@@ -129,5 +131,7 @@ with contextlib.suppress(Stopping), Supervisor(
 ) as supervisor:
     for service in [{listed}]:
         supervisor.start(service)
+    with open({notes!r}, "a") as file:
+        file.write("all run\\n")
     supervisor.watch()
 '''
