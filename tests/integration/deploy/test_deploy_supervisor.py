@@ -120,6 +120,7 @@ def test_children_end_when_the_supervisor_is_killed(
 ) -> None:
     fork = "os.fork() or note('forked')"
     process = supervise(f"{STACK}, stand_in('forks', \"{fork}\")")
+    wait_until(lambda: len(notes("started")) == 5, 20)
     wait_until(lambda: notes("forked") and notes("all run"), 20)
     tree = psutil.Process(process.pid).children(recursive=True)
     assert len(tree) == 7   # the tether among them
