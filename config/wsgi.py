@@ -22,8 +22,8 @@ from apps.monitoring.metrics import process as metrics
 from config.front import Front
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-# WSGI lets a server add its environment variables to each request's own (PEP
-# 3333), as Granian does. There HTTP_PROXY stands for a header that came.
+# A WSGI server may give each request the process's environment variables, too
+# (PEP 3333). Granian does. Then HTTP_PROXY is a header `Proxy` to Django.
 for _name in [*os.environ]:
     if _name.startswith(("HTTP_", "CONTENT_")):
         del os.environ[_name]

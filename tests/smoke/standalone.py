@@ -25,6 +25,7 @@ import psutil  # type: ignore[import-untyped]
 from deploy.local.postgres import Postgres
 from tests.smoke.client import Api, fail, say
 from tests.support.ports import free_port
+from tests.support.processes import is_gone
 from tests.support.receiver import Receiver
 from tests.support.service import ROOT
 from tests.support.waiting import eventually
@@ -95,7 +96,7 @@ class MakeRun:
 
 def _see_end(processes: Iterable[psutil.Process], within: float) -> None:
     _, left = psutil.wait_procs(processes, timeout=within)
-    left = [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+    left = [each for each in left if not is_gone(each)]
     if left:
         fail(f"still running {within:g} s later: {left}")
 

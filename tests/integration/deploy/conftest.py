@@ -9,17 +9,10 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.support.processes import is_gone
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def is_gone(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        is_zombie = process.status() == psutil.STATUS_ZOMBIE
-        # Its id may be another process's by now.
-        return is_zombie or not process.is_running()
-    return True
 
 
 @pytest.fixture
@@ -63,8 +56,8 @@ def program(tmp_path: Path) -> Callable[[str], list[str]]:
     """Return the command of a supervisor of the services listed.
 
     Each is `stand_in(name, body)`: a Python program, which may use `note()`
-    to write a line to the file `notes`. There is "all run" once the tether
-    knows all of them.
+    to write a line to the file `notes`. The supervisor adds the line "all run"
+    once its tether knows all of them.
     """
 
     def write(listed: str) -> list[str]:

@@ -17,7 +17,10 @@ from tests.support.waiting import eventually
 def web(
     django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """Return a service of which only web runs, with inboxes."""
+    """Return a service of which only web runs, with inboxes.
+
+    Some of its environment variables have names like those of headers.
+    """
     service = Service(
         tmp_path_factory.mktemp("web"), "", WEBHOOK_TIMEOUT="1"
     )

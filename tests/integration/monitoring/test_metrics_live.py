@@ -161,7 +161,7 @@ def test_the_numbers_are_those_of_the_rows(
     found = scrape(port)
     assert sessions(FIRST)
     worker.kill()
-    # Postgres still does what it was asked for by the dead.
+    # Postgres may still run a statement that it sent before it died.
     eventually(lambda: not sessions(FIRST))
     rows("UPDATE timer SET leased_until = now() - interval '1 s'"
          " WHERE leased_until IS NOT NULL RETURNING id")

@@ -54,7 +54,7 @@ def queued(timer_id: UUID) -> bool:
 
 
 def queued_ago(timers: Sequence[UUID], seconds: int) -> None:
-    """Let timers have been queued so long ago, however long a test took."""
+    """Let timers have been queued so long ago, however slow the machine is."""
     for timer_id in timers:
         change(timer_id, f"queued_at = now() - interval '{seconds} s'")
 
