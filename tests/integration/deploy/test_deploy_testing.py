@@ -67,11 +67,11 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def something():
-    (HERE / "begun").touch()
     yield
     (HERE / "left").touch()
 
 def test_that_waits(something):
+    (HERE / "begun").touch()
     time.sleep(60)
 """
 # No server is started for these URLs, and none is asked.
