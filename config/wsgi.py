@@ -18,6 +18,7 @@ from apps.core.processes import (
     keep_imports,
     stop_once,
 )
+from apps.inbox import resets
 from apps.monitoring.metrics import process as metrics
 from config.front import Front
 
@@ -39,6 +40,7 @@ import_module(settings.ROOT_URLCONF)
 keep_imports()
 end_with_parent()
 metrics.start_web()
+resets.start()
 
 
 def _look_after_connections(**_: object) -> None:

@@ -20,6 +20,7 @@ KINDS = {
     "late": "200, after some seconds",
     "never": "nothing, ever",
     "endless": "200, and a body without an end",
+    "reset": "a reset of the connection",
 }
 #: The kinds that need a number of seconds, and the most it may be.
 TIMED = ("429", "late")
@@ -29,6 +30,15 @@ _SPARE = 5.0
 #: An endless body's pieces, and the seconds between two of them.
 _PIECE = b"and so on\n" * 100
 _PAUSE = 0.02
+
+
+def kinds() -> dict[str, str]:
+    """Return what can be chosen here."""
+    can_reset = bool(settings.INBOX_RESET_PORT)
+    return {
+        kind: text for kind, text in KINDS.items()
+        if kind != "reset" or can_reset
+    }
 
 
 def respond(request: HttpRequest, given: Answer) -> HttpResponseBase:
@@ -42,6 +52,12 @@ def respond(request: HttpRequest, given: Answer) -> HttpResponseBase:
                 Retry_After="1",
             )
         return _SLOW[given.answer](given.seconds)
+    if given.answer == "421":
+        return error_response(
+            421,
+            "This port can't reset connections; the inbox's page shows the"
+            " URL that does.",
+        )
     response = _text(int(given.answer))
     if given.answer == "429":
         response["Retry-After"] = str(given.seconds)

@@ -1,5 +1,6 @@
 """The SQL of inboxes: what they got, and how they answer."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,17 +10,27 @@ from typing import Any
 from apps.core.database import pool
 from apps.core.rows import named
 
+#: What an inbox may be called, as a regular expression.
+NAME = "[A-Za-z0-9._~-]{1,64}"
+#: The methods of calls. No timer sends another, or a longer body, in bytes.
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+MOST_BODY = 64 * 1024
+
 #: How many calls of an inbox are kept, and for how long; and how many of all
 #: inboxes together.
 KEPT = 500
 KEPT_FOR = timedelta(hours=1)
 KEPT_IN_ALL = 10_000
 
+#: Calls after which a process deletes what is not kept.
+_PRUNE_EVERY = 50
+
 #: Advisory locks: any numbers do that nothing else here uses.
 _IN_TURN, _PRUNING = 72_301, 72_302
 
 # One call after the other is stored, so that whoever has seen an id has seen
 # all before it. None of them waits for the disk: they are there to look at.
+# What is to be reset at a port that can't do so is misdirected, 421.
 KEEP = """
 WITH turn AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true),
@@ -28,7 +39,9 @@ WITH turn AS MATERIALIZED (
 INSERT INTO inbox_call (inbox, came_at, method, query, headers, body, answer,
                         seconds)
 SELECT %(inbox)s, statement_timestamp() - %(elapsed)s, %(method)s, %(query)s,
-       %(headers)s::jsonb, %(body)s, coalesce(given.answer, '200'),
+       %(headers)s::jsonb, %(body)s,
+       CASE WHEN %(resets)s THEN 'reset' WHEN given.answer = 'reset' THEN '421'
+            ELSE coalesce(given.answer, '200') END,
        coalesce(given.seconds, 0)
 FROM turn LEFT JOIN inbox_answer AS given ON given.inbox = %(inbox)s
 RETURNING answer, seconds
@@ -128,14 +141,23 @@ class Call:
     seconds: int
 
 
-def keep(call: NewCall) -> Answer:
-    """Keep a call, and return how it is to be answered."""
+_kept = itertools.count(1)
+
+
+def keep(call: NewCall, *, resets: bool = False) -> Answer:
+    """Keep a call, and return how it is to be answered.
+
+    `resets` tells whether its connection will be reset, whatever was chosen.
+    """
     values = {
         "lock": _IN_TURN, "inbox": call.inbox, "method": call.method,
         "query": call.query, "headers": json.dumps(dict(call.headers)),
-        "body": call.body, "elapsed": call.elapsed,
+        "body": call.body, "elapsed": call.elapsed, "resets": resets,
     }
-    return Answer(**_rows(KEEP, values)[0])
+    given = Answer(**_rows(KEEP, values)[0])
+    if next(_kept) % _PRUNE_EVERY == 0:
+        prune()
+    return given
 
 
 def after(inbox: str, last: int, limit: int) -> list[Call]:

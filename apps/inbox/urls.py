@@ -3,12 +3,13 @@
 from django.urls import path, register_converter
 
 from apps.inbox import views
+from apps.inbox.storage import NAME
 
 
 class Name:
     """An inbox's name, as it stands in a path."""
 
-    regex = "[A-Za-z0-9._~-]{1,64}"
+    regex = NAME
 
     def to_python(self, value: str) -> str:
         """Return the name."""

@@ -1,6 +1,5 @@
 """The inboxes' URLs: calls come in, pages and programs look at them."""
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,10 +27,11 @@ from apps.core.callers import account_of
 from apps.core.reaching import PostgresAway, reaching_postgres
 from apps.dashboard.pages import failure, page, show
 from apps.inbox import storage
-from apps.inbox.answers import KINDS, MOST_SECONDS, TIMED, respond
+from apps.inbox.addresses import url, url_for
+from apps.inbox.answers import MOST_SECONDS, TIMED, kinds, respond
 from apps.inbox.arrivals import arrivals
 from apps.inbox.shown import ShownCall, words
-from apps.inbox.storage import Answer, NewCall
+from apps.inbox.storage import METHODS, MOST_BODY, Answer, NewCall
 from apps.timers import services
 from apps.timers.storage.records import Definition
 
@@ -39,18 +39,10 @@ View = Callable[..., HttpResponseBase]
 
 #: The inbox that links lead to.
 FIRST = "hello"
-#: No timer sends a longer body, in bytes.
-_MOST_BODY = 64 * 1024
-_CALLS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 #: Calls on a page, and in an answer to programs.
 _ON_PAGE, _MOST_CALLS = 50, 100
 #: How long a program's request may wait, in seconds.
 _MOST_WAIT = 10
-#: Calls after which a process deletes what is not kept.
-_PRUNE_EVERY = 50
-
-_count = 0
-_counting = threading.Lock()
 
 
 def if_on(view: View) -> View:
@@ -92,18 +84,18 @@ def inbox(request: HttpRequest, name: str) -> HttpResponseBase:
     """Take a call, or show a browser what has come."""
     if request.method == "GET" and "webhook-id" not in request.headers:
         return look(request, name=name)
-    if request.method in _CALLS:
+    if request.method in METHODS:
         return take(request, name=name)
-    return HttpResponseNotAllowed(sorted(_CALLS))
+    return HttpResponseNotAllowed(sorted(METHODS))
 
 
 @for_programs
 def take(request: HttpRequest, name: str) -> HttpResponseBase:
     """Keep a call and answer it."""
     began = time.monotonic()
-    if len(request.body) > _MOST_BODY:
+    if len(request.body) > MOST_BODY:
         return error_response(
-            413, f"At most {_MOST_BODY:,} bytes are kept: no timer sends more."
+            413, f"At most {MOST_BODY:,} bytes are kept: no timer sends more."
         )
     with reaching_postgres():
         answer = storage.keep(
@@ -116,8 +108,6 @@ def take(request: HttpRequest, name: str) -> HttpResponseBase:
                 timedelta(seconds=time.monotonic() - began),
             )
         )
-        if _is_to_prune():
-            storage.prune()
     return respond(request, answer)
 
 
@@ -128,14 +118,6 @@ def _headers(request: HttpRequest) -> dict[str, str]:
         for name, value in request.headers.items()
         if value or name not in ("Content-Length", "Content-Type")
     }
-
-
-def _is_to_prune() -> bool:
-    """Count a call; tell whether this one is to delete old ones."""
-    global _count
-    with _counting:
-        _count += 1
-        return _count % _PRUNE_EVERY == 0
 
 
 @page
@@ -149,12 +131,13 @@ def look(request: HttpRequest, name: str) -> HttpResponse:
         request,
         "inbox/inbox.html",
         **_part(request, name, calls[0].id if calls else 0, calls),
-        url=_url(name),
+        url=url_for(name, answer),
+        web_url=url(name),
         here=request.build_absolute_uri("/"),
         timer=request.GET.get("timer", "")[:64],
         answer=answer,
         answers=words(answer),
-        kinds=KINDS,
+        kinds=kinds(),
         timed=TIMED,
         most_seconds=MOST_SECONDS,
     )
@@ -196,10 +179,6 @@ def _shown(
     return [ShownCall(call, signing.SigningKeys((), ())) for call in calls]
 
 
-def _url(name: str) -> str:
-    return f"{settings.INBOX}/inbox/{name}"
-
-
 @if_on
 @require_POST
 @page
@@ -207,7 +186,7 @@ def set_answer(request: HttpRequest, name: str) -> HttpResponse:
     """Let the inbox answer so from now on."""
     kind = request.POST.get("answer", "")
     seconds = _number(request.POST.get("seconds", "0"), 0, MOST_SECONDS)
-    if kind not in KINDS or seconds is None:
+    if kind not in kinds() or seconds is None:
         return _refused(
             request,
             f"“Answer with” must be one of the list, and the seconds a whole"
@@ -228,9 +207,10 @@ def set_timer(request: HttpRequest, name: str) -> HttpResponse:
         return _refused(
             request, "The seconds must be a whole number from 0 to 3600."
         )
+    with reaching_postgres():
+        called = url_for(name, storage.answer(name))
     timer = services.new_timer(
-        account_of(request), Definition(_url(name)),
-        timedelta(seconds=seconds),
+        account_of(request), Definition(called), timedelta(seconds=seconds)
     )
     services.create_timer(timer)
     query = urlencode({"timer": str(timer.id)})

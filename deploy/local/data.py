@@ -106,6 +106,16 @@ def write_private(path: Path, text: str) -> None:
     new.rename(path)
 
 
+def kept_port(path: Path) -> int:
+    """Return the port kept in `path`; a new one if that is not free."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if can_bind(port := int(path.read_text())):
+            return port
+    (port,) = free_ports(1)
+    write_private(path, f"{port}\n")
+    return port
+
+
 def token(path: Path) -> str:
     """Return a short name for `path`, the same each time."""
     return hashlib.sha256(bytes(path)).hexdigest()[:12]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from apps.webhooks.signing import new_secret
 from deploy import commands
-from deploy.local.data import secret
+from deploy.local.data import kept_port, secret
 from deploy.local.processes import MARK, LocalError, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +69,9 @@ def environment(
     }
     env.setdefault("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK)
     env.setdefault("INBOX", address(options))
+    if "INBOX_RESET_PORT" not in env:
+        port = kept_port(options.data_dir / "inbox-reset-port")
+        env["INBOX_RESET_PORT"] = str(port)
     if not env.get("SECRET_KEY"):
         env["SECRET_KEY"] = secret(options.data_dir / "secret-key")
     if options.secret_file:

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from deploy.local import needs
 from tests.support.pages import new_page
+from tests.support.ports import free_port
 from tests.support.service import Service
 
 FLAGS = (
@@ -42,6 +43,7 @@ def running_pages(
     """
     service = Service(tmp_path_factory.mktemp("pages"), "")
     service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
+    service.env["INBOX_RESET_PORT"] = str(free_port())
     service.start_all()
     yield service
     service.kill()

@@ -81,6 +81,30 @@ def test_the_keyboard_does_as_well(browser: Browser, pages: Service) -> None:
     assert pages.timer(timer)["status_code"] == 410
 
 
+def test_a_timer_s_connection_is_reset(
+    browser: Browser, pages: Service
+) -> None:
+    # Given an inbox that is to reset connections
+    page = open_page(browser, pages, "/inbox/reset")
+    page.get_by_label("from now on with").select_option(
+        label="a reset of the connection"
+    )
+    page.get_by_role("button", name="Answer so").click()
+    url = f"http://127.0.0.1:{pages.env['INBOX_RESET_PORT']}/inbox/reset"
+    expect(page.get_by_text(f"Each call of {url} is shown")).to_be_visible()
+
+    # When its form sets a timer
+    page.get_by_label("in seconds").fill("0")
+    page.get_by_role("button", name="Set a timer").click()
+
+    # Then the call is seen, and the timer says what became of it
+    expect(calls(page).first).to_contain_text("a reset of the connection")
+    timer = page.url.partition("timer=")[2]
+    eventually(lambda: pages.timer(timer)["status"] == "failed")
+    assert "reset" in pages.timer(timer)["error"]
+    assert_good_to_use(page)
+
+
 def test_without_javascript_and_with_hostile_calls(
     browser: Browser, pages: Service
 ) -> None:

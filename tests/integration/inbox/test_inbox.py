@@ -1,5 +1,6 @@
 """Inboxes: what they keep, show and answer."""
 
+import itertools
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
-from apps.inbox import answers, storage, views
+from apps.inbox import answers, storage
 from apps.inbox.models import InboxAnswer, InboxCall
 from apps.inbox.storage import Answer, NewCall
 from apps.timers.models import Timer
@@ -153,6 +154,40 @@ def test_it_answers_late(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [9, 15]
     submit("/inbox/a/answer", answer="endless", seconds=0)
     assert len(next(iter(call().streaming_content))) > 500
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        (BASE, "http://127.0.0.1:8001/inbox/a"),
+        ("https://[::1]:443", "http://[::1]:8001/inbox/a"),
+    ],
+)
+def test_calls_are_reset_at_another_port(
+    settings: Settings, base: str, url: str
+) -> None:
+    # Given an inbox that is to reset its calls
+    settings.INBOX, settings.INBOX_RESET_PORT = base, 8001
+    submit("/inbox/a/answer", answer="reset", seconds=0)
+
+    # Then its timers call that port
+    submit("/inbox/a/timer", seconds=5)
+    assert Timer.objects.get().url == url
+    assert f"<code>{url}</code>" in page()
+    assert 'value="reset" selected' in page()
+
+    # And web itself says that it can't
+    answer = call()
+    assert answer.status_code == 421
+    assert "URL that does" in answer.json()["detail"]
+    assert calls()["calls"][0]["answer"] == "421"
+
+    # And without that port nobody can choose it
+    settings.INBOX_RESET_PORT = 0
+    assert 'value="reset"' not in page()
+    assert submit("/inbox/b/answer", answer="reset").status_code == 422
+    submit("/inbox/a/timer", seconds=5)
+    assert Timer.objects.filter(url=f"{base}/inbox/a").exists()
 
 
 @pytest.mark.parametrize(
@@ -332,8 +367,8 @@ def test_calls_are_kept_for_an_hour() -> None:
 def test_calls_themselves_delete_old_ones(
     small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "_PRUNE_EVERY", 4)
-    monkeypatch.setattr(views, "_count", 0)
+    monkeypatch.setattr(storage, "_PRUNE_EVERY", 4)
+    monkeypatch.setattr(storage, "_kept", itertools.count(1))
     for _ in range(8):
         call()
     assert InboxCall.objects.count() == 3

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from apps.core import waits
+from deploy.local.data import can_bind
+from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -25,6 +27,7 @@ def web(
         tmp_path_factory.mktemp("web"), "", WEBHOOK_TIMEOUT="1"
     )
     service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
+    service.env["INBOX_RESET_PORT"] = str(free_port())
     service.start_web(
         HTTP_PROXY="http://me:secret@proxy", HTTP_AUTHORIZATION="Bearer x",
         CONTENT_TYPE="text/strange", CONTENT_LENGTH="9",
@@ -45,9 +48,9 @@ def tell(web: Service, name: str, answer: str, seconds: int = 0) -> None:
     connection.close()
 
 
-def begin(web: Service, name: str) -> socket.socket:
+def begin(web: Service, name: str, port: int = 0) -> socket.socket:
     """Send a call, and don't wait for its answer."""
-    call = socket.create_connection(("127.0.0.1", web.port), 10)
+    call = socket.create_connection(("127.0.0.1", port or web.port), 10)
     call.sendall(
         f"POST /inbox/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         "Content-Length: 2\r\n\r\n{}".encode()
@@ -129,3 +132,15 @@ def test_a_late_answer_comes_late(web: Service, db_pool: None) -> None:
     assert status(call) == 200
     assert time.monotonic() - began > 0.9
     call.close()
+
+
+def test_a_call_is_reset(web: Service, db_pool: None) -> None:
+    port = int(web.env["INBOX_RESET_PORT"])
+    eventually(lambda: not can_bind(port))
+    call = begin(web, "e", port)
+    with pytest.raises(ConnectionResetError):
+        call.recv(1)
+    call.close()
+    (kept,) = web.request("GET", "/inbox/e/calls")[1]["calls"]
+    assert (kept["answer"], kept["body"]) == ("reset", "{}")
+    assert kept["headers"] == {"host": "127.0.0.1", "content-length": "2"}

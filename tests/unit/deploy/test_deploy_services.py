@@ -1,5 +1,6 @@
 """Which processes run locally, and with which settings."""
 
+import socket
 import stat
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from apps.webhooks.signing import parse_secret
 from deploy.local import services
-from deploy.local.data import free_ports, secret
+from deploy.local.data import free_ports, kept_port, secret
 from deploy.local.processes import LocalError
 from deploy.local.services import LOOPBACK, Options
 
@@ -125,6 +126,27 @@ def test_ports_are_outside_the_range_of_outgoing_ones() -> None:
     ports = free_ports(5)
     assert len(set(ports)) == 5
     assert all(20_000 <= port < 30_000 for port in ports)
+
+
+def test_a_port_stays_the_same_while_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "port"
+    port = kept_port(path)
+    assert kept_port(path) == port
+    with socket.create_server(("127.0.0.1", port)):
+        assert kept_port(path) not in (port, 0)
+    path.write_text("x")
+    assert 20_000 <= kept_port(path) < 30_000
+
+
+@pytest.mark.parametrize("given", ["8001", "0", ""])
+def test_inboxes_have_a_port_for_resets(tmp_path: Path, given: str) -> None:
+    options = read("run", tmp_path)
+    env = services.environment(options, {}, "x", "")
+    assert 20_000 <= int(env["INBOX_RESET_PORT"]) < 30_000
+    again = services.environment(options, {}, "x", "")
+    assert again["INBOX_RESET_PORT"] == env["INBOX_RESET_PORT"]
+    env = services.environment(options, {"INBOX_RESET_PORT": given}, "x", "")
+    assert env["INBOX_RESET_PORT"] == given
 
 
 def test_what_is_shown_can_be_copied(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ IN_README = re.findall(
 )
 #: The compose file sets these itself, or has no use for them.
 NOT_COMPOSE = {
-    "API_ADDRESS", "DATA_DIR", "DATABASE_URL", "METRICS_ADDRESS",
-    "METRICS_PORT", "RABBITMQ_URL",
+    "API_ADDRESS", "DATA_DIR", "DATABASE_URL", "INBOX_RESET_ADDRESS",
+    "INBOX_RESET_PORT", "METRICS_ADDRESS", "METRICS_PORT", "RABBITMQ_URL",
 }  # fmt: skip
 #: What the compose file has a default for that is not the service's own.
 OF_COMPOSE = {
