@@ -167,7 +167,7 @@ METRICS_ADDRESS = env.address("METRICS_ADDRESS", "127.0.0.1")
 # --- Inbox ---------------------------------------------------------------
 # The address under which workers reach web, whose inbox is on then.
 INBOX = env.text("INBOX").rstrip("/")
-# Where each web process also listens, to reset connections; port 0: nowhere.
+# Where a web process also listens, to reset connections; port 0: nowhere.
 INBOX_RESET_PORT = env.whole("INBOX_RESET_PORT", 0, least=0, most=65_535)
 INBOX_RESET_ADDRESS = env.address("INBOX_RESET_ADDRESS", "127.0.0.1")
 

@@ -39,8 +39,8 @@ application = Front(
 import_module(settings.ROOT_URLCONF)
 keep_imports()
 end_with_parent()
-metrics.start_web()
-resets.start()
+if metrics.start_web():
+    resets.start()
 
 
 def _look_after_connections(**_: object) -> None:

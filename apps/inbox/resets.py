@@ -59,13 +59,13 @@ def _run() -> None:
 
 
 async def listen(host: str, port: int) -> None:
-    """Listen for ever, on a port that all processes of a server share."""
+    """Listen for ever."""
     listener = _Listener()
     loop = asyncio.get_running_loop()
     while True:
         try:
             server = await loop.create_server(
-                lambda: _Connection(listener), host, port, reuse_port=True
+                lambda: _Connection(listener), host, port
             )
         except OSError as error:
             _NOT_HEARD.failed(error=describe(error), host=host, port=port)

@@ -33,9 +33,12 @@ _NOT_HEARD = Outage(
 )
 
 
-def start_web() -> None:
-    """Take part as a web process, where the API answers /metrics."""
-    Part("web", port=0)
+def start_web() -> bool:
+    """Take part as a web process, where the API answers /metrics.
+
+    Returns whether it is the first one of its server.
+    """
+    return Part("web", port=0).is_first
 
 
 def start(role: str, *samplers: Callable[[], None]) -> None:
@@ -48,7 +51,10 @@ def start(role: str, *samplers: Callable[[], None]) -> None:
 
 
 class Part:
-    """A thread that sets gauges, and sees that somebody answers."""
+    """A thread that sets gauges, and sees that somebody answers.
+
+    is_first  whether no other process of the server has a port
+    """
 
     def __init__(
         self, role: str, *samplers: Callable[[], None], port: int
@@ -57,13 +63,13 @@ class Part:
         self._samplers: list[Callable[[], None]] = [
             NUMBERS.give_sign, Pools(), *samplers,
         ]
-        self._port = port
+        self.is_first = True
         self._ended = threading.Event()
         try:
-            if NUMBERS.share(role) > 0:
-                self._port = 0
+            self.is_first = NUMBERS.share(role) == 0
         except OSError as error:
             _NOT_SHARED.failed(error=describe(error))
+        self._port = port if self.is_first else 0
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     def _run(self) -> None:

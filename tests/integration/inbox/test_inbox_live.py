@@ -5,13 +5,16 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from apps.core import waits
+from deploy import commands
 from deploy.local.data import can_bind
 from tests.support.ports import free_port
-from tests.support.service import Service
+from tests.support.service import Process, Service
 from tests.support.waiting import eventually
 
 
@@ -144,3 +147,45 @@ def test_a_call_is_reset(web: Service, db_pool: None) -> None:
     (kept,) = web.request("GET", "/inbox/e/calls")[1]["calls"]
     assert (kept["answer"], kept["body"]) == ("reset", "{}")
     assert kept["headers"] == {"host": "127.0.0.1", "content-length": "2"}
+
+
+def test_one_of_two_processes_resets(db_pool: None, tmp_path: Path) -> None:
+    # Given two web processes
+    service = Service(tmp_path, "")
+    port = free_port()
+    service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
+    service.env["INBOX_RESET_PORT"] = str(port)
+    command = commands.web(service.host, service.port, 2)
+    web = service.start("web", *command[1:])
+    shares = tmp_path / "heartbeats"
+    eventually(lambda: len(list(shares.glob("metrics.web-*"))) == 2)
+    eventually(lambda: listens(web, port))
+
+    # When the one that listens is killed
+    (first,) = listens(web, port)
+    first.kill()
+
+    # Then the one in its place listens
+    eventually(lambda: [p for p in listens(web, port) if p != first])
+    with pytest.raises(ConnectionResetError):
+        begin(service, "f", port).recv(1)
+    assert "can't be listened on" not in web.output()
+    service.kill()
+
+
+def listens(web: Process, port: int) -> list[psutil.Process]:
+    """Return the web processes that listen on a port."""
+    return [
+        process for process in psutil.Process(web.pid).children()
+        if port in listened_on(process)
+    ]
+
+
+def listened_on(process: psutil.Process) -> set[int]:
+    try:
+        found = process.net_connections()
+    except psutil.NoSuchProcess:
+        return set()
+    return {
+        each.laddr.port for each in found if each.status == psutil.CONN_LISTEN
+    }

@@ -190,18 +190,6 @@ def test_what_fails_is_told(
     eventually(lambda: "was not kept" in caplog.text)
 
 
-def test_processes_share_the_port(
-    port: int, listen: Listen, caplog: pytest.LogCaptureFixture
-) -> None:
-    listen()
-    listen()
-    eventually(lambda: not can_bind(port))
-    for _ in range(10):
-        assert is_reset_after(port, request())
-    assert len(kept()) == 10
-    assert "can't be listened on" not in caplog.text
-
-
 def test_a_port_that_is_taken_is_tried_again(
     port: int,
     listen: Listen,
@@ -209,7 +197,7 @@ def test_a_port_that_is_taken_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(resets, "_AGAIN", 0.05)
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server(("127.0.0.1", port), reuse_port=True):
         listen()
         eventually(lambda: "can't be listened on" in caplog.text)
     eventually(lambda: not can_bind(port))
