@@ -149,9 +149,16 @@ def test_a_call_is_reset(web: Service, db_pool: None) -> None:
     assert kept["headers"] == {"host": "127.0.0.1", "content-length": "2"}
 
 
-def test_one_of_two_processes_resets(db_pool: None, tmp_path: Path) -> None:
+@pytest.fixture
+def service(db_pool: None, tmp_path: Path) -> Iterator[Service]:
+    """Return a service of which nothing runs yet."""
+    made = Service(tmp_path, "")
+    yield made
+    made.kill()
+
+
+def test_one_of_two_processes_resets(service: Service, tmp_path: Path) -> None:
     # Given two web processes
-    service = Service(tmp_path, "")
     port = free_port()
     service.env["INBOX"] = f"http://127.0.0.1:{service.port}"
     service.env["INBOX_RESET_PORT"] = str(port)
@@ -170,7 +177,6 @@ def test_one_of_two_processes_resets(db_pool: None, tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError):
         begin(service, "f", port).recv(1)
     assert "can't be listened on" not in web.output()
-    service.kill()
 
 
 def listens(web: Process, port: int) -> list[psutil.Process]:

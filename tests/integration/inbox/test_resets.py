@@ -54,7 +54,7 @@ def listening(listen: Listen, port: int) -> None:
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), 5)
+    return socket.create_connection(("127.0.0.1", port), 10)
 
 
 def request(
@@ -135,7 +135,7 @@ def test_what_is_no_call_is_reset_too(
 ) -> None:
     assert is_reset_after(port, sent)
     assert kept() == []
-    assert caplog.text == ""
+    assert "asyncio" not in {record.name for record in caplog.records}
     # And the next one is as good as ever.
     assert is_reset_after(port, request(body=b"x" * 64 * 1024))
     assert len(kept()) == 1
