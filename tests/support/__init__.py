@@ -1,10 +1,11 @@
 """What tests share."""
 
+import sys
 from pkgutil import iter_modules
 
-import pytest
-
-# Otherwise an assertion here that fails would not say what it compared.
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{module.name}" for module in iter_modules(__path__))
-)
+# Otherwise an assertion here that fails would not say what it compared. The
+# benchmarks use these modules without pytest.
+if pytest := sys.modules.get("pytest"):
+    pytest.register_assert_rewrite(
+        *(f"{__name__}.{module.name}" for module in iter_modules(__path__))
+    )

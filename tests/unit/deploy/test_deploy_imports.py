@@ -11,8 +11,8 @@ import pytest
 from deploy.commands import DISPATCHER
 
 ROOT = Path(__file__).resolve().parents[3]
-LOCKS = [ROOT / "requirements" / f"{name}.lock"
-         for name in ("base", "standalone")]
+SERVICE = ("base", "standalone")
+BENCH = (*SERVICE, "bench")
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 #: A dispatcher without RabbitMQ says so, and ends, once it has imported all.
@@ -28,25 +28,42 @@ FOR_REQUESTS = {
 FOR_CALLS = {"requests", "urllib3"}
 
 
-def installed() -> set[str]:
+def installed(locks: tuple[str, ...]) -> set[str]:
     """Return the names of the packages that the locks name."""
+    texts = [(ROOT / "requirements" / f"{each}.lock").read_text()
+             for each in locks]
     return {
         found.lower().replace("_", "-")
-        for lock in LOCKS
-        for found in re.findall(r"^([\w.-]+)==", lock.read_text(), re.M)
+        for text in texts
+        for found in re.findall(r"^([\w.-]+)==", text, re.M)
     }
 
 
 @pytest.mark.parametrize(
-    ("start", "unused"),
+    ("start", "unused", "locks"),
     [
-        pytest.param("import deploy.local.__main__", {"django"}, id="make"),
-        pytest.param("import config.wsgi", FOR_CALLS, id="web"),
-        pytest.param("import config.worker", FOR_REQUESTS, id="worker"),
-        pytest.param(DISPATCH, FOR_REQUESTS | FOR_CALLS, id="dispatcher"),
+        pytest.param(
+            "import deploy.local.__main__", {"django"}, SERVICE, id="make"
+        ),
+        pytest.param("import config.wsgi", FOR_CALLS, SERVICE, id="web"),
+        pytest.param(
+            "import config.worker", FOR_REQUESTS, SERVICE, id="worker"
+        ),
+        pytest.param(
+            DISPATCH, FOR_REQUESTS | FOR_CALLS, SERVICE, id="dispatcher"
+        ),
+        pytest.param(
+            "import tests.load.bench.__main__", {"pytest"}, BENCH, id="bench"
+        ),
+        pytest.param(
+            "import tests.load.scaling.__main__", {"pytest"}, BENCH,
+            id="scaling",
+        ),
     ],
 )
-def test_a_process_imports_what_it_uses(start: str, unused: set[str]) -> None:
+def test_a_process_imports_what_it_uses(
+    start: str, unused: set[str], locks: tuple[str, ...]
+) -> None:
     program = f"""
 import contextlib, gc, runpy, sys
 {start}
@@ -75,4 +92,4 @@ print(*sys.modules)
     }
     # Django imports Jinja2 where there is one: the tests' tools have it.
     others = {"pip", "setuptools", "jinja2", "markupsafe"}
-    assert wanted - installed() <= others
+    assert wanted - installed(locks) <= others
