@@ -188,9 +188,10 @@ def listens(web: Process, port: int) -> list[psutil.Process]:
 
 
 def listened_on(process: psutil.Process) -> set[int]:
+    """Return its ports; none once it has been killed."""
     try:
         found = process.net_connections()
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # root's is another one than other users'
         return set()
     return {
         each.laddr.port for each in found if each.status == psutil.CONN_LISTEN
