@@ -75,7 +75,7 @@ def module_stack(
 def listening(pid: int) -> list[str]:
     """Return the addresses that a process listens on."""
     # RabbitMQ's helpers come and go.
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         return [
             connection.laddr.ip
             for connection in psutil.Process(pid).net_connections()
