@@ -13,7 +13,7 @@ def url(name: str) -> str:
 
 
 def url_for(name: str, answer: Answer) -> str:
-    """Return the URL that answers so."""
+    """Return the URL to call for this answer."""
     port = settings.INBOX_RESET_PORT
     if answer.answer != "reset" or not port:
         return url(name)

@@ -33,7 +33,7 @@ _PAUSE = 0.02
 
 
 def kinds() -> dict[str, str]:
-    """Return what can be chosen here."""
+    """Return what can be chosen. A reset needs INBOX_RESET_PORT."""
     can_reset = bool(settings.INBOX_RESET_PORT)
     return {
         kind: text for kind, text in KINDS.items()

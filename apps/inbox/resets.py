@@ -26,7 +26,7 @@ from apps.core.reaching import PostgresAway, reaching_postgres
 from apps.inbox import storage
 from apps.inbox.storage import METHODS, MOST_BODY, NAME, NewCall
 
-#: Connections at once in a process; more are reset at once.
+#: Open connections, at most. One more is reset immediately.
 MOST = 128
 #: How long a call may take to come, in seconds.
 LIMIT = 10.0
@@ -34,7 +34,7 @@ LIMIT = 10.0
 _MOST_BYTES = 4 * MOST_BODY
 #: Calls that are kept at the same time.
 _AT_ONCE = 4
-#: How long until it tries again to listen, in seconds.
+#: Seconds until it tries again to listen.
 _AGAIN = 2.0
 #: Closing sends a reset, and drops what was not sent (socket(7)).
 _RESET = struct.pack("ii", 1, 0)

@@ -30,7 +30,7 @@ _IN_TURN, _PRUNING = 72_301, 72_302
 
 # One call after the other is stored, so that whoever has seen an id has seen
 # all before it. None of them waits for the disk: they are there to look at.
-# What is to be reset at a port that can't do so is misdirected, 421.
+# Web can't reset a connection. It answers 421 (Misdirected Request) instead.
 KEEP = """
 WITH turn AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true),

@@ -81,9 +81,7 @@ def test_the_keyboard_does_as_well(browser: Browser, pages: Service) -> None:
     assert pages.timer(timer)["status_code"] == 410
 
 
-def test_a_timer_s_connection_is_reset(
-    browser: Browser, pages: Service
-) -> None:
+def test_a_connection_is_reset(browser: Browser, pages: Service) -> None:
     # Given an inbox that is to reset connections
     page = open_page(browser, pages, "/inbox/reset")
     page.get_by_label("from now on with").select_option(

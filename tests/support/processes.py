@@ -1,6 +1,7 @@
 """Processes that a test looks at."""
 
 import contextlib
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -14,3 +15,18 @@ def is_gone(process: psutil.Process) -> bool:
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
         return is_zombie or not process.is_running()
     return True
+
+
+def listening(pid: int) -> list[Any]:
+    """Return the addresses (`ip`, `port`) that a process listens on.
+
+    There are none once it has ended.
+    """
+    # What is left of it is AccessDenied to others than root.
+    with contextlib.suppress(psutil.Error):
+        return [
+            connection.laddr
+            for connection in psutil.Process(pid).net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    return []

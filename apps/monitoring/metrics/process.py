@@ -53,7 +53,7 @@ def start(role: str, *samplers: Callable[[], None]) -> None:
 class Part:
     """A thread that sets gauges, and sees that somebody answers.
 
-    is_first  whether no other process of the server has a port
+    is_first  whether it is the first process of its server
     """
 
     def __init__(

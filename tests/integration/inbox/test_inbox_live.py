@@ -14,6 +14,7 @@ from apps.core import waits
 from deploy import commands
 from deploy.local.data import can_bind
 from tests.support.ports import free_port
+from tests.support.processes import listening
 from tests.support.service import Process, Service
 from tests.support.waiting import eventually
 
@@ -183,16 +184,5 @@ def listens(web: Process, port: int) -> list[psutil.Process]:
     """Return the web processes that listen on a port."""
     return [
         process for process in psutil.Process(web.pid).children()
-        if port in listened_on(process)
+        if port in {address.port for address in listening(process.pid)}
     ]
-
-
-def listened_on(process: psutil.Process) -> set[int]:
-    """Return its ports; none once it has been killed."""
-    try:
-        found = process.net_connections()
-    except psutil.Error:  # root's is another one than other users'
-        return set()
-    return {
-        each.laddr.port for each in found if each.status == psutil.CONN_LISTEN
-    }

@@ -16,6 +16,7 @@ from apps.timers.storage.records import DueMessage
 from tests.support.metrics import answered, parsed
 from tests.support.ports import free_port
 from tests.support.postgres_switch import PostgresSwitch
+from tests.support.processes import listening
 from tests.support.rabbitmq import Management
 from tests.support.receiver import Receiver
 from tests.support.rows import fill, new_timers
@@ -135,14 +136,13 @@ def test_postgres_is_not_asked_each_time() -> None:
     assert told()["timers_sleeping"] == before
 
 
-def listening(process: Process) -> set[tuple[str, int]]:
+def listened_on(process: Process) -> set[tuple[str, int]]:
     """Return the addresses that a process and its children listen on."""
     head = psutil.Process(process.pid)
     return {
-        (each.laddr.ip, each.laddr.port)
+        (address.ip, address.port)
         for one in (head, *head.children(recursive=True))
-        for each in one.net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN
+        for address in listening(one.pid)
     }
 
 
@@ -163,7 +163,7 @@ def test_a_dispatcher_tells_of_its_passes(
     # Then it says that it does its work
     eventually(lambda: answered(port)["timers_pool_connections timers"])
     found = answered(port)
-    assert listening(dispatcher) == {("127.0.0.1", port)}
+    assert listened_on(dispatcher) == {("127.0.0.1", port)}
     assert found["timers_processes"] == 1
     assert found["timers_passes_total good"] >= 1
     age = time.time() - found["timers_last_good_pass_timestamp_seconds"]

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pika
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 from deploy.local.needs import rabbitmq_server
+from tests.support.processes import listening
 from tests.support.quiet import Quiet
 from tests.support.receiver import Receiver
 from tests.support.servers import OwnRabbitMQ
@@ -72,23 +72,11 @@ def module_stack(
     service.kill()
 
 
-def listening(pid: int) -> list[str]:
-    """Return the addresses that a process listens on."""
-    # RabbitMQ's helpers come and go.
-    with contextlib.suppress(psutil.Error):
-        return [
-            connection.laddr.ip
-            for connection in psutil.Process(pid).net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        ]
-    return []
-
-
 def test_it_is_on_loopback_alone_and_keeps_its_secrets(
     own_rabbitmq: OwnRabbitMQ,
 ) -> None:
     pids = [*own_rabbitmq.pids(), *own_rabbitmq.epmd.pids()]
-    addresses = [address for pid in pids for address in listening(pid)]
+    addresses = [address.ip for pid in pids for address in listening(pid)]
     assert len(addresses) >= 4
     assert set(addresses) <= {"127.0.0.1", "::1"}
     for name in ("password", "definitions.json", ".erlang.cookie"):
