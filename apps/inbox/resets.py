@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import cast
 from urllib.parse import unquote
@@ -60,27 +60,28 @@ def _run() -> None:
 
 async def listen(host: str, port: int) -> None:
     """Listen for ever."""
-    listener = _Listener()
     loop = asyncio.get_running_loop()
-    while True:
-        try:
-            server = await loop.create_server(
-                lambda: _Connection(listener), host, port
-            )
-        except OSError as error:
-            _NOT_HEARD.failed(error=describe(error), host=host, port=port)
-            await asyncio.sleep(_AGAIN)
-        else:
-            _NOT_HEARD.worked()
-            await server.serve_forever()
+    with ThreadPoolExecutor(_AT_ONCE, "inbox resets") as keepers:
+        listener = _Listener(keepers)
+        while True:
+            try:
+                server = await loop.create_server(
+                    lambda: _Connection(listener), host, port
+                )
+            except OSError as error:
+                _NOT_HEARD.failed(error=describe(error), host=host, port=port)
+                await asyncio.sleep(_AGAIN)
+            else:
+                _NOT_HEARD.worked()
+                await server.serve_forever()
 
 
+@dataclass(frozen=True, slots=True)
 class _Listener:
     """What the connections of a process share."""
 
-    def __init__(self) -> None:
-        self.connections: set[_Connection] = set()
-        self.keepers = ThreadPoolExecutor(_AT_ONCE, "inbox resets")
+    keepers: ThreadPoolExecutor
+    connections: "set[_Connection]" = field(default_factory=set)
 
 
 class _Connection(asyncio.Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -50,14 +51,18 @@ def test_every_confirmed_message_comes_though_queues_are_deleted(
         management.delete_queue(queue)
 
     confirmed = set()
-    for key in range(100):
-        delay = (0, 1000, 1010)[key % 3]
+    keys = itertools.count()
+
+    def publish() -> bool:
+        key = next(keys)
         try:
-            broker.enqueue(message(key), delay=delay)
+            broker.enqueue(message(key), delay=(0, 1000, 1010)[key % 3])
         except ConnectionClosed:
-            continue
+            return False
         confirmed.add(key)
-    assert len(confirmed) >= 90
+        return len(confirmed) >= 90
+
+    eventually(publish, every=0)
     received = receive(url)
     eventually(lambda: confirmed <= set(received.keys))
 

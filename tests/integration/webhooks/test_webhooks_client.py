@@ -21,6 +21,7 @@ from tests.support.receiver import (
     hanging,
     scripted,
 )
+from tests.support.waiting import PATIENCE
 
 Call = Callable[..., Result]
 
@@ -252,7 +253,7 @@ def test_the_deadline_ends_what_drips_or_hangs(
 
     assert result.failure in (failure, FailureKind.timeout)
     assert result.sent
-    assert 0.4 <= result.duration < 1.5
+    assert 0.3 <= result.duration < 1.5 * PATIENCE
 
 
 def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
@@ -260,7 +261,7 @@ def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
         result = call(server.url())
 
     assert (result.failure, result.sent) == (FailureKind.protocol, True)
-    assert result.duration < 2.5
+    assert result.duration < 1.5 * PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_the_status_counts_though_the_body_drips(
         result = call(server.url(), seconds=0.5)
 
     assert (result.status_code, result.failure) == (200, None)
-    assert 0.4 <= result.duration < 1.5
+    assert 0.3 <= result.duration < 1.5 * PATIENCE
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 200000000\r\n", b""])
@@ -301,7 +302,7 @@ def test_an_endless_body_is_left_unread(call: Call, framing: bytes) -> None:
     assert result.status_code == 200
     assert result.body == b"x" * 1024
     assert taken < 20_000_000  # what the kernel's buffers hold
-    assert result.duration < 2
+    assert result.duration < 1.5 * PATIENCE
 
 
 def test_endless_trailers_are_left_unread(call: Call) -> None:
@@ -332,4 +333,4 @@ def test_a_receiver_that_takes_nothing_is_given_up(call: Call) -> None:
         result = call(server.url(), seconds=0.5, body=b"x" * 50_000_000)
 
     assert (result.failure, result.sent) == (FailureKind.timeout, False)
-    assert 0.4 <= result.duration < 1.5
+    assert 0.3 <= result.duration < 1.5 * PATIENCE

@@ -10,6 +10,7 @@ import pytest
 
 from apps.webhooks import resolver as resolver_module
 from apps.webhooks.resolver import Resolver, system_lookup
+from tests.support.waiting import PATIENCE
 
 
 class Lookup:
@@ -88,7 +89,7 @@ def test_a_hanging_name_holds_nobody_past_the_time(hanging: Lookup) -> None:
     with pytest.raises(TimeoutError):
         resolver.resolve("hang", 0.05)
 
-    assert 0.05 <= time.monotonic() - start < 1
+    assert 0.05 <= time.monotonic() - start < PATIENCE
     assert resolver.resolve("fine", 1) == ("192.0.2.1",)
 
 
