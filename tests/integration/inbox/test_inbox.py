@@ -185,6 +185,7 @@ def test_calls_are_reset_at_another_port(
     # And without that port nobody can choose it
     settings.INBOX_RESET_PORT = 0
     assert 'value="reset"' not in page()
+    assert "INBOX_RESET_PORT is off" in page()
     assert submit("/inbox/b/answer", answer="reset").status_code == 422
     submit("/inbox/a/timer", seconds=5)
     assert Timer.objects.filter(url=f"{base}/inbox/a").exists()

@@ -51,12 +51,13 @@ def service(
     return make_service(url)
 
 
-def store_and_queue(receiver: Receiver, seconds: float) -> set[str]:
+def store_and_queue(receiver: Receiver) -> set[str]:
     """Store timers, and wait until the worker or RabbitMQ has them.
 
     One that is due at once is queued by the same pass, after the others.
+    These are due in some seconds: a busy machine needs time to queue them.
     """
-    timers = store_timers(receiver.url(), [seconds] * 50)
+    timers = store_timers(receiver.url(), [5.0] * 50)
     store_timers(receiver.url("/now"), [0.0])
     recover_here()
     eventually(lambda: [call.path for call in receiver.calls] == ["/now"])
@@ -76,7 +77,7 @@ def test_timers_that_pass_while_everything_is_stopped_fire_at_its_start(
 ) -> None:
     # Given timers whose time passes after the worker was told to stop
     worker = service.start_worker()
-    timers = store_and_queue(receiver, 3)
+    timers = store_and_queue(receiver)
     assert worker.stop() == 0
     wait_until_overdue(receiver)
 
@@ -90,7 +91,7 @@ def test_timers_that_pass_while_everything_is_stopped_fire_at_its_start(
 
     # And so are those whose time passes after it was killed, even if nobody
     # recovers them
-    timers = store_and_queue(receiver, 2)
+    timers = store_and_queue(receiver)
     service.kill()
     wait_until_overdue(receiver)
     service.start_worker()
