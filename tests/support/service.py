@@ -1,5 +1,6 @@
 """The service as real processes: web, worker and dispatcher."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -21,6 +22,8 @@ from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+#: How many lines of a log are shown when a test fails.
+_SHOWN = 30
 #: Which the webhooks are signed with, unless a test gives another.
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
@@ -57,6 +60,7 @@ class Process:
                 stderr=output,
                 start_new_session=True,
             )
+        _started.append(self)
 
     @property
     def pid(self) -> int:
@@ -95,6 +99,24 @@ class Process:
     def output(self) -> str:
         """Return what it has logged so far."""
         return self.log.read_text(errors="replace")
+
+
+#: Every process that was started here, for its log.
+_started: list[Process] = []
+
+
+def logged_since(began: float) -> list[tuple[str, str]]:
+    """Return the last lines of each process that has logged since a time.
+
+    They are in pairs with the process's name. The time is in Unix seconds.
+    """
+    logged = []
+    for process in _started:
+        with contextlib.suppress(OSError):  # the log of an earlier test
+            if process.log.stat().st_mtime >= began:
+                lines = process.output().splitlines()[-_SHOWN:]
+                logged.append((process.name, "\n".join(lines)))
+    return logged
 
 
 class Service:

@@ -16,7 +16,7 @@ from apps.monitoring.heartbeat import Sign
 from apps.timers.storage import ahead, overview
 from tests.support.accounts import account
 from tests.support.postgres_switch import PostgresSwitch
-from tests.support.rows import change, new_timer, new_timers
+from tests.support.rows import change, database_clock, new_timer, new_timers
 from tests.support.timers import execute
 from tests.support.waiting import eventually
 
@@ -163,7 +163,9 @@ def test_what_did_not_change_is_not_sent_again() -> None:
 def test_what_did_not_change_is_not_drawn_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given a timer that waits, and a process that is seen now and again
+    # Given a timer that waits, and a process that is seen now and again, while
+    # no minute ends: each minute's numbers are drawn
+    eventually(lambda: database_clock().second < 50, within=10)
     timer = new_timer(60)
     notice = processes.Notice("dispatcher", lambda: processes.Work(0))
     notice.write(Sign(0.5))
