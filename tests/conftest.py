@@ -20,6 +20,7 @@ from tests.support.databases import (
     tables_with_rows,
 )
 from tests.support.receiver import Receiver
+from tests.support.service import logged_since
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
@@ -89,6 +90,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("rabbitmq"):
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what processes have logged during a test that fails."""
+    report = yield
+    if report.failed:
+        report.sections += [
+            (f"Log of {name}", text)
+            for name, text in logged_since(call.start)
+        ]
+    return report
 
 
 @pytest.fixture(scope="session")

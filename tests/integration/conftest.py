@@ -1,7 +1,7 @@
 """Fixtures for the service as processes, and in the test's own process."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,22 +23,8 @@ from tests.support.poison import unseal
 from tests.support.postgres_switch import PostgresSwitch
 from tests.support.rabbitmq import Management, virtual_host
 from tests.support.receiver import Receiver
-from tests.support.service import SECRET, Service, logged_since
+from tests.support.service import SECRET, Service
 from tests.support.waiting import eventually
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what processes have logged during a test that fails."""
-    report = yield
-    if report.failed:
-        report.sections += [
-            (f"Log of {name}", text)
-            for name, text in logged_since(call.start)
-        ]
-    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

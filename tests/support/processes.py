@@ -22,7 +22,7 @@ def listening(pid: int) -> list[Any]:
 
     There are none once it has ended.
     """
-    # What is left of it is AccessDenied to others than root.
+    # Only root may look at a process that has ended and was not waited for.
     with contextlib.suppress(psutil.Error):
         return [
             connection.laddr

@@ -106,9 +106,9 @@ _started: list[Process] = []
 
 
 def logged_since(began: float) -> list[tuple[str, str]]:
-    """Return the last lines of each process that has logged since a time.
+    """Return the name and last lines of each process that has logged since.
 
-    They are in pairs with the process's name. The time is in Unix seconds.
+    `began` is in Unix seconds.
     """
     logged = []
     for process in _started:

@@ -103,7 +103,7 @@ def test_a_restricted_user_where_quorum_is_the_default(
         if name.startswith("delay.")
     }
     assert types == {"classic"}
-    assert "refuses" not in poor.service.log()
+    assert "WARNING" not in poor.service.log()
 
 
 def test_rabbitmq_is_in_a_black_hole(poor: Poor, receiver: Receiver) -> None:

@@ -253,7 +253,7 @@ def test_the_deadline_ends_what_drips_or_hangs(
 
     assert result.failure in (failure, FailureKind.timeout)
     assert result.sent
-    assert 0.3 <= result.duration < 1.5 * PATIENCE
+    assert 0.4 <= result.duration < 1.5 * PATIENCE
 
 
 def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
@@ -261,7 +261,7 @@ def test_what_is_no_answer_ends_before_the_deadline(call: Call) -> None:
         result = call(server.url())
 
     assert (result.failure, result.sent) == (FailureKind.protocol, True)
-    assert result.duration < 1.5 * PATIENCE
+    assert result.duration < 2.5
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_the_status_counts_though_the_body_drips(
         result = call(server.url(), seconds=0.5)
 
     assert (result.status_code, result.failure) == (200, None)
-    assert 0.3 <= result.duration < 1.5 * PATIENCE
+    assert 0.4 <= result.duration < 1.5 * PATIENCE
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 200000000\r\n", b""])
@@ -333,4 +333,4 @@ def test_a_receiver_that_takes_nothing_is_given_up(call: Call) -> None:
         result = call(server.url(), seconds=0.5, body=b"x" * 50_000_000)
 
     assert (result.failure, result.sent) == (FailureKind.timeout, False)
-    assert 0.3 <= result.duration < 1.5 * PATIENCE
+    assert 0.4 <= result.duration < 1.5 * PATIENCE

@@ -18,7 +18,6 @@ from apps.webhooks.request import (
     wrong_headers,
 )
 from tests.support.jsonvalues import JSON
-from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_every_wrong_header_is_named_and_no_value_is_repeated() -> None:
 def test_a_content_type_takes_no_time_to_refuse(value: str) -> None:
     started = time.monotonic()
     assert list(wrong_headers({"content-type": value}))
-    assert time.monotonic() - started < PATIENCE
+    assert time.monotonic() - started < 1
 
 
 TEXT = {"X": "1", "Content-TYPE": "text/plain"}
