@@ -23,13 +23,15 @@ _OLDEST = 1_000_000_000
 #: How long an answer holds, in seconds.
 _EVERY = 15.0
 
-# A vacuum's own snapshot is in nobody's way.
+# Replication has no database. Neither has a session that begins, which can be
+# any database's. A vacuum's own snapshot is in nobody's way.
 _HOLDERS = """
 SELECT 'process ' || pid
            || coalesce(' (' || nullif(application_name, '') || ')', '') AS who,
        extract(epoch FROM now() - xact_start)::float / 60 AS minutes
 FROM pg_stat_activity
 WHERE (datid IS NULL OR datname = current_database())
+  AND state IS DISTINCT FROM 'starting'
   AND pid <> pg_backend_pid()
   AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
   AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)

@@ -83,6 +83,18 @@ def tables_with_rows() -> set[str]:
         return {name for name, in cursor.fetchall()}
 
 
+def waiting_for_locks() -> int:
+    """Return how many sessions of Django's database wait for a lock."""
+    with connection.cursor() as cursor:
+        # Other databases of the server have tests of their own. pg_locks does
+        # not say which one a lock on a row belongs to.
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _names() -> list[str]:
     """Return the tables of our own.
 

@@ -14,6 +14,7 @@ from apps.core.database import connect
 from apps.timers import services
 from apps.timers.storage import limiting
 from apps.timers.storage.records import Definition, NewTimer
+from tests.support.databases import waiting_for_locks
 from tests.support.limits import FAR, Team
 from tests.support.timers import execute, value_of
 from tests.support.waiting import eventually
@@ -38,10 +39,7 @@ def test_who_has_no_limits_waits_for_no_lock(team: Team) -> None:
         with connect() as blocker, blocker.transaction():
             blocker.execute("SELECT FROM account_limit FOR UPDATE")
             waiting = [pool.submit(way) for way in ways(team)]
-            eventually(lambda: value_of(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock'"
-            ) == 4)
+            eventually(lambda: waiting_for_locks() == 4)
 
             # Then one without limits does not
             for way in ways(other):

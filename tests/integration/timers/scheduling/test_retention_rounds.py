@@ -27,6 +27,7 @@ from apps.timers.scheduling import retention as rounds
 from apps.timers.scheduling.retention import Retention, run_once
 from apps.timers.storage import by_key, naming, recording, replaying, retention
 from tests.support.accounts import OWNER
+from tests.support.databases import waiting_for_locks
 from tests.support.ended import (
     counts,
     delivered,
@@ -180,10 +181,7 @@ def test_a_kill_leaves_nothing_half_done() -> None:
                  "DATABASE_URL": database_url()},
         )
         try:
-            eventually(lambda: execute(
-                "SELECT pid FROM pg_stat_activity WHERE datname ="
-                " current_database() AND wait_event_type = 'Lock'"
-            ))
+            eventually(waiting_for_locks)
         finally:
             # When it is killed
             process.send_signal(signal.SIGKILL)

@@ -26,6 +26,7 @@ from apps.timers.storage.claim_records import (
     Mark,
 )
 from apps.webhooks.retry import RetryPolicy
+from tests.support.databases import waiting_for_locks
 from tests.support.rows import (
     change,
     claimed,
@@ -117,7 +118,7 @@ def test_a_hold_waits_for_claims_that_began_before_it() -> None:
         locker.execute("SELECT FROM timer WHERE id = %s FOR UPDATE",
                        [timer_id])
         claim = threads.submit(ask, timer_id)
-        eventually(_waits_for_a_lock)
+        eventually(waiting_for_locks)
 
         # When calls are held, Then later claims see that at once
         begun = threads.submit(holding.hold, None)
@@ -130,15 +131,6 @@ def test_a_hold_waits_for_claims_that_began_before_it() -> None:
         assert isinstance(claim.result(), Claim)
         assert begun.result().under_way == 1
         assert begun.result().writers == []
-
-
-def _waits_for_a_lock() -> bool:
-    with pool().connection() as connection:
-        found = connection.execute(
-            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        ).fetchone()
-    return found is not None
 
 
 def test_who_writes_for_too_long_is_named(

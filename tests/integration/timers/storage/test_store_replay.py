@@ -22,6 +22,7 @@ from apps.timers.storage.claim_records import Claim, ClaimRequest, Mark
 from apps.timers.storage.records import TimerFilter
 from apps.webhooks.retry import RetryPolicy
 from tests.support.accounts import OWNER
+from tests.support.databases import waiting_for_locks
 from tests.support.rows import (
     attempts,
     change,
@@ -189,15 +190,6 @@ def test_what_was_recorded_first_decides() -> None:
             eventually(lambda: waiting_for_locks() == 1)
         assert replayed.result(timeout=10) == {second}
     assert row(first)["outcome"] == "delivered"
-
-
-def waiting_for_locks() -> int:
-    with pool().connection() as connection:
-        found = connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        ).fetchone()
-    assert found is not None
-    return int(found[0])
 
 
 def test_a_replayed_timer_is_queued_as_on_time_and_can_be_cancelled() -> None:
