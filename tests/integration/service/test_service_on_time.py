@@ -63,7 +63,7 @@ def test_a_timer_fires_on_time_and_once(
 
     # Then it came once, on time, and says which timer it is
     (call,) = receiver.calls
-    assert 0 <= call.late < 0.5
+    assert 0 <= call.late < 1
     assert call.path == "/hook?a=%2f"
     assert call.headers["webhook-id"] == call.payload["id"] == timer_id
 
@@ -112,7 +112,6 @@ def test_the_sooner_one_fires_first_though_it_was_set_later(
     assert late_ms(receiver, order)[-1] < 1000
 
 
-@in_the_stack
 def test_two_timers_of_one_second_keep_their_own_times(
     service: Service, receiver: Receiver
 ) -> None:

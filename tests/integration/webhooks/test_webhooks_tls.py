@@ -174,7 +174,7 @@ def test_a_slow_handshake_has_the_time_that_is_left(
     """It is not bound by what one address of several has to connect."""
 
     def script(connection: Connection) -> None:
-        connection.stopping.wait(0.7)
+        connection.stopping.wait(1.6)
         with server_tls.wrap_socket(connection.sock, server_side=True) as tls:
             connection.sock = tls
             answering()(connection)
@@ -185,7 +185,7 @@ def test_a_slow_handshake_has_the_time_that_is_left(
     )
     with scripted(script) as server:
         url = f"https://a.example:{server.port}/"
-        result = call(url, client=client, seconds=1.2)
+        result = call(url, client=client, seconds=3.0)
         client.close()
 
     assert result.status_code == 200
