@@ -11,6 +11,20 @@ Value = TypeVar("Value")
 PATIENCE = 3
 
 
+def at_best(
+    measure: Callable[[], float], *, under: float, of: int = 3
+) -> None:
+    """Assert that one of a few measurements is under a bound.
+
+    A machine that stands still for a moment may spoil one of them. A fault
+    spoils all.
+    """
+    found: list[float] = []
+    while not found or found[-1] >= under:
+        assert len(found) < of, f"{found} are not under {under:g}"
+        found.append(measure())
+
+
 def eventually(
     probe: Callable[[], Value],
     *,
