@@ -33,7 +33,7 @@ def fill(count: int) -> list[int]:
     """Have the pool open all of its connections; return their processes."""
     with ExitStack() as stack:
         taken = [
-            stack.enter_context(pool().connection()) for _ in range(count)
+            stack.enter_context(pool().connection(30)) for _ in range(count)
         ]
         return [connection.info.backend_pid for connection in taken]
 
@@ -66,7 +66,7 @@ def test_a_session_that_may_not_write_is_closed_with_its_like() -> None:
     """Such as those at a primary that has been demoted."""
     with ExitStack() as stack:
         for _ in range(6):
-            session = stack.enter_context(pool().connection())
+            session = stack.enter_context(pool().connection(30))
             session.execute(
                 "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
             )

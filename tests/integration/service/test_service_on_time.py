@@ -1,5 +1,6 @@
 """What fires on time: one shared service of each shape, and little else."""
 
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +76,8 @@ def test_a_timer_fires_on_time_and_once(
     at_best(lateness, under=0.5)
 
 
+#: In place of the time of a timer that was called before it was moved.
+_CALLED = "called"
 #: When a timer is to fire, and when after each of its moves, in seconds.
 TIMES = [
     (3600, 1), (30, 1), (1, 2), (30, 3, 1), (1, 2, 3), (1, 90, 2), (4, 1, 2),
@@ -90,7 +93,7 @@ def test_moved_timers_fire_at_their_new_times_only(
         for seconds in times[1:]:
             time.sleep(0.3)  # messages are on their way
             moved = service.move_timer(timer_id, seconds)
-        return timer_id, moved["fire_at"][:23]
+        return timer_id, moved.get("fire_at", _CALLED)[:23]
 
     def lateness() -> float:
         receiver.calls.clear()
@@ -99,6 +102,8 @@ def test_moved_timers_fire_at_their_new_times_only(
 
         # Then each is called once, on time
         each_called_once(receiver, set(told), within=9)
+        if _CALLED in told.values():
+            return math.inf
         assert told == {
             call.timer: call.headers["timer-due-at"][:23]
             for call in receiver.calls
