@@ -10,6 +10,7 @@ from apps.timers.storage import (
     recording,
     taking_over,
 )
+from apps.timers.storage.reading import IS_WAITING
 from tests.model.mutation import Mutation
 from tests.model.mutations_of_callers import MUTATIONS_OF_CALLERS
 
@@ -83,16 +84,16 @@ MUTATIONS = {
     ),
     "a postponement is no crash": _sql("POSTPONE", ("claims = 0, ", "")),
     "a cancel looks for claims": _sql(
-        "CANCEL", ("fired_at IS NULL AND outcome IS NULL", "outcome IS NULL"),
+        "CANCEL", (IS_WAITING, "outcome IS NULL"),
     ),
     "a cancel looks at the mark": _sql(
         "CANCEL", ("sent_at IS NULL OR", "true OR"),
     ),
     "a move looks for claims": _sql(
-        "CHANGE", ("fired_at IS NULL AND outcome IS NULL", "outcome IS NULL"),
+        "CHANGE", (IS_WAITING, "outcome IS NULL"),
     ),
     "a move looks for the end": _sql(
-        "CHANGE", ("fired_at IS NULL AND outcome IS NULL", "fired_at IS NULL"),
+        "CHANGE", (IS_WAITING, "fired_at IS NULL"),
     ),
     "a move looks at the mark": _sql(
         "CHANGE", ("sent_at IS NULL OR", "true OR"),

@@ -8,6 +8,7 @@ from apps.timers.storage import (
     naming,
     replaying,
 )
+from apps.timers.storage.reading import IS_WAITING
 from tests.model.mutation import Mutation
 
 
@@ -33,7 +34,6 @@ def _limiting(name: str, *replaced: tuple[str, str]) -> Mutation:
 
 _VERSION = " AND version = coalesce(%(version)s, version)"
 _IF_VERSION = " AND version = coalesce(if_version, version)"
-_WAITS = "fired_at IS NULL AND outcome IS NULL"
 
 #: Without any one of these the model finds a promise broken.
 MUTATIONS_OF_CALLERS = {
@@ -113,10 +113,10 @@ MUTATIONS_OF_CALLERS = {
          " 'latest_at': each.latest_at}", "pass"),
     ),
     "a timer that is being called is not kept": _by_key(
-        "SHOW", (_WAITS, "outcome IS NULL"),
+        "SHOW", (IS_WAITING, "outcome IS NULL"),
     ),
     "a timer that has ended is not kept": _by_key(
-        "SHOW", (_WAITS, "fired_at IS NULL"),
+        "SHOW", (IS_WAITING, "fired_at IS NULL"),
     ),
     "a timer that was called is not kept": _by_key(
         "SHOW", ("sent_at IS NULL OR", "true OR"),
@@ -182,7 +182,7 @@ MUTATIONS_OF_CALLERS = {
         "CANCEL", (_VERSION, " AND coalesce(%(version)s, 0) >= 0"),
     ),
     "a cancel looks for the end": _changing(
-        "CANCEL", (_WAITS, "fired_at IS NULL"),
+        "CANCEL", (IS_WAITING, "fired_at IS NULL"),
     ),
     "a cancel locks the timer": _changing(
         "CANCEL", ("ORDER BY id FOR UPDATE", ""),

@@ -14,11 +14,11 @@ class PostgresSwitch:
     def __init__(self) -> None:
         self._patch = pytest.MonkeyPatch()
 
-    def goes_away(self, port: int | None = None) -> None:
+    def goes_away(self) -> None:
         """Have every statement fail from now on."""
         there = database.connection_arguments()
         gone: dict[str, Any] = {
-            **there, "host": "127.0.0.1", "port": str(port or free_port())
+            **there, "host": "127.0.0.1", "port": str(free_port())
         }
         self._patch.setattr(database, "connection_arguments", lambda: gone)
         database.close_pool()

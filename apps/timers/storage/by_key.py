@@ -23,7 +23,7 @@ IfExists = Literal["replace", "keep", "extend"]
 # Of the timers that could be changed, as CHANGE has it.
 SHOW = f"""
 SELECT {reading.SHOWN} FROM timer
-WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+WHERE id = ANY(%(ids)b) AND {reading.IS_WAITING}
   AND (sent_at IS NULL OR retries > 0)
 """
 

@@ -24,11 +24,11 @@ from apps.timers.storage.records import (
 
 # A timer that is to be retried may have been called. It can be cancelled all
 # the same: it is not called again. So its headers and body are needed no more.
-CANCEL = """
+CANCEL = f"""
 WITH waiting AS MATERIALIZED (
     SELECT id FROM timer
     WHERE id = ANY(%(ids)b) AND account_id = %(account)s
-      AND fired_at IS NULL AND outcome IS NULL
+      AND {reading.IS_WAITING}
       AND (sent_at IS NULL OR retries > 0)
       AND version = coalesce(%(version)s, version)
     ORDER BY id
@@ -81,7 +81,7 @@ given AS MATERIALIZED (
            CASE WHEN queued_at IS NOT NULL
                 THEN least(arrives_at, next_at) END AS comes_at
     FROM clock, asked JOIN timer ON timer.id = timer_id
-    WHERE account_id = account AND fired_at IS NULL AND outcome IS NULL
+    WHERE account_id = account AND {reading.IS_WAITING}
       AND (sent_at IS NULL OR retries > 0)
       AND version = coalesce(if_version, version)
     ORDER BY timer.id

@@ -73,7 +73,7 @@ early AS (
     SELECT token, next_at - clock_timestamp() AS wait,
            arrives_at IS NOT NULL AS moved
     FROM asked JOIN timer USING (id)
-    WHERE fired_at IS NULL AND outcome IS NULL
+    WHERE {reading.IS_WAITING}
       AND next_at > coalesce((SELECT within FROM clock), '-infinity')
 )
 SELECT * FROM claimed FULL JOIN early USING (token)

@@ -13,6 +13,7 @@ from uuid import UUID
 from apps.core.database import Connection, connect, pool
 from apps.core.rows import named
 from apps.timers.storage.aside import bad_free, each_for_itself, found
+from apps.timers.storage.reading import IS_WAITING
 from apps.timers.storage.records import DueMessage, read_clock
 
 #: Dispatchers and feeders listen here.
@@ -111,10 +112,10 @@ FROM lost WHERE timer.id = lost.id
 RETURNING timer.id, {_MOMENT}
 """
 
-UNQUEUE = """
+UNQUEUE = f"""
 WITH unsent AS MATERIALIZED (
     SELECT id FROM timer
-    WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+    WHERE id = ANY(%(ids)b) AND {IS_WAITING}
     ORDER BY id
     FOR UPDATE
 )
@@ -130,7 +131,7 @@ WHERE timer.id = unsent.id AND queued_at IS NOT NULL
 TAKE_BACK = f"""
 WITH early AS MATERIALIZED (
     SELECT id FROM timer
-    WHERE id = ANY(%(ids)b) AND fired_at IS NULL AND outcome IS NULL
+    WHERE id = ANY(%(ids)b) AND {IS_WAITING}
       AND queued_at IS NOT NULL
       AND arrives_at <= clock_timestamp() + interval '1 s'
     ORDER BY id

@@ -77,7 +77,7 @@ def _record(state: str, attempt: str, tally: str) -> str:
              AS given (timer_id, token, outcome, number, due_at, sent_at,
                        status_code, error, duration, answer)
         JOIN timer ON timer.id = timer_id AND claim_token = token
-        WHERE timer.outcome {state}
+        WHERE {state}
         ORDER BY timer.id
         FOR UPDATE OF timer
     ),
@@ -104,8 +104,11 @@ def _record(state: str, attempt: str, tally: str) -> str:
     """
 
 
-RECORD = _record("IS NULL", _KEEP_ATTEMPT, _TALLY)
-CORRECT = _record("IS NOT NULL", _CORRECT_ATTEMPT, _CORRECT_TALLY)
+RECORD = _record("timer.outcome IS NULL", _KEEP_ATTEMPT, _TALLY)
+# As in `reading.IS_WAITING`.
+CORRECT = _record(
+    "num_nulls(timer.outcome) = 0", _CORRECT_ATTEMPT, _CORRECT_TALLY
+)
 
 # `claims` counts the workers that died before this one, and this one. This one
 # counts as an attempt only if it tried; if it did not, the timer is deferred.

@@ -118,7 +118,7 @@ def test_moved_timers_fire_at_their_new_times_only(
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     service: Service, receiver: Receiver
 ) -> None:
-    # None is early, so that it is the order in which they are due.
+    # None is early or a second late: so they come in the order of their times.
     def lateness() -> float:
         timers = {
             service.set_timer(seconds, receiver.url()) for seconds in (2, 1, 0)
