@@ -188,6 +188,10 @@ GAMES_OF_CALLERS: dict[str, list[Move]] = {
         _ONCE, *_NOT_REACHED, ("advance", 5, 0), *_NOT_REACHED, _REPLAYED,
         *_NOT_REACHED,
     ],
+    "a moved timer has patience of its own": [
+        _ONCE, *_NOT_REACHED, ("move", 0, 0), ("advance", 5, 0),
+        *_NOT_REACHED,
+    ],
     "a replay forgets the crashes": [
         _ONCE, *_WORKER_DIED, *_WORKER_DIED, _REPLAYED, *_WORKER_DIED,
     ],
