@@ -23,8 +23,8 @@ _OLDEST = 1_000_000_000
 #: How long an answer holds, in seconds.
 _EVERY = 15.0
 
-# Replication has no database. Neither has a session that begins, which can be
-# any database's. A vacuum's own snapshot is in nobody's way.
+# Replication has no database. A session that begins has none yet, and may be
+# for another one. A vacuum's own snapshot is in nobody's way.
 _HOLDERS = """
 SELECT 'process ' || pid
            || coalesce(' (' || nullif(application_name, '') || ')', '') AS who,

@@ -35,9 +35,9 @@ from apps.webhooks.retry import RetryPolicy
 
 Record = TypeVar("Record")
 
-#: Whether a timer is scheduled, or queued: for statements that find timers by
-#: their ids. If they said IS NULL, Postgres might read all of a partial index
-#: instead: one that was empty when it last looked counts as empty since.
+#: That a timer has not ended and is not called, in statements that find timers
+#: by their ids. If these said IS NULL, Postgres might read a whole partial
+#: index instead. It takes one that was empty when it last looked for empty.
 IS_WAITING = "num_nulls(fired_at, outcome) = 2"
 #: The largest number that the attempts' column holds.
 _MOST_ATTEMPTS = 2**31 - 1

@@ -105,7 +105,7 @@ def _record(state: str, attempt: str, tally: str) -> str:
 
 
 RECORD = _record("timer.outcome IS NULL", _KEEP_ATTEMPT, _TALLY)
-# As in `reading.IS_WAITING`.
+# For num_nulls see `reading.IS_WAITING`.
 CORRECT = _record(
     "num_nulls(timer.outcome) = 0", _CORRECT_ATTEMPT, _CORRECT_TALLY
 )

@@ -57,9 +57,14 @@ def connected(database: str) -> psycopg.Connection:
 
 
 def found_anew() -> list[str]:
-    """Look again. With no patience, Postgres's own work may be found too."""
+    """Look again: what Postgres does by itself may be found for a moment."""
     UPKEEP.forget()
     return found()
+
+
+def is_all(troubles: list[str], beginning: str) -> bool:
+    """Tell whether one trouble is told, which begins so."""
+    return [each.startswith(beginning) for each in troubles] == [True]
 
 
 def found() -> list[str]:
@@ -92,9 +97,8 @@ def test_an_old_transaction_is_told(
     # When it is old enough, Then whose it is is told
     monkeypatch.setattr(upkeep, "_OPEN_FOR", timedelta(0))
     pid = other.info.backend_pid
-    eventually(lambda: found_anew()[0].startswith(
-        f"process {pid} (report) has had a transaction for 0 min: "
-    ))
+    expected = f"process {pid} (report) has had a transaction for 0 min: "
+    eventually(lambda: is_all(found_anew(), expected))
 
     # And when it is over, that is known 15 s later
     told = found()
@@ -141,9 +145,8 @@ def test_without_rights_an_old_snapshot_is_told_by_its_age(
     other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     other.execute("SELECT FROM timer")
     pid = other.info.backend_pid
-    eventually(lambda: found_without_rights()[0].startswith(
-        f"process {pid} (report) has had a transaction for long: "
-    ))
+    expected = f"process {pid} (report) has had a transaction for long: "
+    eventually(lambda: is_all(found_without_rights(), expected))
 
 
 def found_without_rights() -> list[str]:

@@ -118,13 +118,18 @@ def test_moved_timers_fire_at_their_new_times_only(
 def test_the_sooner_one_fires_first_though_it_was_set_later(
     service: Service, receiver: Receiver
 ) -> None:
-    # None is early or a second late: so they come in the order of their times.
     def lateness() -> float:
-        timers = {
-            service.set_timer(seconds, receiver.url()) for seconds in (2, 1, 0)
-        }
-        each_called_once(receiver, timers, within=9)
-        return late_ms(receiver, timers)[-1]
+        receiver.calls.clear()
+        later = service.set_timer(2, receiver.url())
+        sooner = service.set_timer(1, receiver.url())
+        at_once = service.set_timer(0, receiver.url())
+
+        each_called_once(receiver, {later, sooner, at_once}, within=9)
+        order = [call.timer for call in receiver.calls]
+        late = late_ms(receiver, order)[-1]
+        # Those that are a second late may come with the next one.
+        assert late >= ON_TIME or order == [at_once, sooner, later]
+        return late
 
     at_best(lateness, under=ON_TIME)
 

@@ -286,9 +286,10 @@ def test_a_table_that_was_empty_a_minute_ago_is_not_read_whole(
         _, had_read = scans()
         run()
         most[name] = scans()[1] - had_read
-    # Its own index looks as empty as one that has all rows. It may read that
-    # until Postgres looks again.
-    del most["free what is stuck"]
+    if seen == "while all are called":
+        # Its own index looks as empty as one that has all rows. It may read
+        # that one until Postgres looks again.
+        del most["free what is stuck"]
     assert max(most.values()) < 1_000, most
     close_pool()
 
