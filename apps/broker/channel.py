@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dramatiq.errors import ConnectionClosed
 from pika import DeliveryMode
+from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.connection import Connection
 from pika.frame import Method
@@ -19,6 +20,11 @@ from apps.broker.topology import Declarer, Refusals
 #: Persistent messages survive a restart of RabbitMQ. So timers are on time
 #: after it, and do not wait for the sweep.
 DELIVERY_MODE = DeliveryMode.Persistent
+
+#: Seconds until a message that no queue took is published again. Either its
+#: queue was deleted, or another client is declaring it. RabbitMQ 4.0 then
+#: tells us that the binding is there some milliseconds before it is in force.
+AGAIN = 0.05
 
 _NOT_FOUND = 404
 
@@ -118,6 +124,22 @@ class DepthQuestion(Request):
         self._done.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """One message of a batch, published for the first or the second time."""
+
+    batch: Batch
+    index: int
+    is_again: bool
+
+    @property
+    def message(self) -> Outgoing:
+        return self.batch.messages[self.index]
+
+    def settle(self, outcome: Exception | None) -> None:
+        self.batch.settle(self.index, outcome)
+
+
 class PublishingChannel:
     """Publishes batches on one channel, and settles them as it is confirmed.
 
@@ -127,6 +149,7 @@ class PublishingChannel:
     def __init__(
         self,
         channel: Channel,
+        loop: IOLoop,
         queue_type: str,
         refusals: Refusals,
         on_confirm: Callable[[], None],
@@ -135,19 +158,22 @@ class PublishingChannel:
         self.connection = channel.connection
         self.declarer = Declarer(channel, queue_type, refusals)
         self._channel = channel
+        self._loop = loop
         self._refusals = refusals
         self._confirmed = on_confirm
         # By delivery tag, in the order published.
-        self._unconfirmed: dict[int, tuple[Batch, int]] = {}
+        self._unconfirmed: dict[int, _Sent] = {}
         self._last_tag = 0
         # Ids of messages that no queue took: RabbitMQ returns them first and
         # then confirms them.
         self._returned: set[str] = set()
+        # Messages that were returned, until they are published again.
+        self._held: list[_Sent] = []
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing waits for a confirm."""
-        return not self._unconfirmed
+        """Whether every message is settled."""
+        return not self._unconfirmed and not self._held
 
     def prepare(
         self, targets: Iterable[str], on_ready: Callable[[], None]
@@ -163,23 +189,37 @@ class PublishingChannel:
 
     def publish(self, batch: Batch) -> None:
         """Publish a batch; its messages are settled later."""
-        for index, message in enumerate(batch.messages):
-            if not self._channel.is_open:
-                # Sending can notice that the connection broke.
-                batch.settle(index, failure("RabbitMQ is away"))
-            elif (route := self._way(message)) is None:
-                batch.settle(index, failure("RabbitMQ refuses every rung"))
-            else:
-                self.declarer.route(route)
-                self._last_tag += 1
-                self._unconfirmed[self._last_tag] = (batch, index)
-                self._send(message, route)
+        for index in range(len(batch.messages)):
+            self._publish(_Sent(batch, index, is_again=False))
 
     def give_up(self, error: Exception) -> None:
-        """Fail what is unconfirmed."""
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        for batch, index in unconfirmed.values():
-            batch.settle(index, error)
+        """Fail what is not settled."""
+        unsettled = [*self._unconfirmed.values(), *self._held]
+        self._unconfirmed, self._held = {}, []
+        for sent in unsettled:
+            sent.settle(error)
+
+    def _publish(self, sent: _Sent) -> None:
+        if not self._channel.is_open:
+            # Sending can notice that the connection broke.
+            sent.settle(failure("RabbitMQ is away"))
+        elif (route := self._way(sent.message)) is None:
+            sent.settle(failure("RabbitMQ refuses every rung"))
+        else:
+            self.declarer.route(route)
+            self._last_tag += 1
+            self._unconfirmed[self._last_tag] = sent
+            self._send(sent.message, route)
+
+    def _publish_later(self, sent: _Sent) -> None:
+        if not self._held:
+            self._loop.call_later(AGAIN, self._publish_held)
+        self._held.append(replace(sent, is_again=True))
+
+    def _publish_held(self) -> None:
+        held, self._held = self._held, []
+        for sent in held:
+            self._publish(sent)
 
     def _way(self, message: Outgoing) -> ladder.Route | None:
         missing = self._refusals.missing
@@ -221,12 +261,15 @@ class PublishingChannel:
         self._confirmed()
 
     def _settle(self, tag: int, is_ack: bool) -> None:
-        batch, index = self._unconfirmed.pop(tag)
-        message_id = batch.messages[index].message_id
-        outcome = None
+        sent = self._unconfirmed.pop(tag)
+        message_id = sent.message.message_id
         if message_id in self._returned:
             self._returned.discard(message_id)
-            outcome = failure("No queue took the message")
-        elif not is_ack:
-            outcome = failure("RabbitMQ refused the message")
-        batch.settle(index, outcome)
+            if sent.is_again:
+                sent.settle(failure("No queue took the message"))
+            else:
+                self._publish_later(sent)
+        elif is_ack:
+            sent.settle(None)
+        else:
+            sent.settle(failure("RabbitMQ refused the message"))

@@ -126,7 +126,11 @@ class Link(threading.Thread):
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
         publishing = PublishingChannel(
-            channel, self._queue_type, self._refusals, self._on_confirm
+            channel,
+            self.loop,
+            self._queue_type,
+            self._refusals,
+            self._on_confirm,
         )
         publishing.prepare(
             self._targets(), lambda: self._on_ready(publishing)
