@@ -6,6 +6,7 @@ import pytest
 from apps.core import database
 from apps.core.database import connection_arguments, list_pool
 from tests.support.api import create, look, send
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("new_pool")
 
@@ -32,14 +33,14 @@ def test_a_list_that_takes_too_long_says_so(
         assert_too_slow(caplog)
 
     # When it may be read again, Then it is
-    assert look("/timers").status_code == 200
+    eventually(lambda: look("/timers").status_code == 200)
 
 
 def test_lists_wait_for_each_other_and_not_for_long(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(database, "_LIST_PATIENCE", 0.2)
-    with list_pool().connection(), list_pool().connection():
+    with list_pool().connection(30), list_pool().connection(30):
         assert_too_slow(caplog)
         assert create(seconds=300).status_code == 201
-    assert look("/timers").status_code == 200
+    eventually(lambda: look("/timers").status_code == 200)
