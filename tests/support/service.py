@@ -13,6 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from django.db import connection
 from psycopg.conninfo import make_conninfo
@@ -165,7 +166,11 @@ class Service:
         return self.start(ended.name, *ended.command, **ended.env)
 
     def start_web(self, port: int = 0, **env: str) -> Process:
-        """Start a web process and wait until it answers."""
+        """Start a web process and wait until it answers from Postgres.
+
+        On a busy machine a first connection may take longer than a request
+        waits for it.
+        """
         return self._wait_for_web(self._begin_web(port, **env), port)
 
     def start_worker(self, *, processes: int = 1, threads: int = 16,
@@ -258,7 +263,7 @@ class Service:
     def _answers(self, web: Process, port: int) -> bool:
         assert web.is_running(), web.output()
         try:
-            return self.request("GET", "/livez", port=port)[0] == 200
+            return self.request("GET", f"/timer/{uuid4()}", port=port)[0] < 500
         except OSError:
             return False
 
