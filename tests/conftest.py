@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from apps.core.database import close_pool
+from apps.core.database import close_pool, pool
 from apps.core.processes import keep_imports
 from tests.support.databases import (
     empty_tables,
@@ -177,8 +177,11 @@ def transactional_db(
 def db_pool(transactional_db: None) -> None:
     """Let a test use the timers' own pool, on an empty table.
 
-    It stays open for other tests: to open it costs more than most of them.
+    It stays open for other tests: to open it costs more than most of them. On
+    a busy machine that takes longer than statements wait for a connection.
     """
+    with pool().connection(30):
+        pass
 
 
 @pytest.fixture
