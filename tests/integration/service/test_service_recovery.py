@@ -135,9 +135,10 @@ def test_recovery_queues_each_timer_once(
         running = [
             pool.submit(service.manage, "recover_timers") for _ in range(2)
         ]
+        # On a machine that stands still, they may not reach RabbitMQ in time.
         eventually(lambda: value_of(
             "SELECT count(*) FROM timer WHERE queued_at IS NOT NULL"
-        ), every=0.001)
+        ) or all(each.done() for each in running), every=0.001)
         here = recover_here()
         others = [queued(each.result()) for each in running]
 
