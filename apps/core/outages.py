@@ -22,9 +22,14 @@ _MOST_TROUBLES = 5
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's type and the first line of its text, cut."""
+    """Return an error's type and the first line of its text, cut.
+
+    Postgres tells a place in a statement that nobody sees here, and no place
+    when the statement was prepared before. It is one error all the same.
+    """
     lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    first = re.sub(r" at character \d+$", "", lines[0]) if lines else ""
+    text = f"{type(error).__name__}: {first}"
     return text.rstrip(": ")[:_MOST_CHARACTERS]
 
 

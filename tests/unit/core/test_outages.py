@@ -133,4 +133,5 @@ def test_an_exception_is_told_with_its_traceback(
 def test_an_error_is_described_in_one_short_line() -> None:
     assert describe(ValueError("one\nDETAIL: two")) == "ValueError: one"
     assert describe(ValueError()) == "ValueError"
+    assert describe(ValueError("one at character 14")) == "ValueError: one"
     assert len(describe(ValueError("x" * 1000))) == 200
