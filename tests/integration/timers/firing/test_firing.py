@@ -179,9 +179,9 @@ def test_what_is_no_timer_or_has_ended_is_passed_over(
 def test_a_claim_within_the_lead_waits_for_its_time(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a lead of a second, and timers due in half of it
-    monkeypatch.setattr(claiming, "LEAD", timedelta(seconds=1))
-    timers = new_timers(8, 0.5, url=receiver.url())
+    # Given a lead of three seconds, and timers due in half of it
+    monkeypatch.setattr(claiming, "LEAD", timedelta(seconds=3))
+    timers = new_timers(8, 1.5, url=receiver.url())
 
     # When they are fired at once
     with ThreadPoolExecutor(8) as threads:

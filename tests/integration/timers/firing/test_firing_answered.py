@@ -226,7 +226,7 @@ def test_a_record_that_came_meanwhile_stays(
 
 def test_an_answered_claim_is_left_alone_until_its_lease_ends() -> None:
     claim = lost(200)
-    change(claim.id, "leased_until = now() + interval '1 s'")
+    change(claim.id, "leased_until = now() + interval '20 s'")
     assert dispatcher.take_over() == 0
     assert row(claim.id)["outcome"] is None
 
