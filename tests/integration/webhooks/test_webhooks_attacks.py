@@ -48,7 +48,7 @@ def test_records_without_data_end_a_call(
 
     assert result.failure is FailureKind.protocol
     assert result.sent
-    assert result.duration < 1.05
+    assert result.duration < 1.5
     assert used < MOST_CPU
 
 
@@ -133,7 +133,7 @@ def play(call: Call, seed: int, count: int) -> None:
             answers[0] = mutated(chance)
             result = call(server.url(), seconds=1.0)
             assert (result.status_code is None) != (result.failure is None)
-            assert result.duration < 1.05, answers[0]
+            assert result.duration < 1.5, answers[0]
 
 
 def test_mutated_answers_neither_raise_nor_overrun(call: Call) -> None:
