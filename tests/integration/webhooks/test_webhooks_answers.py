@@ -153,10 +153,10 @@ def test_an_answer(
     for result in results:
         assert right in (result.status_code, result.failure)
         assert result.sent
-        if kept is OPEN:
-            assert BODY_SECONDS <= result.duration < 2 * BODY_SECONDS
-        else:
-            assert result.duration < BODY_SECONDS
+        assert kept is not OPEN or result.duration >= BODY_SECONDS
+    # One of them may fall into a moment when the machine stands still.
+    most = 2 * BODY_SECONDS if kept is OPEN else BODY_SECONDS
+    assert min(result.duration for result in results) < most
     assert server.accepted == (1 if kept else 2)
 
 
