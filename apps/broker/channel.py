@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dramatiq.errors import ConnectionClosed
 from pika import DeliveryMode
@@ -24,7 +24,7 @@ DELIVERY_MODE = DeliveryMode.Persistent
 #: Seconds until a message that no queue took is published again. Either its
 #: queue was deleted, or another client is declaring it. RabbitMQ 4.0 then
 #: tells us that the binding is there some milliseconds before it is in force.
-AGAIN = 0.05
+_AGAIN_SECONDS = 0.05
 
 _NOT_FOUND = 404
 
@@ -124,13 +124,13 @@ class DepthQuestion(Request):
         self._done.set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sent:
     """One message of a batch, published for the first or the second time."""
 
     batch: Batch
     index: int
-    is_again: bool
+    is_again: bool = False
 
     @property
     def message(self) -> Outgoing:
@@ -190,7 +190,7 @@ class PublishingChannel:
     def publish(self, batch: Batch) -> None:
         """Publish a batch; its messages are settled later."""
         for index in range(len(batch.messages)):
-            self._publish(_Sent(batch, index, is_again=False))
+            self._publish(_Sent(batch, index))
 
     def give_up(self, error: Exception) -> None:
         """Fail what is not settled."""
@@ -213,8 +213,9 @@ class PublishingChannel:
 
     def _publish_later(self, sent: _Sent) -> None:
         if not self._held:
-            self._loop.call_later(AGAIN, self._publish_held)
-        self._held.append(replace(sent, is_again=True))
+            self._loop.call_later(_AGAIN_SECONDS, self._publish_held)
+        sent.is_again = True
+        self._held.append(sent)
 
     def _publish_held(self) -> None:
         held, self._held = self._held, []

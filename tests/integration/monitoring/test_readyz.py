@@ -1,6 +1,5 @@
 """Readiness: what any web process says of the database and the others."""
 
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,9 +28,6 @@ from tests.support.rabbitmq import Management
 from tests.support.rows import new_timer
 from tests.support.service import Service
 from tests.support.waiting import eventually
-
-#: How long what was due 40 s ago is overdue, on a machine that may be busy.
-LATE = r"and timers are overdue by 4\d s"
 
 
 def ready() -> tuple[int, dict[str, Any]]:
@@ -109,8 +105,7 @@ def test_that_nobody_ever_ran_is_told_once_timers_are_overdue(
     new_timer(-10)
     assert troubles() == []
     new_timer(-40)
-    (found,) = troubles()
-    assert re.fullmatch(rf"no worker runs, {LATE}", found)
+    assert troubles() == ["no worker runs, and timers are overdue by 40 s"]
     Notice("worker").write(Sign())
     assert troubles() == []
 
@@ -121,13 +116,14 @@ def test_with_rabbitmq_there_are_dispatchers_and_workers(
     use_rabbitmq: Callable[[str], LadderBroker],
 ) -> None:
     new_timer(-40, queued=True)
-    for role, found in zip(("dispatcher", "worker"), troubles(), strict=True):
-        assert re.fullmatch(rf"no {role} runs, {LATE}", found)
+    late = "and timers are overdue by 40 s"
+    assert troubles() == [f"no dispatcher runs, {late}",
+                          f"no worker runs, {late}"]
     Notice("worker").write(Sign())
     dispatcher = Notice("dispatcher")
     dispatcher.write(Sign(20.0, RABBITMQ_AWAY))
     (found,) = troubles()
-    assert re.search(rf"last worked well 2\d s ago: {RABBITMQ_AWAY}$", found)
+    assert found.endswith("last worked well 20 s ago: " + RABBITMQ_AWAY)
 
     # A trouble that was reported is not reported twice
     use_rabbitmq(f"amqp://u:p@127.0.0.1:{free_port()}/")

@@ -12,6 +12,7 @@ from apps.webhooks.http import idle
 from apps.webhooks.http.adapter import BODY_SECONDS
 from apps.webhooks.results import FailureKind, Result
 from tests.support.receiver import answering, scripted
+from tests.support.waiting import at_best
 
 Call = Callable[..., Result]
 
@@ -147,17 +148,19 @@ def test_an_answer(
     kept: bool | None,
 ) -> None:
     monkeypatch.setattr(idle, "MIN_IDLE_SECONDS", 0.0)
-    with scripted(answering(answer, times=times)) as server:
-        results = [call(server.url()) for _ in range(2)]
 
-    for result in results:
-        assert right in (result.status_code, result.failure)
-        assert result.sent
-        assert kept is not OPEN or result.duration >= BODY_SECONDS
-    # One of them may fall into a moment when the machine stands still.
-    most = 2 * BODY_SECONDS if kept is OPEN else BODY_SECONDS
-    assert min(result.duration for result in results) < most
-    assert server.accepted == (1 if kept else 2)
+    def longest() -> float:
+        with scripted(answering(answer, times=times)) as server:
+            results = [call(server.url()) for _ in range(2)]
+
+        for result in results:
+            assert right in (result.status_code, result.failure)
+            assert result.sent
+            assert kept is not OPEN or result.duration >= BODY_SECONDS
+        assert server.accepted == (1 if kept else 2)
+        return max(result.duration for result in results)
+
+    at_best(longest, under=(2 if kept is OPEN else 1) * BODY_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from apps.webhooks.results import FailureKind, Result
 from tests.integration.webhooks.test_webhooks_answers import ANSWERS
 from tests.support import keyupdates
 from tests.support.receiver import Connection, answering, scripted
+from tests.support.waiting import at_best
 
 Call = Callable[..., Result]
 
@@ -36,20 +37,23 @@ def test_records_without_data_end_a_call(
             ca_file=str(certificate.with_name("certificate.pem")),
         )
     )
-    with keyupdates.flooding_receiver(
-        OPENSSL, certificate, kind, seconds=2
-    ) as port:
-        began = time.thread_time()
-        result = call(
-            f"https://127.0.0.1:{port}/", client=client, seconds=1
-        )
-        used = time.thread_time() - began
-    client.close()
 
-    assert result.failure is FailureKind.protocol
-    assert result.sent
-    assert result.duration < 1.5
-    assert used < MOST_CPU
+    def duration() -> float:
+        with keyupdates.flooding_receiver(
+            OPENSSL, certificate, kind, seconds=2
+        ) as port:
+            began = time.thread_time()
+            result = call(
+                f"https://127.0.0.1:{port}/", client=client, seconds=1
+            )
+            used = time.thread_time() - began
+        assert result.failure is FailureKind.protocol
+        assert result.sent
+        assert used < MOST_CPU
+        return result.duration
+
+    at_best(duration, under=1.05)
+    client.close()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +132,16 @@ def play(call: Call, seed: int, count: int) -> None:
         connection.read_request()
         connection.sock.sendall(answers[0])
 
+    def duration() -> float:
+        result = call(server.url(), seconds=1.0)
+        found = result.status_code, result.failure
+        assert found.count(None) == 1, answers[0]
+        return result.duration
+
     with scripted(script) as server:
         for _ in range(count):
             answers[0] = mutated(chance)
-            result = call(server.url(), seconds=1.0)
-            assert (result.status_code is None) != (result.failure is None)
-            assert result.duration < 1.5, answers[0]
+            at_best(duration, under=1.05)
 
 
 def test_mutated_answers_neither_raise_nor_overrun(call: Call) -> None:
